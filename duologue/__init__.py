@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .agents.engine import Capabilities as Capabilities
     from .agents.engine import Engine as Engine
     from .agents.tool import Tool as Tool
+    from .audio.silero import SileroVad as SileroVad
     from .errors import BadInput as BadInput
     from .errors import ConfigurationError as ConfigurationError
     from .errors import DeadlineExceeded as DeadlineExceeded
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from .errors import MissingExtra as MissingExtra
     from .errors import ServiceError as ServiceError
     from .errors import ToolError as ToolError
+    from .processors.cleaning import EchoCancellation as EchoCancellation
+    from .processors.cleaning import NoiseSuppression as NoiseSuppression
     from .processors.handoff.handoff import Handoff as Handoff
     from .processors.kernel.host import Deadlines as Deadlines
     from .processors.life import CallLimit as CallLimit
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from .processors.turns.policy import TurnPolicy as TurnPolicy
     from .processors.turns.policy import VadPolicy as VadPolicy
     from .processors.turns.push_to_talk import PushToTalk as PushToTalk
+    from .processors.turns.smart_turn import SmartTurn as SmartTurn
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
     from .services.fallback import Fallback as Fallback
@@ -78,9 +82,11 @@ _HOMES = {
     "agents.agent": "Agent Flow Stage",
     "agents.engine": "Capabilities Engine",
     "agents.tool": "Tool",
+    "audio.silero": "SileroVad",
     "errors": (
         "BadInput ConfigurationError DeadlineExceeded DuologueError IllegalState MissingExtra ServiceError ToolError"
     ),
+    "processors.cleaning": "EchoCancellation NoiseSuppression",
     "processors.handoff.handoff": "Handoff",
     "processors.kernel.host": "Deadlines",
     "processors.life": "CallLimit IdlePrompts",
@@ -95,6 +101,7 @@ _HOMES = {
     "processors.turns.interruption": "Interruption InterruptionPolicy",
     "processors.turns.policy": "EndpointingPolicy TurnPolicy VadPolicy",
     "processors.turns.push_to_talk": "PushToTalk",
+    "processors.turns.smart_turn": "SmartTurn",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",
     "services.fallback": "Fallback",

@@ -113,6 +113,8 @@ async def test_engines_on_the_cascade() -> None:
         ("elevenlabs", "openai-responses", "deepgram"),
         ("openai", "gemini", "deepgram-flux"),
         ("openai-file", "openai", "elevenlabs-http"),
+        ("assemblyai", "openai-responses", "cartesia"),
+        ("cartesia", "gemini", "cartesia"),
     ],
 )
 async def test_cascade_on_scripted_vendors(stt: str, llm: str, tts: str, capsys: pytest.CaptureFixture[str]) -> None:

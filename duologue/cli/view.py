@@ -19,6 +19,7 @@ from ..session.call_events import (
     HandedOff,
     MessageChanged,
     MessageGone,
+    ServiceMoved,
     Speaking,
     SpeechCut,
     SpeechHeld,
@@ -96,6 +97,8 @@ class ViewRows:
                 return self._note(event.at, text, "dim")
             case HandedOff():
                 return self._handoff(event)
+            case ServiceMoved():
+                return self._note(event.at, f"{event.target} replaces {event.source}: {event.reason}", "yellow")
             case Failed():
                 return self._note(event.at, f"{event.processor}: {event.message}", "red")
         return None

@@ -189,7 +189,7 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
 
     `input_audio_tokens` and `output_audio_tokens` are the audio among the tokens, for providers that report it.
     `discarded` is the consumption of an answer that was prepared and thrown away: it belongs to no response. If the
-    provider had not told its tokens yet, they are an estimate.
+    provider had not reported its tokens yet, they are an estimate.
     """
 
     service: str
@@ -212,7 +212,7 @@ class ConnectionChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="Conn
 
     `connecting` and `active` when it opens; `expiring` when its end is near; `refreshing` while a new connection
     replaces it at a quiet point; `reconnecting` after a loss, with the `attempt` counted from 1; `lost` when that was
-    given up; `closed` at the end. With `active`, `how` tells how the provider knows the conversation: "fresh", "resumed
+    given up; `closed` at the end. With `active`, `how` says how the provider knows the conversation: "fresh", "resumed
     by handle" or "replayed N messages"; `gap_ms` is the time without a connection in milliseconds.
     """
 

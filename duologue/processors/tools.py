@@ -28,8 +28,7 @@ MAX_THREADS = 16
 """Plain functions of one call that run at the same time, those left behind included. Further calls are refused."""
 INTERRUPTED = "the caller interrupted"
 FAILED = "the tool failed"
-"""All that a model learns of an error that is not a `ToolError`."""
-log = logging.getLogger("duologue")
+"""The text that a model receives for an error that is not a `ToolError`."""
 RESULT_MAX_LENGTH = 16_384
 """Characters of a result that reach the model. The rest is cut, with a notice."""
 
@@ -295,8 +294,7 @@ class Tools(Processor):
         try:
             self.broadcast(signal)
         finally:
-            self.threads = 0
-        self._announces = False
+            self._announces = False
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
@@ -307,7 +305,7 @@ class Tools(Processor):
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in a task with this name."""
-        return self.session.start_task(self, coroutine, name=name)
+        return self.host.start_task(self, coroutine, name=name)
 
     async def _intercepted(self, call: ToolCall, known: Mapping[str, Tool], agent: str) -> None:
         """Run the call as the hooks have left it."""

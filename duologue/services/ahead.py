@@ -1,4 +1,7 @@
-"""`Ahead`: begins the speech of the next sentences while the present one is still coming."""
+"""`Ahead`: begins the speech of the next sentences while the present one is still coming.
+
+`Preparing`: the part of a `TTS` that prepares the first sentence of a response before the response has begun.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Any, ClassVar, Protocol
 
 import anyio
 
-from ..frames import BotText, Output, ResponseStarted
-from .service import stream_of
+from ..frames import BotText, Interrupted, Output, ResponseStarted, Usage
+from ..processors.processor import handles
+from .service import Service, stream_of
 from .spoken_text import Reader, ReadingRules
 
 MAX_HELD_BYTES = 2**20
@@ -53,20 +57,24 @@ class Synthesizing(Protocol):
 class Ahead:
     """The sentences of a text-to-speech service that wait for their turn, in order.
 
-    While one is spoken, the synthesis of the next `TTS.ahead` ones goes on in tasks of their own. So does that of a
-    sentence that is prepared before its response has begun. An interruption cancels them.
+    While one is spoken, the next `TTS.ahead` sentences are synthesized in tasks of their own, and so is a sentence that
+    is prepared before its response has begun. An interruption cancels them.
     """
 
     def __init__(self, speaker: Synthesizing) -> None:
         self.busy = False
         """True while a sentence is spoken."""
         self._speaker = speaker
-        self._waiting: deque[Begun] = deque()
+        self._waiting: list[Begun] = []  # short, and an empty deque takes 700 bytes
         self._response: ResponseStarted | None = None
         self._reader = Reader()
         self._prepared: Begun | None = None
         self._number = 0  # of the prepared sentence
         self._adopted: Begun | None = None  # the latest prepared sentence whose turn has come
+
+    def is_speculative(self, text: str) -> bool:
+        """Return True for the text of a prepared sentence whose response has not begun."""
+        return self._prepared is not None and self._prepared.text == text
 
     def prepare(self, wanted: Prepare) -> None:
         """Begin the first sentence of a response that may never come, or throw it away."""
@@ -109,7 +117,7 @@ class Ahead:
         """Take a sentence that waits for its turn."""
         floor = self._speaker.session.floor
         while self._waiting and (first := self._waiting[0].sentence) is not None and floor.is_stale(first):
-            self._waiting.popleft()
+            self._waiting.pop(0)
         if response is not self._response:
             self._response, self._reader = response, Reader(self._speaker.reading, self._speaker.language)
         if text := self._reader.read(sentence.text).text:
@@ -118,18 +126,18 @@ class Ahead:
                 self._begin()
 
     def _begin(self) -> None:
-        for begun in list(self._waiting)[: self._speaker.ahead]:
+        for begun in self._waiting[: self._speaker.ahead]:
             begun.begin()
 
     def take(self, sentence: BotText, text: str, voice: str) -> AsyncIterator[Any] | None:
-        """Return the speech of a sentence whose turn has come, None if it was not begun. The next ones begin.
+        """Return the speech of a sentence whose turn has come, None if it was not begun. Begins the next sentences.
 
         `text` is what is said for the sentence now, in `voice`.
         """
         self.busy = True
         found = None
         if any(begun.sentence is sentence for begun in self._waiting):
-            while (found := self._waiting.popleft()).sentence is not sentence:
+            while (found := self._waiting.pop(0)).sentence is not sentence:
                 found.cancel()
         self._begin()
         if self._prepared is not None and (prepared := self._adopt(text, voice)) is not None:
@@ -147,7 +155,7 @@ class Ahead:
         """Cancel what was begun."""
         self.interrupt()
         while self._waiting:
-            self._waiting.popleft().cancel()
+            self._waiting.pop(0).cancel()
 
 
 class Begun:
@@ -233,3 +241,41 @@ class Begun:
                 raise self._error
         finally:
             self.cancel()
+
+
+class Preparing(Service):
+    """Prepares a sentence when it is asked to, and keeps its speech until the response begins with that sentence."""
+
+    model: str = ""
+    language: str = ""
+    """The agent's language, from its configuration; "" means the service's default."""
+    failure: Exception | None = None
+    """The error with which the service was given up."""
+
+    _ahead: Ahead
+
+    @property
+    def at_work(self) -> Preparing:
+        """The service that `Usage` names: this one, or the one of a `Fallback` that speaks."""
+        return self
+
+    @handles(Prepare)
+    async def prepare(self, frame: Prepare) -> None:
+        """Prepare a sentence, unless hooks may change it, or drop it if the text is ""."""
+        if not (frame.text and (self.failure is not None or self.session.hooks.has(BotText))):
+            self.prepare_speech(frame)
+
+    def prepare_speech(self, wanted: Prepare) -> None:
+        """Begin the speech of `wanted.text` and keep it, or drop it if the text is ""."""
+        self._ahead.prepare(wanted)
+
+    def tell_discarded(self, characters: int, seconds: float) -> None:
+        """Report the consumption of a sentence that was thrown away."""
+        service, model = self.at_work.name, self.at_work.model
+        used = Usage(service=service, model=model, characters=characters, output_audio_s=seconds, discarded=True)
+        self.broadcast(used)
+
+    @handles(Interrupted)
+    def interrupted(self, signal: Interrupted) -> None:
+        """Drop a sentence that was prepared. Overriding methods call this, too."""
+        self._ahead.interrupt()

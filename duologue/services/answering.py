@@ -57,7 +57,7 @@ class Spent:
     def __init__(self) -> None:
         self.requests = 0
         self.tokens = 0
-        self._estimated = 0  # tokens of the latest request, while its model has told none
+        self._estimated = 0  # tokens of the latest request, until its model reports its own
 
     def ask(self, request: Request) -> None:
         """Count a request."""
@@ -66,7 +66,7 @@ class Spent:
         self.tokens += self._estimated
 
     def count(self, usage: Usage) -> None:
-        """Count the tokens that the model tells, in place of the estimate."""
+        """Count the tokens that the model reports, in place of the estimate."""
         self.tokens += usage.input_tokens + usage.output_tokens - self._estimated
         self._estimated = 0
 

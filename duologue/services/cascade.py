@@ -87,7 +87,7 @@ class Cascade(Pipeline):
     and the page show the text as the model wrote it, also for an answer that was cut.
 
     `eager_starts` is the number of answers that may be begun in a turn of the caller before its end is certain: see
-    `LLM`. An STT or an `Endpointing` that tells an `EagerEndOfTurn` is needed for that. Nothing is begun if one of
+    `LLM`. It needs an STT or an `Endpointing` that pushes `EagerEndOfTurn`. Nothing is begun if one of
     `heard` may change the caller's words, and no speech is prepared if one of `spoken` may change the agent's.
 
     `instructions`, `voice` and `tools` are the first configuration, until an `Agent` of the session or a `Handoff`

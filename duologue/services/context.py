@@ -57,8 +57,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request to a model: the instructions, the conversation, and the tools.
 
-    `tool_choice` is "required" or the name of a tool that the model must call, or "" to leave it to the model. Only a
-    service with `LLM.chooses_tools` receives another value than "".
+    `tool_choice` is "required" or the name of a tool that the model must call, "none" if it may call none of them, or
+    "" to leave it to the model. Only a service with `LLM.chooses_tools` receives another value than "".
     """
 
     instructions: str
@@ -137,7 +137,7 @@ def rendered(
     Consecutive items of one side are one message. An agent's message is its heard text. A response that is not settled
     is sent with its text up to now, and corrected later if the caller interrupts it. A tool call without a result is
     answered "pending", because models require a result for every call; without `open_calls` it is left out. The last
-    message tells the results that came late (`ToolCalls.news`). `guess` is appended as words of the caller that are not
+    message has the results that came late (`ToolCalls.news`). `guess` is appended as words of the caller that are not
     in the log yet.
     """
     items, hidden, _ = part

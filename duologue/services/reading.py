@@ -11,94 +11,12 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import ConfigurationError, MissingExtra
+from .reading_tables import CURRENCIES, CURRENCY_OF_COUNTRY, ORDINALS, SIGNS, UNITS
 from .spoken_text import Marked
 
-# The words for the signs in addresses: at, dot, slash, hyphen, underscore, plus.
-_SIGNS = {
-    "ar": ("آت", "دوت", "سلاش", "شرطة", "شرطة سفلية", "زائد"),
-    "de": ("at", "Punkt", "Schrägstrich", "Bindestrich", "Unterstrich", "plus"),
-    "en": ("at", "dot", "slash", "dash", "underscore", "plus"),
-    "es": ("arroba", "punto", "barra", "guion", "guion bajo", "más"),
-    "fr": ("arobase", "point", "barre oblique", "tiret", "tiret bas", "plus"),
-    "hi": ("ऐट", "डॉट", "स्लैश", "डैश", "अंडरस्कोर", "प्लस"),
-    "it": ("chiocciola", "punto", "barra", "trattino", "trattino basso", "più"),
-    "ja": ("アット", "ドット", "スラッシュ", "ハイフン", "アンダースコア", "プラス"),
-    "ko": ("골뱅이", "점", "슬래시", "하이픈", "밑줄", "플러스"),
-    "nl": ("apenstaartje", "punt", "schuine streep", "streepje", "liggend streepje", "plus"),
-    "pl": ("małpa", "kropka", "ukośnik", "myślnik", "podkreślnik", "plus"),
-    "pt": ("arroba", "ponto", "barra", "hífen", "sublinhado", "mais"),
-    "ru": ("собака", "точка", "слэш", "дефис", "нижнее подчёркивание", "плюс"),
-    "th": ("แอท", "จุด", "ทับ", "ขีด", "ขีดล่าง", "บวก"),
-    "tr": ("et", "nokta", "eğik çizgi", "tire", "alt çizgi", "artı"),
-    "zh": ("艾特", "点", "斜杠", "横杠", "下划线", "加"),
-}
-# Abbreviations of the SI and of everyday use, and the names of CLDR.
-_UNITS = {
-    "%": "percent",
-    "°C": "temperature-celsius",
-    "°F": "temperature-fahrenheit",
-    "°": "angle-degree",
-    "km/h": "speed-kilometer-per-hour",
-    "mph": "speed-mile-per-hour",
-    "km²": "area-square-kilometer",
-    "m²": "area-square-meter",
-    "m³": "volume-cubic-meter",
-    "km": "length-kilometer",
-    "cm": "length-centimeter",
-    "mm": "length-millimeter",
-    "m": "length-meter",
-    "kg": "mass-kilogram",
-    "mg": "mass-milligram",
-    "µg": "mass-microgram",
-    "g": "mass-gram",
-    "lb": "mass-pound",
-    "lbs": "mass-pound",
-    "oz": "mass-ounce",
-    "ft": "length-foot",
-    "ml": "volume-milliliter",
-    "mL": "volume-milliliter",
-    "l": "volume-liter",
-    "L": "volume-liter",
-    "GB": "digital-gigabyte",
-    "MB": "digital-megabyte",
-    "TB": "digital-terabyte",
-    "kB": "digital-kilobyte",
-    "KB": "digital-kilobyte",
-    "GHz": "frequency-gigahertz",
-    "MHz": "frequency-megahertz",
-    "kHz": "frequency-kilohertz",
-    "Hz": "frequency-hertz",
-    "kWh": "energy-kilowatt-hour",
-    "kW": "power-kilowatt",
-    "ms": "duration-millisecond",
-    "min": "duration-minute",
-    "h": "duration-hour",
-}
-_CURRENCIES = {
-    "$": "USD",
-    "US$": "USD",
-    "€": "EUR",
-    "£": "GBP",
-    "¥": "JPY",
-    "₹": "INR",
-    "₩": "KRW",
-    "₽": "RUB",
-    "₺": "TRY",
-}
-_CURRENCIES |= {"zł": "PLN", "฿": "THB", "R$": "BRL", "C$": "CAD", "A$": "AUD", "₴": "UAH", "₪": "ILS", "₫": "VND"}
-_OF_COUNTRY = {
-    ("$", "CA"): "CAD",
-    ("$", "AU"): "AUD",
-    ("$", "MX"): "MXN",
-    ("$", "NZ"): "NZD",
-    ("$", "AR"): "ARS",
-    ("$", "CL"): "CLP",
-    ("$", "CO"): "COP",
-    ("¥", "CN"): "CNY",
-}
 _LEAST_PHONE_DIGITS = 7
 _MOST_DIGITS = 15
-"""Digits of the longest number that is said as one. Longer ones are said digit by digit."""
+"""Digits of the longest number that is said as one. A longer number is said digit by digit."""
 
 # A character of a word, but not of the scripts from Thai on, which have no spaces around a number.
 _WORD = r"[^\W\u0e00-\uffff]"
@@ -114,18 +32,13 @@ _DATE = re.compile(rf"(?<!{_WORD}|[./-])[0-9]{{1,2}}([./-])[0-9]{{1,2}}\1[0-9]{{
 _TIME = re.compile(r"(?<![\w.:/-])([01]?\d|2[0-3]):([0-5]\d)(?![\w:]|\.\d)")
 _VERSION = re.compile(r"(?<![\w.,])v?\d+(?:\.\d+){2,}(?![\w])")
 _HINT = re.compile(r"[\d@]|://|www\.|\.[a-z]{2,3}\b", re.IGNORECASE)
-_ORDINALS = {
-    "en": re.compile(r"(?<![\w.,])(\d{1,6})(?:st|nd|rd|th)\b"),
-    "fr": re.compile(r"(?<![\w.,])(\d{1,6})(?:er|ère|e|ème)\b"),
-    "nl": re.compile(r"(?<![\w.,])(\d{1,6})(?:e|ste|de)\b"),
-}
 
 
 class Reading:
     """Says numbers, units, money, dates, times, phone numbers, URLs and e-mail addresses in words.
 
-    For voices that do not read these well, or not all alike. What the libraries have no words for stays as it is
-    written, for the voice to read: numbers in Arabic, Hindi and Chinese, and decimals in Italian and Russian.
+    For voices that do not read these well, or not all alike. Where the libraries have no words, the text stays as it
+    is written, for the voice to read: numbers in Arabic, Hindi and Chinese, and decimals in Italian and Russian.
 
     `locale` is a language, or a language and a country: "en_GB". With "" it is the language of the agent, else English.
     `replace` has words and what is said for each: `{"SQL": "sequel"}`. A word counts only as a whole, in this case.
@@ -142,7 +55,13 @@ class Reading:
             raise ConfigurationError("replace: each word has one letter or more, and a text that is said for it")
         words = sorted(map(re.escape, self._replace), key=len, reverse=True)
         self._words = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)") if words else None
+        self._words_together = max((len(word.split()) for word in self._replace), default=1)
         _rules(locale or "en")
+
+    @property
+    def words_together(self) -> int:
+        """The most words that `replace` says in another way together."""
+        return self._words_together
 
     def read(self, text: str, marked: Marked, language: str) -> None:
         """Mark the parts of a text that are said in other words. An unknown language is read as English."""
@@ -174,7 +93,7 @@ class _LocaleWords:
         self.language: str = self.locale.language
         self.region: str = self.locale.territory or _country_of(babel, self.language)
         self._phonenumbers = _library("phonenumbers")
-        self.signs = _SIGNS.get(self.language, _SIGNS["en"])
+        self.signs = SIGNS.get(self.language, SIGNS["en"])
         self._converter: Any = _converter(self.language, self.region)
         symbols = self.locale.number_symbols.get("latn") or next(iter(self.locale.number_symbols.values()))
         self._decimal, group = symbols["decimal"], symbols["group"]
@@ -186,13 +105,13 @@ class _LocaleWords:
         number = rf"{whole}(?:{re.escape(self._decimal)}[0-9]+)?"
         ends = rf"(?!{_WORD}|[.,:/．-]\d)"
         begins = rf"(?<!{_WORD}|[.,:/．])(?<!\d[-–])"
-        units = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
+        units = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
         signed = rf"(?:(?<![^\s\u0e00-\uffff])[-−])?{number}"
         self._number = re.compile(rf"{begins}{signed}{ends}")
         self._measure = re.compile(
             rf"{begins}({signed})[ \xa0\u202f]?({units})(?!{_WORD}|[/²³])|(?<!{_WORD})%([0-9]+){ends}"
         )
-        signs = "|".join(sorted(map(re.escape, _CURRENCIES), key=len, reverse=True))
+        signs = "|".join(sorted(map(re.escape, CURRENCIES), key=len, reverse=True))
         codes = "[A-Z]{3}"
         scales = self._scale_words()
         scale = rf"(?:[ \xa0](?P<scale>{'|'.join(scales)})\b)?" if scales else "(?P<scale>)"
@@ -215,7 +134,7 @@ class _LocaleWords:
             marked.mark(_TIME, self._time)
         marked.mark(self._measure, self._quantity)
         if self._converter is not None:
-            if pattern := _ORDINALS.get(self.language):
+            if pattern := ORDINALS.get(self.language):
                 marked.mark(pattern, lambda match: self._words(int(match[1]), "ordinal"))
             marked.mark(_VERSION, self._version)
             marked.mark(self._number, lambda match: self._say(match[0], year=True))
@@ -275,7 +194,7 @@ class _LocaleWords:
 
     def _sum(self, match: re.Match[str]) -> str | None:
         sign = match["before"] or match["after"]
-        code = _OF_COUNTRY.get((sign, self.region)) or _CURRENCIES.get(sign, sign)
+        code = CURRENCY_OF_COUNTRY.get((sign, self.region)) or CURRENCIES.get(sign, sign)
         if code not in self.locale.currencies:
             return None
         amount, scale = match["first"] or match["second"], match["scale"]
@@ -308,7 +227,7 @@ class _LocaleWords:
         return name
 
     def _quantity(self, match: re.Match[str]) -> str:
-        amount, unit = match[1] or match[3], _UNITS[match[2] or "%"]
+        amount, unit = match[1] or match[3], UNITS[match[2] or "%"]
         plain = self._plain(amount)
         count: float | int = float(plain) if "." in plain else int(plain)
         units = _library("babel.units")

@@ -129,8 +129,8 @@ class WordAligner:
         return tuple(found)
 
     def skip(self) -> None:
-        """Go to the end of the text, whose words were timed without the vendor."""
-        self._read()
+        """Go to the end of the text, whose words were timed without the vendor. Nobody needs its letters."""
+        self._new.clear()
         self.place, self._next = len(self.text), len(self._letters)
 
     def replace_rest(self, place: int, said: str) -> None:

@@ -61,6 +61,10 @@ class Spoken:
 class ReadingRules(Protocol):
     """Finds the parts of a text that are said in other words."""
 
+    @property
+    def words_together(self) -> int:
+        """The most words that are said in another way together, apart from those beside a number or a sign."""
+
     def read(self, text: str, marked: Marked, language: str) -> None:
         """Mark these parts of `text`."""
 
@@ -87,6 +91,10 @@ class Marked:
                 self._parts.insert(place, (start, end, said))
                 return
         self._parts.append((start, end, said))
+
+    def spans(self, place: int) -> bool:
+        """Return True if a marked part lies on both sides of a place."""
+        return any(start < place < end for start, end, _ in self._parts)
 
     def spoken(self) -> Spoken:
         """Return the text in both forms."""

@@ -25,8 +25,7 @@ from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue
 from ..processors.kernel.tasks import Work
 from ..processors.processor import handles
-from .ahead import Ahead
-from .preparing import Preparing
+from .ahead import Ahead, Preparing
 from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
 from .service import Recovery, stream_of, wrong_piece
@@ -147,7 +146,7 @@ class TTS(Preparing):
         if not self._checks:
             self.session.ledger.speak(frame.response_id, frame.text, self)
             await self.push(frame)
-        splitter = self._splitter = self._splitter or SentenceSplitter(self.language)
+        splitter = self._splitter = self._splitter or self._new_splitter()
         for sentence in splitter.feed(frame.text):
             await self._queue(sentence)
 
@@ -161,17 +160,21 @@ class TTS(Preparing):
     async def ended(self, frame: ResponseEnded) -> None:
         """Speak the rest, then end the response. The rest of an incomplete response is dropped."""
         if frame.response_id == self._writing.response_id:
+            begun = self._splitter.given if self._splitter is not None else ""
             rest = self._rest()
             if frame.status == "completed":
                 await self._queue(rest)
             elif rest and not self._checks:
-                self.session.ledger.correct_text(frame.response_id, rest, "")
+                self.session.ledger.correct_text(frame.response_id, begun + rest, begun)
         await self._put(self._end, frame)
+
+    def _new_splitter(self) -> SentenceSplitter:
+        return SentenceSplitter(self.language)
 
     def _rest(self) -> str:
         return self._splitter.flush() if self._splitter is not None else ""
 
-    async def _queue(self, sentence: str) -> None:
+    async def _queue(self, sentence: str, speak: Target | None = None) -> None:
         if not sentence:
             return
         writing = self._writing
@@ -179,7 +182,7 @@ class TTS(Preparing):
         if not self.session.floor.is_stale(frame):
             if self.ahead and not self._checks:
                 self._ahead.queue(frame, writing)
-            await self._put(self._check if self._checks else self._speak, frame)
+            await self._put(self._check if self._checks else speak or self._speak, frame)
 
     def _put(self, target: Target, frame: Frame) -> Awaitable[None]:
         assert self._sentences is not None

@@ -54,6 +54,7 @@ class Offer:
 
 _DEEPGRAM = ("deepgram", ("DEEPGRAM_API_KEY",))
 _ELEVENLABS = ("elevenlabs", ("ELEVENLABS_API_KEY",))
+_CARTESIA = ("remote", ("CARTESIA_API_KEY",))
 _OPENAI = ("openai", ("OPENAI_API_KEY",))
 _GOOGLE = ("google", ("GOOGLE_API_KEY", "GEMINI_API_KEY"))
 
@@ -64,7 +65,7 @@ OFFERS: tuple[Offer, ...] = (
     Offer("stt", "openai", "openai:OpenAISTT", *_OPENAI),
     Offer("stt", "openai-file", "openai:OpenAIFileSTT", *_OPENAI),
     Offer("stt", "assemblyai", "assemblyai:AssemblyAISTT", "remote", ("ASSEMBLYAI_API_KEY",)),
-    Offer("stt", "cartesia", "cartesia:CartesiaSTT", "remote", ("CARTESIA_API_KEY",)),
+    Offer("stt", "cartesia", "cartesia:CartesiaSTT", *_CARTESIA),
     Offer("stt", "whisper", "whisper:WhisperSTT", "whisper", needs="the folder or the name of a model"),
     Offer("stt", "sphinx", "local:SphinxSTT", "local"),
     Offer("llm", "openai", "openai:OpenAILLM", *_OPENAI),
@@ -75,6 +76,7 @@ OFFERS: tuple[Offer, ...] = (
     Offer("tts", "deepgram", "deepgram:DeepgramTTS", *_DEEPGRAM),
     Offer("tts", "deepgram-flux", "deepgram:DeepgramFluxTTS", *_DEEPGRAM),
     Offer("tts", "openai", "openai:OpenAITTS", *_OPENAI),
+    Offer("tts", "cartesia", "cartesia:CartesiaTTS", *_CARTESIA),
     Offer("tts", "piper", "piper:PiperTTS", "piper", needs="the file of a voice"),
     Offer("tts", "espeak", "local:EspeakTTS", "local"),
     Offer("engine", "openai", "openai:OpenAIRealtime", *_OPENAI),

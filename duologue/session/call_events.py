@@ -188,6 +188,15 @@ class ConnectionMoved(CallEvent, frozen=True, kw_only=True, tag="connection_move
     gap_ms: float
 
 
+class ServiceMoved(CallEvent, frozen=True, kw_only=True, tag="service_moved"):
+    """In a `Fallback`, the service `target` takes the place of `source`: see `duologue.frames.ServiceChanged`."""
+
+    kind: Literal["stt", "llm", "tts"]
+    source: str
+    target: str
+    reason: str
+
+
 class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
     """A service reports its consumption, `used`. `totals` are the sums of the call, one for each service and model."""
 
@@ -242,6 +251,7 @@ FeedEvent = (
     | AccessSwitched
     | ClientMoved
     | ConnectionMoved
+    | ServiceMoved
     | UsageReported
     | Failed
     | Level

@@ -14,6 +14,7 @@ from .call_events import (
     Recognised,
     ResponseComplete,
     ResponseOpened,
+    ServiceMoved,
     Speaking,
     SpeechCut,
     ToolChanged,
@@ -23,7 +24,7 @@ from .feed import Feed
 
 log = logging.getLogger("duologue.call")
 
-_INFO = (HandedOff, ConnectionMoved, ClientMoved, AccessSwitched)
+_INFO = (HandedOff, ConnectionMoved, ServiceMoved, ClientMoved, AccessSwitched)
 _DEBUG = (Speaking, SpeechCut, Recognised, ResponseOpened, ResponseComplete, ToolChanged, TurnTimed)
 
 
@@ -66,6 +67,8 @@ class CallLog:
                 return f"hand-off from {event.source!r} to {event.target!r} failed: {event.error}"
             case ConnectionMoved():
                 return f"connection of {event.engine}: {event.state} {event.how} {event.reason}".rstrip()
+            case ServiceMoved():
+                return f"{event.kind}: {event.target} replaces {event.source}: {event.reason}"
             case ClientMoved():
                 return f"client of {event.transport}: {event.state} {event.reason}".rstrip()
             case AccessSwitched():

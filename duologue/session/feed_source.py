@@ -25,6 +25,7 @@ from ..frames import (
     HandoffFailed,
     HandoffStarted,
     Interrupted,
+    ServiceChanged,
     SessionStarted,
     Signal,
     Usage,
@@ -37,6 +38,7 @@ from .call_events import (
     Failed,
     FeedEvent,
     HandedOff,
+    ServiceMoved,
     Speaking,
     SpeechCut,
     SpeechHeld,
@@ -103,6 +105,7 @@ def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> No
             gap_ms=s.gap_ms,
         ),
     )
+    on(ServiceChanged, lambda s: ServiceMoved(at=now(), **asdict(s)))
     on(HandoffStarted, lambda s: HandedOff(at=now(), state="started", **asdict(s)))
     on(HandoffCompleted, lambda s: HandedOff(at=now(), state="completed", **asdict(s)))
     on(HandoffFailed, lambda s: HandedOff(at=now(), state="failed", **asdict(s)))

@@ -17,7 +17,7 @@ SPOKEN_CHARACTERS_PER_S = 15.0
 MAX_MARKUP = 24
 """The most characters of markup between two spoken characters of a text."""
 
-_UNSPACED = re.compile(f"(?!\u0e3f)[{UNSPACED}]")  # the sign of the baht is no letter
+_UNSPACED = re.compile(f"(?!\u0e3f)[{UNSPACED}]")  # the sign of the baht is not a letter
 
 
 def heard_text(text: str, words: Sequence[Word], seconds: float, total_s: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from ..errors import ConfigurationError
-from .call_events import CallEnding, FeedEvent, MessageChanged, MessageGone, Noted, ToolChanged
+from .call_events import CallEnding, FeedEvent, MessageChanged, MessageGone, Noted, ServiceMoved, ToolChanged
 from .conversation import Item, Kind, Role, time_of_day
 from .feed import CAPACITY, Backlog, Feed
 
@@ -66,7 +66,8 @@ class Rows:
     - `append`: each row has only the text added to its message since the last row: the words recognised or heard. With
       `restart` in its metadata a row has the whole text, because words that were shown before have changed.
 
-    Rows that exist already come first. Raises ConfigurationError for another mode and a capacity below 1.
+    A change of services in a `Fallback` is a row of the system, which is not in the log. Rows of the log that exist
+    already come first. Raises ConfigurationError for another mode and a capacity below 1.
     """
 
     def __init__(self, session: RowSource, mode: RowMode = "live", *, capacity: int = CAPACITY) -> None:
@@ -149,6 +150,11 @@ def to_row(event: FeedEvent, session_id: str, started_at: datetime | None) -> Ro
             return Removed(id=event.id)
         case ToolChanged(item=Item() as item) | Noted(item=item):
             return _row(item, item.text, call, final=True)
+        case ServiceMoved():
+            data = {"kind": event.kind, "source": event.source, "target": event.target, "reason": event.reason}
+            id = f"{event.kind} {event.target} {event.at:.3f}"
+            note = Item(id=id, kind="note", role="system", at=event.at, name="service", data=data)
+            return _row(note, f"{event.target} replaces {event.source}: {event.reason}", call, final=True)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, TypeVar, get_args
 
@@ -13,22 +13,18 @@ import anyio
 
 from ..agents.agent import Agent, check_tools_run
 from ..agents.engine import NO_ENGINE, Engine
-from ..errors import ConfigurationError, IllegalState, ToolError
+from ..errors import ConfigurationError, IllegalState
 from ..frames import (
     BotText,
-    End,
     Frame,
     Interrupted,
-    ResponseEnded,
-    ResponseStarted,
     Signal,
     ToolCall,
     UserTranscript,
 )
 from ..processors.kernel.groups import Tap, leaves, members
-from ..processors.kernel.host import Deadlines, Target
-from ..processors.kernel.lane import DONE
-from ..processors.kernel.node import Node, drop
+from ..processors.kernel.host import Deadlines
+from ..processors.kernel.node import Node
 from .audio import Access, CallAudio
 from .conversation import Conversation
 from .error_desk import ErrorPolicy
@@ -37,7 +33,6 @@ from .floor import Expected, Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
 from .life import Outcome, State
-from .tool_calls import call_refused
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -78,9 +73,7 @@ class Session:
         """The active agent's definition."""
         self.deadlines = deadlines or Deadlines()
         self.floor = Floor(lambda: bool(self.ledger.unsettled), self.broadcast)
-        self.host = SessionHost(
-            self, self.id, pipeline, self.deadlines, self.floor, on_error, _Bottom(self).resolve, log_words
-        )
+        self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words)
         """Runs the pipeline."""
         self.now: Callable[[], float] = self.host.now
         """Returns session time in seconds: 0 when `run` began."""
@@ -99,7 +92,9 @@ class Session:
         """Both sides' audio as it is heard, and the caller's access."""
         self.feed = Feed(self)
         """The call as events, for watchers."""
-        self.hooks = Hooks(self.report, self.broadcast, self.conversation, self._start_named, self.deadlines.stop_s)
+        self.hooks = Hooks(
+            self.host.report, self.host.broadcast, self.conversation, self.host.life.tasks.start, self.deadlines.stop_s
+        )
         self.usage.follow(self.on)
         self.host.check_wiring()
         if agent is not None:
@@ -175,9 +170,6 @@ class Session:
         Raises IllegalState outside a running session.
         """
         return self.host.start_task(owner, coroutine, name=name)
-
-    def _start_named(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        return self.host.life.tasks.start(name, coroutine)
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Broadcast an error as an `ErrorRaised` signal, and apply the session's error policy."""
@@ -295,55 +287,6 @@ def _call_id(pipeline: Node) -> str:
     """Return the id of the client whose transport is in the pipeline, "" without one."""
     ends = (leaf for leaf in leaves(pipeline) if isinstance(leaf, Node))
     return next((end.call_id for end in ends if end.call_id), "")
-
-
-class _Bottom:
-    """The end of the pipeline: takes the frames that no processor downstream handles.
-
-    It ends the call at an `End`, settles responses in a pipeline without a playout, and answers stray tool
-    calls.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def resolve(self, frame_type: type[Frame]) -> Target:
-        """Return the target that takes frames of this type."""
-        if issubclass(frame_type, End):
-            return self._drained
-        if issubclass(frame_type, ResponseEnded):
-            return self._shown
-        if issubclass(frame_type, ResponseStarted):
-            return self._take
-        if issubclass(frame_type, BotText):
-            return self._show
-        if issubclass(frame_type, ToolCall):
-            return self._refuse
-        return drop
-
-    async def _drained(self, frame: End) -> None:
-        self._session.cancel(frame.reason)
-
-    def _take(self, frame: ResponseStarted) -> Awaitable[None]:
-        # Without a TTS, the text that leaves the pipeline is the agent's.
-        self._session.ledger.take(frame.response_id, self)
-        return DONE
-
-    def _show(self, frame: BotText) -> Awaitable[None]:
-        self._session.ledger.speak(frame.response_id, frame.text, self)
-        return DONE
-
-    async def _shown(self, frame: ResponseEnded) -> None:
-        # Without a playout, a response counts as said once it leaves the pipeline.
-        if not self._session.audio.has_playout:
-            self._session.ledger.all_given(frame)
-            self._session.ledger.finish(frame.response_id, interrupted=frame.status == "interrupted")
-
-    async def _refuse(self, call: ToolCall) -> None:
-        # Without a result, the agent would owe the caller an answer for ever.
-        error = f"the tool {call.name!r} cannot be called: nobody in the pipeline runs tools"
-        self._session.report(ToolError(error), "Session")
-        await self._session.host.linked.send_up(call_refused(call, error))
 
 
 def run(session: Session) -> Outcome:

@@ -28,7 +28,7 @@ def still_running(why: str) -> dict[str, str]:
 
 
 def late_text(name: str, result: str) -> str:
-    """Return the text that tells a model of a result that has come late."""
+    """Return the text by which a model learns of a late result."""
     return f"{LATE_BEGINS} {name}, asked for before: {result}"
 
 

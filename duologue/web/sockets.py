@@ -1,8 +1,9 @@
-"""WebSocket endpoints: JSON and binary PCM, Pipecat's protobuf frames, FastRTC's."""
+"""WebSocket endpoints: JSON and binary PCM, Pipecat's protobuf frames, FastRTC's. `StarletteWire`: a connection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,7 +13,7 @@ from starlette.websockets import WebSocket
 
 from ..transports.client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, SHUTTING_DOWN, byte_size
 from ..transports.playout.base import CHUNKS_PER_S
-from ..transports.websocket.connection import Closed, StarletteWire
+from ..transports.websocket.connection import Closed
 from ..transports.websocket.pipecat_frames import PipecatSerializer
 from ..transports.websocket.serializers import (
     MAX_SAMPLE_RATE,
@@ -23,6 +24,7 @@ from ..transports.websocket.serializers import (
     FastRtcSerializer,
     Malformed,
     Serializer,
+    Wired,
 )
 from ..transports.websocket.transport import WebSocketLimits, WebSocketTransport
 from . import wire_events
@@ -45,6 +47,37 @@ def routes(calls: Calls) -> list[BaseRoute]:
         WebSocketRoute("/ws/protobuf", endpoints.pipecat),
         WebSocketRoute("/websocket/offer", endpoints.fastrtc),
     ]
+
+
+class StarletteWire:
+    """Wraps a WebSocket of Starlette that was accepted."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def send(self, data: Wired) -> None:
+        """Send a message; returns when the server has taken it."""
+        try:
+            await (self._socket.send_text(data) if isinstance(data, str) else self._socket.send_bytes(data))
+        except Exception as error:  # each server has its own error for a connection that is gone
+            raise Closed from error
+
+    async def receive(self) -> Wired:
+        """Return the next message."""
+        try:
+            message = await self._socket.receive()
+        except Exception as error:
+            raise Closed from error
+        if message["type"] == "websocket.disconnect":
+            raise Closed(message.get("code") or 1006)
+        text: str | None = message.get("text")
+        data: bytes = message.get("bytes") or b""
+        return data if text is None else text
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close the connection. Closing twice is harmless."""
+        with suppress(Exception):  # it is gone already
+            await self._socket.close(code, reason)
 
 
 class WebSocketDoor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from benchmarks.turns.__main__ import tables, tau_voice
+from benchmarks.turns.recordings import RECORDINGS, recorded
 from duologue.cli.app import app
 from duologue.cli.lab.turns.calls import silences
 from duologue.cli.lab.turns.echo import EchoResult
@@ -173,6 +175,22 @@ def test_the_same_seed_gives_the_same_results() -> None:
     assert run(play) == run(play)
 
 
+def test_the_parts_of_a_recording_are_loud_and_its_pauses_quiet() -> None:
+    for name in RECORDINGS:
+        turn, sound, room = recorded(name)
+        assert sound.end_s == pytest.approx(len(sound.samples) / RATE, abs=0.001)
+        assert " ".join(turn.parts).split() == [word.text for word in sound.words]
+        assert len(room.background()) >= 2 * RATE
+        level = [
+            np.sqrt((sound.samples[round(start * RATE) : round(end * RATE)] ** 2).mean()) for start, end in sound.parts
+        ]
+        pauses = [
+            np.sqrt((sound.samples[round(end * RATE) : round(start * RATE)] ** 2).mean())
+            for (_, end), (start, _) in pairwise(sound.parts)
+        ]
+        assert all(pause < 0.2 * min(level) for pause in pauses)
+
+
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +221,7 @@ def test_rates_count_events_in_chances() -> None:
 
 
 @given(st.lists(st.floats(0, 5_000), min_size=1, max_size=40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_an_interval_has_the_figure_of_equal_values(values: list[float]) -> None:
     found = percentile([values[0]] * len(values), 50)
     assert found.low == found.value == found.high == values[0]

@@ -147,6 +147,39 @@ async def test_one_call_may_block_only_so_many_threads() -> None:
         go.set()
 
 
+@pytest.mark.real_clock
+async def test_an_approval_that_nobody_gives_leaves_the_count_of_threads_alone() -> None:
+    go = threading.Event()
+
+    def wait() -> str:
+        assert go.wait(30)
+        return "done"
+
+    tools = Tools([Tool(wait, timeout_s=0.1), Tool(pay, needs_approval=True, approval_timeout_s=0.05)])
+    wanted: list[Any] = [
+        [asks("wait", f"c{n}") for n in range(MAX_THREADS)],
+        "Hm.",
+        [asks("pay", "paying")],
+        "No.",
+        [asks("wait", "more")],
+        "Done.",
+    ]
+    try:
+        async with story(tools, llm=MockLLM(wanted, first_token_s=0.0)) as call:
+            for text, said in (("Go.", "Hm."), ("Pay.", "No."), ("More.", "Done.")):
+                await call.types(text)
+                await until(lambda: call.responses[-1:] == [f": {said} (completed)"])  # noqa: B023
+            assert results(call)[-1] == {"error": "16 tools are running already: try again later"}
+            go.set()
+    finally:
+        go.set()
+
+
+async def pay() -> str:
+    """Pay."""
+    raise AssertionError("nobody approved it")
+
+
 # -- coroutines that ignore their cancellation -------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import anyio
 import numpy as np
 
@@ -15,22 +17,26 @@ from tests.session.calls import Sink, Top
 PIECE_S = 0.02
 
 
-def piece(number: int, rate: int) -> UserAudio:
+AnySTT = TypeVar("AnySTT", bound=STT)
+
+
+def piece(number: int, rate: int = 16_000) -> UserAudio:
     """20 ms of audio that differs from all other pieces."""
     samples = np.full(rate // 50, number + 1, "<i2")
     return UserAudio(audio=samples.tobytes(), sample_rate=rate, at=number * PIECE_S)
 
 
-def pieces(first: int, count: int, rate: int) -> bytes:
+def pieces(first: int, count: int, rate: int = 16_000) -> bytes:
     return b"".join(piece(number, rate).audio for number in range(first, first + count))
 
 
-class ListeningCall(RemoteCall):
+class ListeningCall(RemoteCall, Generic[AnySTT]):
     """The caller's audio has the service's sample rate: the service gets it unchanged."""
 
-    def __init__(self, stt: STT, *, ends: bool = True) -> None:
-        self.stt, self.sink, self.top = stt, Sink(), Top()
-        super().__init__(Session(Pipeline([self.top, stt, self.sink])), ends=ends)
+    def __init__(self, stt: AnySTT, *, ends: bool = True, may_fail: bool = False) -> None:
+        self.sink, self.top = Sink(), Top()
+        self.stt: AnySTT = stt
+        super().__init__(Session(Pipeline([self.top, stt, self.sink])), ends=ends, may_fail=may_fail)
         self.number = 0
 
     async def begins(self, count: int = 0) -> int:
@@ -41,6 +47,7 @@ class ListeningCall(RemoteCall):
         return first
 
     async def goes_on(self, count: int) -> None:
+        """In real time, as a caller does."""
         for _ in range(count):
             await anyio.sleep(PIECE_S)
             await self.session.send(piece(self.number, self.stt.sample_rate))

@@ -92,7 +92,7 @@ def test_a_wrong_eager_ms_is_refused(eager_ms: int) -> None:
 Turns = list[tuple[float, float]]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     turns=st.lists(st.tuples(st.floats(0.02, 1.2), st.floats(0.02, 1.0)), min_size=1, max_size=5),
     eager_ms=st.integers(1, 599),

@@ -291,7 +291,11 @@ async def test_respond_answers_now_with_instructions_for_once() -> None:
         await call.waits_until(3)
         await call.types("Yes.")
         await call.waits_until(6)
-    assert [r.instructions for r in llm.requests] == ["Be kind.\n\nAsk whether the caller is there.", "Be kind."]
+    assert [request.instructions for request in llm.requests] == ["Be kind.", "Be kind."]
+    assert [asked(request) for request in llm.requests] == [
+        ["system: Ask whether the caller is there."],
+        ["assistant: Are you still there?", "user: Yes."],
+    ]
 
 
 # -- interruption ------------------------------------------------------------------------------------------------------

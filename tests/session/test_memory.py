@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from duologue import Cascade, Endpointing, Interruption, MemoryTransport, Pipeline, Processor, Session, Tools, Vad
+from duologue.frames import SessionStarted
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 
 IDLE_BYTES = 45_000
@@ -32,6 +33,35 @@ class Opens(Processor):
 
     async def close(self) -> None:
         self.closed = True
+
+
+class Passes(Processor):
+    """Has nothing to open or to close."""
+
+
+class Watches(Processor):
+    """Counts the tasks that open and close processors."""
+
+    def __init__(self) -> None:
+        self.opening = self.closing = 0
+
+    async def open(self) -> None:
+        self.opening = len(tasks_of("OpenMembers._open"))
+
+    async def close(self) -> None:
+        self.closing = len(tasks_of("OpenMembers._close"))
+
+
+def tasks_of(coroutine: str) -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == coroutine]
+
+
+async def test_a_processor_that_opens_nothing_takes_no_task() -> None:
+    watches = Watches()
+    session = Session(Pipeline([watches, Passes(), Passes()]))
+    session.on(SessionStarted, lambda _: session.cancel())
+    await session.run()
+    assert (watches.opening, watches.closing) == (1, 1)
 
 
 async def test_the_tasks_that_opened_the_processors_are_forgotten() -> None:

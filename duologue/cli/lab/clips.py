@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...audio.pcm import duration_s
 from ...audio.resample import MonoAt
 from ...audio.wav import read_wav
 from ...errors import BadInput
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 RATE = 16_000
 """The sample rate of all clips, in Hz."""

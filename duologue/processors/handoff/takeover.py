@@ -207,7 +207,7 @@ async def _take_over(owner: Processor, cast: Cast, engines: Engines, wanted: Wan
         session.report(error, owner.name)
         return str(error) or type(error).__name__
     # In its own task: the outcome is known before the old engine has closed.
-    session.start_task(owner, takeover.run()).add_done_callback(takeover.ended)
+    owner.host.start_task(owner, takeover.run()).add_done_callback(takeover.ended)
     return await takeover.outcome
 
 

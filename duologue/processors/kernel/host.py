@@ -134,9 +134,9 @@ class Host(Protocol):
         """Report an error."""
 
     def start_task(
-        self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None
+        self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None, *, name: str = ""
     ) -> asyncio.Task[T]:
-        """Run a coroutine in a task that ends with the session. Its error is reported."""
+        """Run a coroutine in a task that ends with the session, named `name` or as its owner. Its error is reported."""
 
     def broadcast(self, signal: Signal) -> None:
         """Deliver a signal to every processor and listener that handles it."""

@@ -17,7 +17,7 @@ _PACKAGE = __name__.partition(".")[0]
 def check_private_names(cls: type) -> None:
     """Raise ConfigurationError for a private name of the framework's bases that `cls` defines or sets on `self`.
 
-    Such a name would replace a part of the base, which then fails elsewhere. Names that begin with two underscores are
+    It would replace a part of the base, which then fails elsewhere. Names that begin with two underscores are
     Python's.
     """
     if _is_ours(cls):

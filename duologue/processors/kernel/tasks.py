@@ -140,7 +140,7 @@ class WaitRecord:
 async def stopped(task: asyncio.Task[Any], patience_s: float) -> bool:
     """Cancel a task, and once more after half of `patience_s` seconds. Returns False if it still runs after that.
 
-    Such a task is left behind. Cancelling this ends the wait, not the task.
+    A task that still runs is left behind. Cancelling this ends the wait, not the task.
     """
     for _ in range(2):
         task.cancel()

@@ -26,12 +26,18 @@ from ...frames import (
 from ..kernel.node import Node
 from ..processor import Processor, handles
 from .policy import EndpointingPolicy
+from .smart_turn import TurnModel
 from .stalled import StalledWords
+from .turn_sound import TurnSound
 from .turn_words import TurnWords
 from .vad import STALL_S, StreamTime, split
 
 log = logging.getLogger("duologue")
 
+LAG_S = 0.6
+"""Seconds by which words are behind the speech: newer words in a silence are from speech that was not detected."""
+NOISE_S = 0.15
+"""Seconds by which a silence is longer in noise: a detector hears the beginning of speech late there."""
 PUT_OFF_S, MOST_PUT_OFF_S = 0.02, 0.1
 """Seconds by which an end is put off while the latest sound may be speech: each time, and at most."""
 
@@ -65,14 +71,17 @@ class Endpointing(Processor):
 
     Silence is measured in the audio, and `EndOfTurn` (by="silence") has its place among the audio; if the audio stops,
     the clock measures. Speech within that time continues the turn. Words that come while the silence lasts change its
-    length, for the future only. A turn that lasts `max_turn_s` is ended (by="limit"); if the caller speaks on, the next
-    turn starts at the same sample. The same holds (by="stall") if words have come, the detector still hears a voice,
-    but no new words come and the sound is lower: the caller has finished, and others talk. The `End` also ends the
-    turn (by="end").
+    length, for the future only; in noise it is `NOISE_S` longer. A turn that lasts `max_turn_s` is ended (by="limit");
+    if the caller speaks on, the next turn starts at the same sample. The same holds (by="stall") if words have come,
+    the detector still hears a voice, but no new words come and the sound is lower: the caller has finished, and others
+    talk. The `End` also ends the turn (by="end").
 
     Speech shorter than `min_speech_ms` does not start a turn: its audio passes, its `SpeechStarted` and
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
     outside a turn start a turn.
+
+    `turn_model`, such as `SmartTurn`, is asked at each pause: a turn that sounds complete ends after the quick silence,
+    one that does not after the patient one, unless the words say otherwise.
 
     With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
     first; speech within the turn after it becomes a `TurnResumed`. The speech-to-text adds the text, if it has interim
@@ -90,6 +99,7 @@ class Endpointing(Processor):
         min_speech_ms: int | None = None,
         max_turn_s: float | None = None,
         eager_ms: int | None = None,
+        turn_model: TurnModel | None = None,
     ) -> None:
         given: dict[str, Any] = {
             "silence_ms": silence_ms,
@@ -102,12 +112,15 @@ class Endpointing(Processor):
             settings["by_words"] = False
         self.policy = dataclasses.replace(policy or EndpointingPolicy(), **settings)
         """May be replaced at any time. It holds for the silences that begin after that."""
+        self._sound = TurnSound(turn_model) if turn_model is not None else None
         self._time = StreamTime()
         self._open = False
         self._speaking = False
         self._began_at = 0.0
         self._spoke_until = 0.0
         self._stalled = StalledWords()
+        self._latest: UserAudio | None = None
+        self._noisy = False  # the silence is hardly lower than the speech
         self._put_off_s = 0.0  # for what may be the beginning of speech
         self._silence_s = 0.0  # the silence that ends the turn, as things are
         self._ends_at = math.inf  # audio time at which the turn ends, if nothing more is said
@@ -121,6 +134,8 @@ class Endpointing(Processor):
 
     async def open(self) -> None:
         """Follow the length of the caller's speech."""
+        if self._sound is not None:
+            await self._sound.load()
         self._now = asyncio.get_running_loop().time
         self._words = TurnWords(self.session)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
@@ -137,7 +152,10 @@ class Endpointing(Processor):
     async def audio(self, frame: UserAudio) -> None:
         """Pass the audio on, with an `EndOfTurn` at its place in it."""
         self._arrived_at = None
+        self._latest = frame
         start = self._time.start_of(frame)
+        if self._sound is not None:
+            self._sound.hear(frame)
         while self._due_at <= self._time.end_s:
             samples = round((self._due_at - start) * frame.sample_rate)
             if samples >= len(frame.audio) // (2 * frame.channels):
@@ -161,7 +179,7 @@ class Endpointing(Processor):
         """Begin or continue a turn."""
         if self._open:
             if not self._speaking:
-                self._words.resumed()
+                self._words.resumed(frame.at - self._spoke_until)
             self._speaking = True
             self._due_at = self._ends_at = self._began_at + self.policy.max_turn_s
             if self._eager:
@@ -185,10 +203,21 @@ class Endpointing(Processor):
         if not self._open:
             return
         self._speaking = False
+        if self._sound is not None:
+            self._sound.paused(frame.at)
+            self.spawn(self._ask, self._sound, frame.at)
         self._stalled.paused()
+        latest = self._latest
+        silent = latest is not None and self._time.end_s - latest.duration_s >= frame.at
+        self._noisy = silent and latest is not None and self._stalled.is_near(latest.audio)
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()
+
+    async def _ask(self, sound: TurnSound, stopped_at: float) -> None:
+        """Ask the model if the turn is complete: that changes the silence that ends it, for the future only."""
+        if await sound.judge(self._time.end_s - self._began_at) and self._open and not self._speaking:
+            self._silent_since(stopped_at)
 
     @handles(UserTranscript, upstream=True)
     async def transcript(self, frame: UserTranscript) -> None:
@@ -199,11 +228,14 @@ class Endpointing(Processor):
             self._words.take(frame, self._time.end_s)
             self._silent_since(frame.end_s)
         elif self._open:
-            before = self._words.text
-            if self._words.take(frame, self._time.end_s) and not self._speaking:
-                self._silent_since(self._spoke_until)
+            now, before = self._time.end_s, self._words.text
+            changed = self._words.take(frame, now)
             if self._words.text != before:
-                self._stalled.words_came(self._time.end_s)
+                self._stalled.words_came(now)
+                if not self._speaking:  # the detector may have missed speech
+                    self._spoke_until = max(self._spoke_until, now - LAG_S)
+            if changed and not self._speaking:
+                self._silent_since(self._spoke_until)
         await self.push_up(frame)
 
     @handles(End)
@@ -242,7 +274,8 @@ class Endpointing(Processor):
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
         self._spoke_until, self._put_off_s = at, 0.0
-        self._silence_s = self._words.silence_s(at)
+        complete = None if self._sound is None else self._sound.complete(at)
+        self._silence_s = self._words.silence_s(at, complete) + (NOISE_S if self._noisy else 0.0)
         limit = self._began_at + self.policy.max_turn_s
         self._due_at = self._ends_at = min(max(at + self._silence_s, self._time.end_s), limit)
         if self.policy.eager_ms and not self._eager and not self._words.go_on:

@@ -33,7 +33,7 @@ class EndpointingPolicy:
     """If False, the silence is always `silence_ms`."""
     quick_ms: int = 380
     """Milliseconds of silence that end the turn after a complete sentence, a question or an answer."""
-    usual_ms: int = 950
+    usual_ms: int = 900
     """The same after words that may be complete or not."""
     patient_ms: int = 1800
     """The same after words that go on: a filler, an open clause, a number being read out."""
@@ -44,7 +44,7 @@ class EndpointingPolicy:
     lexicon: Lexicon | None = None
     """The words to go by, in the place of those of the language."""
     stall_ms: int = 1500
-    """Milliseconds without new words, in a voice that has become lower by 6 dB, that end the turn; 0 for never.
+    """Milliseconds without new words, in a voice that has become lower by 4.5 dB, that end the turn; 0 for never.
 
     Longer if the speech-to-text has been without new words for nearly as long while the caller spoke on.
     """

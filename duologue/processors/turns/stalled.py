@@ -7,16 +7,18 @@ from collections import deque
 from ...audio.pcm import rms_dbfs
 from ...frames import UserAudio
 
-DROP_DB = 6.0
+DROP_DB = 4.5
 """Decibels by which the sound is below the one that brought words: those who speak on keep their level."""
 SLOWER = 1.5
 """A recogniser that was silent for a time in mid-speech, and then had words, may be so for this many times as long."""
+NEAR_DB = 15.0
+"""Decibels between speech and noise below which a detector hears the beginning of speech late."""
 _EVERY_S = 0.1  # the level is looked at as often
 _RECENT = 8  # looks that are the present
 
 
 class StalledWords:
-    """Follows the level of one speech, and the times at which new words came."""
+    """Follows the level of the speech in a turn, and the times at which new words came."""
 
     def __init__(self) -> None:
         self._looked_at = 0.0
@@ -24,6 +26,7 @@ class StalledWords:
         self._sum, self._count = 0.0, 0  # of the sound that brought words
         self._pending: list[float] = []  # mean squares since the latest words
         self._worded_at: float | None = None  # audio time of the latest words
+        self._paused = False  # since then
         self._longest_s = 0.0  # without words in mid-speech, of this call
 
     def begin(self) -> None:
@@ -33,9 +36,8 @@ class StalledWords:
         self._sum, self._count, self._worded_at = 0.0, 0, None
 
     def paused(self) -> None:
-        """The speech has stopped: the time to its next words does not count."""
-        self._worded_at = None
-        self._recent.clear()
+        """Take note that the speech has stopped: the time to its next words does not count."""
+        self._paused = True
 
     def hear(self, frame: UserAudio, end_s: float) -> None:
         """Take a piece of the speech that ends at an audio time."""
@@ -49,11 +51,16 @@ class StalledWords:
 
     def words_came(self, at: float) -> None:
         """Take note of new words at an audio time."""
-        if self._worded_at is not None:
+        if self._worded_at is not None and not self._paused:
             self._longest_s = max(self._longest_s, at - self._worded_at)
-        self._worded_at = at
+        self._worded_at, self._paused = at, False
         self._sum, self._count = self._sum + sum(self._pending), self._count + len(self._pending)
         self._pending.clear()
+
+    def is_near(self, pcm: bytes) -> bool:
+        """Return True if sound that the detector does not take for speech is hardly lower than the speech."""
+        square, count = self._sum + sum(self._pending), self._count + len(self._pending)
+        return bool(count and square / count < 10 ** ((rms_dbfs(pcm) + NEAR_DB) / 10))
 
     def stalled(self, now: float, stall_s: float) -> bool:
         """Return True if no words have come for `stall_s`, and the sound has become lower."""

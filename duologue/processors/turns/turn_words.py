@@ -7,6 +7,7 @@ from ...session.conversation import Item
 from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
+from .turn_sound import weighed
 from .wording import PAUSING, Asked, Verdict, asked_for, judge
 
 STALE_S = 0.6
@@ -15,6 +16,8 @@ REGRET_S = 1.2
 """Seconds after the end of a turn within which speech shows that it was ended too early."""
 MANY_PAUSES = 3
 """Pauses of a turn from which a statement may go on."""
+PAUSE_S = 0.35
+"""Seconds of silence that are a pause, and not a gap that the detector hears in noise."""
 KEPT = 200
 """Characters of a turn's text that count if the next turn goes on with it."""
 
@@ -82,16 +85,18 @@ class TurnWords:
         self.verdict = self._judged()
         return True
 
-    def silence_s(self, spoke_until: float) -> float:
-        """Return the seconds of silence that end the turn, if the caller has spoken until an audio time."""
-        policy = self.policy
-        if self.verdict is None or spoke_until - self._told_at > STALE_S:
-            return policy.silence_ms / 1000
-        return policy.silence_s(self.verdict.wait)
+    def silence_s(self, spoke_until: float, complete: bool | None = None) -> float:
+        """Return the seconds of silence that end the turn, if the caller has spoken until an audio time.
 
-    def resumed(self) -> None:
+        `complete` is what a model says of the sound: see `weighed`.
+        """
+        stale = self.verdict is None or spoke_until - self._told_at > STALE_S
+        wait = None if stale or self.verdict is None else self.verdict.wait
+        return self.policy.silence_s(weighed(wait, complete))
+
+    def resumed(self, pause_s: float) -> None:
         """Take note that the caller has gone on in their turn after a pause."""
-        self._pauses += 1
+        self._pauses += pause_s >= PAUSE_S
 
     def end(self, at: float, by: str) -> None:
         """End the turn at an audio time."""
@@ -117,6 +122,8 @@ class TurnWords:
         found = self._words_of(text)
         if found is None:
             return None
+        if self._session.floor.owner == "agent" and " ".join(words(text)) in found.backchannels:
+            return None  # it says nothing about a turn
         verdict = judge(text, found, self._session.floor.expected or self._what_was_asked(found))
         if verdict is not None and verdict.weak and self._pauses >= MANY_PAUSES:
             return PAUSING

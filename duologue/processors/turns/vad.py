@@ -10,8 +10,17 @@ import anyio
 import msgspec
 
 from ...audio.pcm import downmix
-from ...audio.vad import Detector, Framer, NoiseGate, WebRtcVad
-from ...frames import End, Frame, Input, SpeechStarted, SpeechStopped, UserAudio
+from ...audio.vad import AgentAware, Detector, Framer, NoiseGate, WebRtcVad
+from ...frames import (
+    BotStartedSpeaking,
+    BotStoppedSpeaking,
+    End,
+    Frame,
+    Input,
+    SpeechStarted,
+    SpeechStopped,
+    UserAudio,
+)
 from ..processor import Processor, handles
 from .policy import VadPolicy
 
@@ -53,10 +62,11 @@ class Vad(Processor):
     """Marks where the caller's speech starts and stops. All audio passes, unchanged and at once.
 
     `detector` scores audio frames; a score of `threshold` (0 to 1) or more is voiced. The default is WebRTC's detector
-    behind a `NoiseGate`. Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops
-    `stop_ms` after the last voiced frame; a single voiced frame does not count. `SpeechStarted.at` is the start of the
-    first voiced frame and `SpeechStopped.at` the end of the last one. Both are pushed right after the sample that
-    proved them, which cuts a piece of audio in two. Pieces over 100 ms are passed on in parts.
+    behind a `NoiseGate`; `SileroVad` tells speech from other sounds. Speech starts once `start_ms` of about the last
+    1.5 `start_ms` were voiced, and stops `stop_ms` after the last voiced frame; a single voiced frame does not count.
+    `SpeechStarted.at` is the start of the first voiced frame and `SpeechStopped.at` the end of the last one. Both are
+    pushed right after the sample that proved them, which cuts a piece of audio in two. Pieces over 100 ms are passed on
+    in parts.
 
     Speech also stops at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
     out of range.
@@ -101,6 +111,18 @@ class Vad(Processor):
         """End the speech, if there is one."""
         if self._speaking:
             self._floor.caller_speaks(False, self._voiced_until)
+
+    @handles(BotStartedSpeaking)
+    def agent_started(self, frame: BotStartedSpeaking) -> None:
+        """Tell the detector that the caller hears the agent."""
+        if isinstance(self._detector, AgentAware):
+            self._detector.agent_speaks(True)
+
+    @handles(BotStoppedSpeaking)
+    def agent_stopped(self, frame: BotStoppedSpeaking) -> None:
+        """Tell the detector that the agent is silent."""
+        if isinstance(self._detector, AgentAware):
+            self._detector.agent_speaks(False)
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:

@@ -71,12 +71,12 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
     if (number := _readout(said, lexicon, asked)) and (not closed or said[-1] in lexicon.numbers):
         return number
     whole, sentence = len(text) <= _TAIL, _last_sentence(text, said)
-    if whole and " ".join(said) in lexicon.answers:
-        bare = len(said) == 1 and said[0] in lexicon.lead_ins
-        return (BARE if bare else ANSWER) if asked else FRAGMENT
     complete = closed > max(open_, particle, loose)
     if complete and not lexicon.verb_last:
         return CLOSED
+    if whole and " ".join(said) in lexicon.answers:
+        bare = len(said) == 1 and said[0] in lexicon.lead_ins
+        return (BARE if bare else ANSWER) if asked else FRAGMENT
     punctuated = mark in _SENTENCE_ENDS
     core = _without_lead_ins(sentence, lexicon)
     asks = mark in "?؟" or (len(core) >= _STATEMENT and _begins(core, lexicon.question_starts))

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 import time
 from collections.abc import Sequence
-from urllib.parse import urlencode
 
 import msgspec
 
-from ...errors import ConfigurationError, check_installed
-from ...frames import Word
-from ..remote.connection import ConnectionSettings
-from ..remote.dialect import Event, GoingAway, Opened, Refused, Wire, WireMessage
-from ..remote.errors import fatal
+from ..remote.dialect import Event, Opened, Wire, WireMessage
+from ..remote.keyed import Keyed
 from ..remote.service import Setup
 from ..remote.stt import Recognized, RemoteSTT, STTDialect
-from ..remote.websocket import open_websocket
-from .wire import RATE, AssemblyAIMessage, AssemblyAISTTOptions, HeardWord, decode_assemblyai
+from .wire import RATE, AssemblyAIMessage, AssemblyAISTTOptions, decode_assemblyai
 
 LEAST_BYTES = 2 * RATE // 20
 """Bytes of the shortest audio that the vendor takes in a message: 50 ms."""
 ANSWER_S = 2.0
 """Seconds to wait for the end of a turn, which does not come if the vendor has ended it before."""
-FINAL_CODES = (1008, 3006)
-"""Error codes for a refused key or account, and for a malformed request."""
 
 
 class AssemblyAISTTDialect(STTDialect):
@@ -73,11 +64,7 @@ class AssemblyAISTTDialect(STTDialect):
             case "Turn":
                 return self._turn(got)
             case "Error":
-                code, text = got.error_code or 0, got.error or ""
-                final = fatal(reason=text) or (code in FINAL_CODES and "concurrent" not in text.lower())
-                if self._started and not final:
-                    return (GoingAway(left_s=0.0, reason=f"{code}: {text}"),)
-                return (Refused(code=str(code), message=text, fatal=final),)
+                return (got.trouble(started=self._started),)
         return ()
 
     def _turn(self, got: AssemblyAIMessage) -> Sequence[Event]:
@@ -94,43 +81,21 @@ class AssemblyAISTTDialect(STTDialect):
             last=last,
             confidence=min((word.confidence for word in words), default=1.0),
             language=got.language_code or "",
-            words=tuple(self._timed(word) for word in words),
+            words=tuple(word.timed(self._began / (2 * RATE)) for word in words),
         )
         return (said,)
 
-    def _timed(self, word: HeardWord) -> Word:
-        """Return a word with times of the utterance; AssemblyAI's are times of the session's audio."""
-        began_s = self._began / (2 * RATE)
-        start_s = max(0.0, word.start / 1000 - began_s)
-        return Word(f"{word.text} ", start_s, max(start_s, word.end / 1000 - began_s))
 
-
-class AssemblyAISTT(RemoteSTT):
+class AssemblyAISTT(Keyed[AssemblyAISTTOptions], RemoteSTT):
     """AssemblyAI's streaming speech-to-text: the key is ASSEMBLYAI_API_KEY or `api_key`.
 
     The pipeline ends each utterance; AssemblyAI may divide a long one. Raises ConfigurationError without a key or for
     an option that AssemblyAI would refuse, MissingExtra without the extra `remote`.
     """
 
+    vendor, address = "AssemblyAI", "wss://streaming.assemblyai.com"
+    options_type = AssemblyAISTTOptions
     sample_rate = RATE
-    extra = "remote"
-
-    def __init__(
-        self,
-        *,
-        api_key: str = "",
-        base_url: str = "wss://streaming.assemblyai.com",
-        options: AssemblyAISTTOptions | None = None,
-        connection: ConnectionSettings | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        check_installed("remote", "websockets")
-        super().__init__(connection=connection)
-        self._key = (api_key or os.environ.get("ASSEMBLYAI_API_KEY", "")).strip()
-        if not self._key:
-            raise ConfigurationError("AssemblyAI needs an API key: set ASSEMBLYAI_API_KEY or give api_key")
-        self.options = options or AssemblyAISTTOptions()
-        self.model, self._base_url, self._ssl_context = self.options.model, base_url.rstrip("/"), ssl_context
 
     def setup(self) -> Setup:
         """Return nothing: the model finds the language."""
@@ -143,8 +108,7 @@ class AssemblyAISTT(RemoteSTT):
             query["keyterms_prompt"] = msgspec.json.encode(self.options.keyterms).decode()
         if self.options.max_turn_silence_ms is not None:
             query["max_turn_silence"] = str(self.options.max_turn_silence_ms)
-        address = f"{self._base_url}/v3/ws?{urlencode(query)}"
-        return await open_websocket(address, headers={"Authorization": self._key}, ssl_context=self._ssl_context)
+        return await self.open_path("/v3/ws", query, {"Authorization": self.key})
 
     def dialect(self, setup: Setup) -> AssemblyAISTTDialect:
         """Return a translator for one connection."""

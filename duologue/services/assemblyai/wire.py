@@ -10,10 +10,15 @@ from dataclasses import dataclass
 import msgspec
 
 from ...errors import ConfigurationError, check_range
+from ...frames import Word
+from ..remote.dialect import GoingAway, Refused
+from ..remote.errors import fatal
 from ..remote.lenient import message_reader
 
 RATE = 16_000
 """The sample rate of the audio, in Hz."""
+FINAL_CODES = (1008, 3006)
+"""Error codes for a refused key or account, and for a malformed request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,11 @@ class HeardWord(msgspec.Struct, frozen=True, kw_only=True):
     end: float = 0.0
     confidence: float = 1.0
 
+    def timed(self, began_s: float) -> Word:
+        """Return the word with times of an utterance that begins at `began_s`."""
+        start_s = max(0.0, self.start / 1000 - began_s)
+        return Word(f"{self.text} ", start_s, max(start_s, self.end / 1000 - began_s))
+
 
 class AssemblyAIMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message from AssemblyAI. `type` determines which fields have a meaning."""
@@ -55,6 +65,14 @@ class AssemblyAIMessage(msgspec.Struct, frozen=True, kw_only=True):
     language_code: str | None = None
     error_code: int | None = None
     error: str | None = None
+
+    def trouble(self, *, started: bool) -> Refused | GoingAway:
+        """Return what an error means for the connection: before its start, or if it would come again, a refusal."""
+        code, text = self.error_code or 0, self.error or ""
+        final = fatal(reason=text) or (code in FINAL_CODES and "concurrent" not in text.lower())
+        if started and not final:
+            return GoingAway(left_s=0.0, reason=f"{code}: {text}")
+        return Refused(code=str(code), message=text, fatal=final)
 
 
 decode_assemblyai = message_reader(AssemblyAIMessage, "AssemblyAI")

@@ -5,27 +5,18 @@ Source: the pages on the realtime speech-to-text with `finalize` of docs.cartesi
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
-import msgspec
-
-from ...errors import ConfigurationError, check_installed
-from ..remote.connection import ConnectionSettings
+from ...errors import ConfigurationError
 from ..remote.dialect import Event, GoingAway, Refused, Wire, WireMessage
 from ..remote.errors import fatal
-from ..remote.lenient import message_reader
 from ..remote.service import Setup
 from ..remote.stt import Recognized, RemoteSTT, STTDialect
-from ..remote.websocket import open_websocket
+from .wire import CartesiaService, decode_heard
 
 RATE = 16_000
 """The sample rate of the audio, in Hz."""
-VERSION = "2026-03-01"
-"""The version of the API."""
 ENGLISH_MODELS = ("ink-2",)
 
 
@@ -39,21 +30,6 @@ class CartesiaSTTOptions:
     def __post_init__(self) -> None:
         if not self.model.strip():
             raise ConfigurationError("model is empty: Cartesia needs one, for example ink-2")
-
-
-class CartesiaMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message from Cartesia. `type` determines which fields have a meaning."""
-
-    type: str
-    text: str | None = None
-    is_final: bool | None = None
-    language: str | None = None
-    status_code: int | None = None
-    error_code: str | None = None
-    message: str | None = None
-
-
-decode_cartesia = message_reader(CartesiaMessage, "Cartesia")
 
 
 class CartesiaSTTDialect(STTDialect):
@@ -85,7 +61,7 @@ class CartesiaSTTDialect(STTDialect):
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""
-        got = decode_cartesia(message)
+        got = decode_heard(message)
         match got.type:
             case "transcript":
                 text = self._said + (got.text or "")
@@ -103,43 +79,24 @@ class CartesiaSTTDialect(STTDialect):
         return ()
 
 
-class CartesiaSTT(RemoteSTT):
+class CartesiaSTT(CartesiaService[CartesiaSTTOptions], RemoteSTT):
     """Cartesia's speech-to-text, whose utterances the pipeline ends: the key is CARTESIA_API_KEY or `api_key`.
 
     Raises ConfigurationError without a key or for an option that Cartesia would refuse, MissingExtra without the extra
     `remote`.
     """
 
+    options_type = CartesiaSTTOptions
     sample_rate = RATE
-    extra = "remote"
-
-    def __init__(
-        self,
-        *,
-        api_key: str = "",
-        base_url: str = "wss://api.cartesia.ai",
-        options: CartesiaSTTOptions | None = None,
-        connection: ConnectionSettings | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        check_installed("remote", "websockets")
-        super().__init__(connection=connection)
-        self._key = (api_key or os.environ.get("CARTESIA_API_KEY", "")).strip()
-        if not self._key:
-            raise ConfigurationError("Cartesia needs an API key: set CARTESIA_API_KEY or give api_key")
-        self.options = options or CartesiaSTTOptions()
-        self.model, self._base_url, self._ssl_context = self.options.model, base_url.rstrip("/"), ssl_context
 
     async def dial(self, setup: Setup) -> Wire:
         """Open a connection for a language. Raises ConfigurationError for one that the model does not know."""
         code = setup[0].replace("_", "-").split("-")[0].lower()
         if self.model in ENGLISH_MODELS and code not in ("", "en"):
             raise ConfigurationError(f"{self.model} does not understand {setup[0]!r}: use ink-whisper")
-        query = {"model": self.model, "encoding": "pcm_s16le", "sample_rate": str(RATE), "cartesia_version": VERSION}
+        query = {"model": self.model, "encoding": "pcm_s16le", "sample_rate": str(RATE)}
         query |= {"language": code} if code else {}
-        headers = {"X-API-Key": self._key, "Cartesia-Version": VERSION}
-        address = f"{self._base_url}/stt/websocket?{urlencode(query)}"
-        return await open_websocket(address, headers=headers, ssl_context=self._ssl_context)
+        return await self.open_cartesia("/stt/websocket", query)
 
     def dialect(self, setup: Setup) -> CartesiaSTTDialect:
         """Return a translator for one connection."""

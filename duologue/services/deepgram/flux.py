@@ -126,7 +126,7 @@ class DeepgramFluxSTT(TurnHoldingSTT):
         stt = DeepgramFluxSTT(options=DeepgramFluxOptions(eager_eot_threshold=0.5))
         engine = Cascade(stt, llm, tts)  # without Vad and Endpointing
 
-    With an `eager_eot_threshold` it tells a probable end of a turn as an `EagerEndOfTurn`. `change` sends new
+    With an `eager_eot_threshold` it pushes a probable end of a turn as an `EagerEndOfTurn`. `change` sends new
     thresholds, keyterms or hints for the turns from now on, and `end_turn` ends the turn in progress. `api_key` and
     `base_url` are those of `DeepgramSTT`. An agent's language is a hint for flux-general-multi.
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ...errors import ConfigurationError, check_range
+from ..pieces import Feeding, check_feeding
+from .pronunciations import check_pronunciations
 
 IDLE_LIMIT_S = 10.0
 """Seconds without audio or `KeepAlive` after which a listening connection is closed (1011 NET-0001)."""
@@ -282,10 +284,13 @@ class DeepgramTTSOptions:
     sample_rate: int = 24_000
     speed: float | None = None
     """The speed relative to the usual one, from 0.7 to 1.5. Not all languages have it."""
+    pronunciations: Mapping[str, str] = field(default_factory=dict)
+    """Words and their pronunciation in IPA: `{"dupilumab": "duːˈpɪljuːmæb"}`. For the English and Spanish Aura-2."""
     mip_opt_out: bool | None = None
 
     def __post_init__(self) -> None:
         check_offered_rate(self.sample_rate, AURA_RATES)
+        check_pronunciations(self.pronunciations)
         if self.speed is not None:
             check_range(self, speed=(0.7, 1.5))
 
@@ -310,11 +315,19 @@ class DeepgramFluxTTSOptions:
     """The speed relative to the usual one, from 0.5 to 1.5 in steps of 0.05."""
     expressivity: int | None = None
     """From -2 (calm) to 2 (animated)."""
+    feeding: Feeding = "words"
+    """How a sentence is sent while it is written. Flux speaks a turn while its text comes."""
+    pronunciations: Mapping[str, str] = field(default_factory=dict)
+    """Words and their pronunciation in IPA. Deepgram refuses them together with a `speed`."""
     tag: tuple[str, ...] = ()
     mip_opt_out: bool | None = None
 
     def __post_init__(self) -> None:
         check_offered_rate(self.sample_rate, FLUX_RATES)
+        check_feeding(self.feeding)
+        check_pronunciations(self.pronunciations)
+        if self.pronunciations and self.speed not in (None, 1.0):
+            raise ConfigurationError("pronunciations: Flux takes none together with a speed")
         if self.speed is not None:
             check_range(self, speed=(0.5, 1.5))
             if abs(self.speed * 20 - round(self.speed * 20)) > 1e-6:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from ..remote.lenient import message_reader
 from ..remote.speech_context import ContextAudio, ContextDone
 from ..remote.tts import TTSDialect
 from .options import FLUSHES_PER_MINUTE, MAX_TEXT
+from .pronunciations import Pronunciations
 from .wire import deepgram_message
 
 MINUTE_S = 60.0
@@ -44,18 +45,9 @@ class SpeakMessage(msgspec.Struct, frozen=True, kw_only=True):
 decode_speak = message_reader(SpeakMessage, "Deepgram")
 
 
-def speak(text: str) -> list[WireMessage]:
+def speak(text: str, pronunciations: Pronunciations) -> list[WireMessage]:
     """Return the messages for a text, cut at spaces into messages that are not too long."""
-    return [deepgram_message("Speak", text=piece) for piece in _pieces(text)]
-
-
-def _pieces(text: str) -> Iterator[str]:
-    while len(text) > MAX_TEXT:
-        cut = text.rfind(" ", 1, MAX_TEXT) + 1 or MAX_TEXT
-        yield text[:cut]
-        text = text[cut:]
-    if text:
-        yield text
+    return [deepgram_message("Speak", text=piece) for piece in pronunciations.pieces(text, MAX_TEXT)]
 
 
 def trouble(got: SpeakMessage, about: str) -> Refused:
@@ -82,7 +74,8 @@ class AuraDialect(TTSDialect):
 
     one_at_a_time: ClassVar[bool] = True
 
-    def __init__(self) -> None:
+    def __init__(self, pronunciations: Mapping[str, str]) -> None:
+        self._pronunciations = Pronunciations(pronunciations)
         self._owed: deque[_Owed] = deque()
         self._context = ""  # of the latest text
         self._waiting = False  # text was sent and not flushed
@@ -93,7 +86,7 @@ class AuraDialect(TTSDialect):
     def text(self, context: str, text: str) -> Sequence[WireMessage]:
         """Return the messages with a sentence."""
         self._context, self._waiting = context, True
-        return speak(text)
+        return speak(text, self._pronunciations)
 
     def flush(self, context: str) -> Sequence[WireMessage]:
         """Return the message that makes Aura speak, unless too many were sent in the last minute."""
@@ -199,7 +192,8 @@ class FluxSpeechDialect(TTSDialect):
     confirms_opening: ClassVar[bool] = True
     one_at_a_time: ClassVar[bool] = True
 
-    def __init__(self) -> None:
+    def __init__(self, pronunciations: Mapping[str, str]) -> None:
+        self._pronunciations = Pronunciations(pronunciations)
         self._turns: deque[_Turn] = deque()
         self._latest = ""  # the vendor's id of the latest turn that is over
 
@@ -207,7 +201,7 @@ class FluxSpeechDialect(TTSDialect):
         """Return the messages with a sentence."""
         if not self._turns or self._turns[-1].context != context or self._turns[-1].flushed:
             self._turns.append(_Turn(context))
-        return speak(text)
+        return speak(text, self._pronunciations)
 
     def end(self, context: str) -> Sequence[WireMessage]:
         """Return the message that ends the turn."""

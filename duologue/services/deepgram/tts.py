@@ -92,7 +92,7 @@ class DeepgramTTS(_VoicedByModel):
 
     def dialect(self, setup: Setup) -> TTSDialect:
         """Return a translator for one connection."""
-        return AuraDialect()
+        return AuraDialect(self.options.pronunciations)
 
 
 class DeepgramFluxTTS(_VoicedByModel):
@@ -100,7 +100,7 @@ class DeepgramFluxTTS(_VoicedByModel):
 
         tts = DeepgramFluxTTS(options=DeepgramFluxTTSOptions(voice="flux-alexis-en"))
 
-    Otherwise as `DeepgramTTS`.
+    It speaks a sentence while it is still being written (`DeepgramFluxTTSOptions.feeding`). Otherwise as `DeepgramTTS`.
     """
 
     voices = "deepgram-flux"
@@ -117,8 +117,10 @@ class DeepgramFluxTTS(_VoicedByModel):
         connection: ConnectionSettings | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(options or DeepgramFluxTTSOptions(), api_key, base_url, connection, ssl_context)
+        options = options or DeepgramFluxTTSOptions()
+        super().__init__(options, api_key, base_url, connection, ssl_context)
+        self.feeding = options.feeding
 
     def dialect(self, setup: Setup) -> TTSDialect:
         """Return a translator for one connection."""
-        return FluxSpeechDialect()
+        return FluxSpeechDialect(self.options.pronunciations)

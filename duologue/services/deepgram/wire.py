@@ -7,7 +7,6 @@ types of one shape, and builds pydantic models, at 1.2 ms for a result of ten wo
 from __future__ import annotations
 
 import inspect
-import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,6 +20,7 @@ import msgspec
 from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra, check_installed, public_address
 from ..remote.dialect import Wire, WireMessage
 from ..remote.errors import ConnectionLost, fatal
+from ..remote.keyed import checked_key
 from ..remote.websocket import check_websockets, open_websocket
 
 if TYPE_CHECKING:  # an optional dependency
@@ -72,11 +72,7 @@ class DeepgramClient:
 
     def __init__(self, api_key: str, base_url: str, ssl_context: ssl.SSLContext | None) -> None:
         check_installed("deepgram", "deepgram", "websockets")
-        key = api_key or os.environ.get("DEEPGRAM_API_KEY", "")
-        if not key.strip():
-            raise ConfigurationError("Deepgram needs an API key: set DEEPGRAM_API_KEY or give api_key")
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise ConfigurationError("DEEPGRAM_API_KEY has characters that keys do not have (a space, a line's end?)")
+        key = checked_key("Deepgram", api_key)
         scheme, _, host = (base_url or BASE_URL).rstrip("/").partition("://")
         if scheme not in ("ws", "wss", "http", "https") or not host:
             raise ConfigurationError(f"base_url is {public_address(base_url)!r}: it begins with wss:// or https://")

@@ -61,7 +61,7 @@ class SpokenWords:
     def take(self, characters: Sequence[tuple[str, float, float]], audio_s: float) -> tuple[Word, ...]:
         """Take the characters and the seconds of audio of a message. Returns the words that begin in it.
 
-        Times that overlap with earlier ones follow these.
+        A time that overlaps with an earlier one is moved behind it.
         """
         words: list[Word] = []
         begin_s = self.audio_s

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ...errors import BadInput
+from ..remote.lenient import audio_of
 from ..tts import TTS, SpeechChunk
 from .alignment import SpokenWords
 from .http_wire import ElevenLabsHTTP, elevenlabs_lost
 from .tts_options import HTTP_MODELS, ElevenLabsHTTPTTSOptions, check_voice_id
-from .wire import decoded_audio
 
 MAX_PREVIOUS = 500
 """The most characters that are sent of the text before a sentence, for its intonation."""
@@ -105,7 +105,7 @@ class ElevenLabsHTTPTTS(TTS):
     def _chunk(self, piece: Any, words: SpokenWords) -> SpeechChunk | None:
         """Return the audio and the words of a piece of the answer. Tells of one whose audio is malformed."""
         try:
-            audio = decoded_audio(getattr(piece, "audio_base_64", None) or "")
+            audio = audio_of(getattr(piece, "audio_base_64", None) or "", "ElevenLabs")
         except BadInput as problem:
             self._tell(problem)
             return None

@@ -5,6 +5,7 @@ The SDK passes over lines that are not JSON without a word.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,10 @@ import msgspec
 from ...errors import BadInput, MissingExtra, check_installed
 from ..remote import ConnectionLost, client_ssl_context
 from ..remote.errors import asked_pause_s, final_tls
-from .wire import checked_key, checked_url, http_refusal
+from ..remote.keyed import checked_key
+from .wire import checked_url, http_refusal
 
 if TYPE_CHECKING:  # an optional dependency
-    import ssl
-
     import httpx
     from elevenlabs import AsyncElevenLabs
 
@@ -42,7 +42,8 @@ class ElevenLabsHTTP:
         self, api_key: str, base_url: str, ssl_context: ssl.SSLContext | None, tell: Callable[[BadInput], None]
     ) -> None:
         check_installed("elevenlabs", "elevenlabs")
-        self._key, self._base_url, self._ssl_context = checked_key(api_key), checked_url(base_url), ssl_context
+        self._key, self._base_url = checked_key("ElevenLabs", api_key), checked_url(base_url)
+        self._ssl_context = ssl_context
         self._tell = tell
         self._client: tuple[AsyncElevenLabs, httpx.AsyncClient] | None = None
         self._making = anyio.Lock()
@@ -90,7 +91,7 @@ class ElevenLabsHTTP:
 
 
 def _checked_stream(stream: Any, tell: Callable[[BadInput], None]) -> Any:
-    """Return the stream of an answer, which tells of each line that is not JSON, and fails for one without an end."""
+    """Return the stream of an answer, which reports each line that is not JSON, and fails at a line without an end."""
     from httpx import AsyncByteStream
 
     class CheckedStream(AsyncByteStream):

@@ -25,9 +25,10 @@ from ..remote import (
     WireMessage,
     fatal,
 )
+from ..remote.keyed import checked_key
 from ..remote.lenient import message_reader
 from .stt_options import MIN_COMMIT_S, QUIET_S, VAD_SILENCE_S, ElevenLabsSTTOptions
-from .wire import checked_key, checked_url, open_elevenlabs
+from .wire import checked_url, open_elevenlabs
 
 PIECE_S = 0.1
 """Seconds of silence in a message without the caller's audio."""
@@ -198,7 +199,8 @@ class ElevenLabsSTT(RemoteSTT):
         super().__init__(connection=connection)
         self.options = options or ElevenLabsSTTOptions()
         self.model, self.sample_rate = self.options.model, self.options.sample_rate
-        self._key, self._base_url, self._ssl_context = checked_key(api_key), checked_url(base_url), ssl_context
+        self._key, self._base_url = checked_key("ElevenLabs", api_key), checked_url(base_url)
+        self._ssl_context = ssl_context
 
     async def dial(self, setup: Setup) -> Wire:
         """Open a connection for a language."""

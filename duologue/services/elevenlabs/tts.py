@@ -23,10 +23,11 @@ from ..remote import (
     WireMessage,
     fatal,
 )
-from ..remote.lenient import message_reader
+from ..remote.keyed import checked_key
+from ..remote.lenient import audio_of, message_reader
 from .alignment import Alignment, SpokenWords
 from .tts_options import MAX_CONTEXTS, ElevenLabsTTSOptions, check_voice_id
-from .wire import checked_key, checked_url, decoded_audio, open_elevenlabs
+from .wire import checked_url, open_elevenlabs
 
 
 class SpeechMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -79,7 +80,7 @@ class ElevenLabsTTSDialect(TTSDialect):
         return (_context_message(context, text=" ", **fields),)
 
     def text(self, context: str, text: str) -> Sequence[WireMessage]:
-        """Return the message with a sentence, which must end with a space."""
+        """Return the message with a text, which must end with a space."""
         if words := self._contexts.get(context):
             words.sent(text)
         return (_context_message(context, text=f"{text.rstrip()} "),)
@@ -113,7 +114,7 @@ class ElevenLabsTTSDialect(TTSDialect):
             return (self._refused(got.error or "error", got.message or "", about),)
         if context not in self._contexts:
             return ()  # it has ended
-        pcm, words = decoded_audio(got.audio or ""), self._contexts[context]
+        pcm, words = audio_of(got.audio or "", "ElevenLabs"), self._contexts[context]
         events: list[Event] = []
         if words is None:
             events += [ContextAudio(context=context, pcm=pcm)] if pcm else []
@@ -147,7 +148,8 @@ class ElevenLabsTTSDialect(TTSDialect):
 class ElevenLabsTTS(RemoteTTS):
     """ElevenLabs' text-to-speech over the multi-context WebSocket, with word times.
 
-    A connection has one voice and one language; another voice takes another connection, which is opened when the
+    `ElevenLabsTTSOptions.feeding` sends a sentence while it is still being written. A connection has one voice and one
+    language; another voice takes another connection, which is opened when the
     response begins. `base_url` is the address of the API, for example that of another region.
 
     Raises ConfigurationError without a key or for an option that ElevenLabs would refuse, MissingExtra without the
@@ -170,7 +172,9 @@ class ElevenLabsTTS(RemoteTTS):
         super().__init__(connection=connection)
         self.options = options or ElevenLabsTTSOptions()
         self.model, self.sample_rate = self.options.model, self.options.sample_rate
-        self._key, self._base_url, self._ssl_context = checked_key(api_key), checked_url(base_url), ssl_context
+        self._key, self._base_url = checked_key("ElevenLabs", api_key), checked_url(base_url)
+        self._ssl_context = ssl_context
+        self.feeding = self.options.feeding
 
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError for a text that cannot be a voice id."""

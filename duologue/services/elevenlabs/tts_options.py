@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...errors import ConfigurationError, check_range
+from ..pieces import Feeding, check_feeding
 
 DEFAULT_VOICE = "hpp4J3VqNfWAUOO0d1Us"
 PCM_RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -113,7 +114,9 @@ class ElevenLabsTTSOptions(ElevenLabsHTTPTTSOptions):
     """Options of `ElevenLabsTTS`. Raises ConfigurationError for a value that ElevenLabs would refuse."""
 
     auto_mode: bool = True
-    """True: each sentence is spoken at once. False: ElevenLabs collects text as `chunk_length_schedule` says."""
+    """True: each text is spoken at once. False: ElevenLabs collects text as `chunk_length_schedule` says."""
+    feeding: Feeding = "sentences"
+    """How a sentence is sent while it is written. With `auto_mode`, "clauses" at the finest: each is spoken alone."""
     chunk_length_schedule: tuple[int, ...] = ()
     """Characters to collect before the first, second, … piece of speech, from 50 to 500. Without `auto_mode` only."""
     inactivity_timeout_s: int = 180
@@ -121,6 +124,9 @@ class ElevenLabsTTSOptions(ElevenLabsHTTPTTSOptions):
 
     def __post_init__(self) -> None:
         super(ElevenLabsTTSOptions, self).__post_init__()
+        check_feeding(self.feeding)
+        if self.feeding == "words" and self.auto_mode:
+            raise ConfigurationError("feeding is 'words', and auto_mode speaks each word alone: set auto_mode=False")
         if self.model in HTTP_MODELS:
             raise ConfigurationError(f"{self.model} cannot be used over a WebSocket: use ElevenLabsHTTPTTS")
         if self.chunk_length_schedule and self.auto_mode:

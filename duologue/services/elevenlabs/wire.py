@@ -6,32 +6,18 @@ speech-to-text calls functions from a task of its own, which reads faster than t
 
 from __future__ import annotations
 
-import binascii
-import os
 import ssl
-from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ...errors import BadInput, ConfigurationError, public_address
+from ...errors import ConfigurationError, public_address
 from ..remote import ConnectionLost, Wire, fatal, open_websocket
-from ..remote.lenient import plain_base64
 
 BASE_URL = "https://api.elevenlabs.io"
 Query = Sequence[tuple[str, str]]
-
-
-def checked_key(api_key: str) -> str:
-    """Return the key, by default ELEVENLABS_API_KEY. Raises ConfigurationError without one, or for a malformed one."""
-    key = (api_key or os.environ.get("ELEVENLABS_API_KEY", "")).strip()
-    if not key:
-        raise ConfigurationError("ElevenLabs needs an API key: set ELEVENLABS_API_KEY or give api_key")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError("the ELEVENLABS_API_KEY has characters that keys do not have (a space, a line's end?)")
-    return key
 
 
 def checked_url(base_url: str) -> str:
@@ -81,11 +67,3 @@ def _code_and_message(body: Any) -> tuple[str, str]:
         return "", str(detail or "")[:200]
     code = detail.get("code") or detail.get("status") or detail.get("type") or ""
     return str(code)[:100], str(detail.get("message") or "")[:200]
-
-
-def decoded_audio(audio: str) -> bytes:
-    """Return audio that came in base64. Raises BadInput if it is not base64."""
-    try:
-        return b64decode(plain_base64(audio), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadInput(f"not audio of ElevenLabs': {error}") from error

@@ -194,9 +194,10 @@ class FallbackLLM(LLM):
     def _stream(self, model: LLM, request: Request, said: str) -> AsyncIterator[str | ToolRequest | Usage]:
         model.config = self.config
         options = {name: value for name, value in request.options.items() if _refusal(model, name, value) is None}
-        wanted = msgspec.structs.replace(
-            request, options=options, tool_choice=request.tool_choice if model.chooses_tools else ""
-        )
+        wanted = msgspec.structs.replace(request, options=options)
+        if not model.chooses_tools:
+            tools = () if request.tool_choice == "none" else request.tools
+            wanted = msgspec.structs.replace(wanted, tools=tools, tool_choice="")
         if said:
             begun = (Message(role="assistant", text=said), Message(role="system", text=CONTINUE))
             wanted = msgspec.structs.replace(wanted, messages=(*request.messages, *begun))

@@ -149,9 +149,13 @@ class FallbackTTS(TTS):
         raise asked.error()
 
     def _tell_usage(self, service: TTS, part: SentencePart) -> None:
-        """Tell the consumption of a part that has failed."""
+        """Tell the consumption of a part that has failed: discarded if its response has not begun."""
         usage = Usage(
-            service=service.name, model=service.model, characters=len(part.text), output_audio_s=part.spoken_s
+            service=service.name,
+            model=service.model,
+            characters=len(part.text),
+            output_audio_s=part.spoken_s,
+            discarded=self._ahead.is_speculative(part.sentence),
         )
         self.broadcast(usage)
 
@@ -245,7 +249,7 @@ class SentencePart:
         """`text` is the part that the present service speaks, `rest` what is left after a `cut`."""
         self.spoken_s = 0.0
         """Seconds of audio of this part."""
-        self._sentence = sentence
+        self.sentence = sentence
         self._at = 0  # where the part begins in the sentence
         self._begin_s = 0.0
         self._told = 0  # the end of the words in the sentence whose times were returned
@@ -305,5 +309,5 @@ class SentencePart:
                 self._told = self._at + said
         self._at += said
         self._begin_s += self.spoken_s
-        self.rest = self._sentence[self._at :]
+        self.rest = self.sentence[self._at :]
         return words

@@ -56,7 +56,7 @@ def text_declaration(tool: ToolSpec) -> dict[str, Any]:
 def _calling_config(asked: str, options: GeminiOptions) -> dict[str, Any] | None:
     """Return the choice of tools: that of the answer, else that of the options."""
     named = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
-    choice = asked if asked == "required" or not asked else f"tool:{asked}"
+    choice = asked if asked in ("", "none", "required") else f"tool:{asked}"
     choice = choice or options.tool_choice or ""
     if not choice:
         return None

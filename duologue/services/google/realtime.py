@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-import anyio.to_thread
 
 from ...agents.engine import Capabilities, EngineConfig
 from ...agents.tool import ToolSpec
@@ -19,10 +16,7 @@ from ..remote.dialect import Wire
 from .dialect import NO_HISTORY, GeminiDialect
 from .options import DEFAULT_VOICE, INPUT_RATE, OUTPUT_RATE, GeminiLiveOptions, check, live_family, resolved
 from .setup import connect_config
-from .wire import make_client, open_wire
-
-if TYPE_CHECKING:
-    from google.genai import Client
+from .wire import LiveAPI
 
 KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 """The environment variables for the key, of which the first that is set is used."""
@@ -63,9 +57,8 @@ class GeminiLive(SpeechToSpeech):
         self.model = model
         self.options = resolved(options or GeminiLiveOptions(), {})
         self._family = live_family(model)
-        self._api_key, self._base_url, self._api_version = api_key, base_url, api_version
-        self._ssl_context = ssl_context
-        self._client: Client | None = None
+        self._api_key = api_key
+        self._api = LiveAPI(base_url, api_version, ssl_context)
         super().__init__(instructions=instructions, voice=voice, tools=tools, handle=handle, connection=connection)
         check(model, self._family, self.options, voice, self.config.tools)
 
@@ -101,14 +94,9 @@ class GeminiLive(SpeechToSpeech):
 
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
         """Open a session. Raises ConnectionLost, ConfigurationError without a key, MissingExtra without the SDK."""
-        if self._client is None:
-            # In a thread, because loading the SDK and the certificates would block other calls.
-            self._client = await anyio.to_thread.run_sync(
-                make_client, self._key(), self._base_url, self._api_version, self._ssl_context
-            )
         set_up = connect_config(config, self._options(config), self._family, handle)
         first = NO_HISTORY if "history_config" in set_up else ""
-        return await open_wire(self._client, self.model, set_up, resumed=bool(handle), first=first)
+        return await self._api.dial(self._key(), self.model, set_up, resumed=bool(handle), first=first)
 
     def dialect(self, config: EngineConfig, handle: str) -> Dialect:
         """Return the translator for one connection."""
@@ -120,10 +108,7 @@ class GeminiLive(SpeechToSpeech):
         try:
             await super().close()
         finally:
-            client, self._client = self._client, None
-            if client is not None:
-                await client.aio.aclose()
-                client.close()
+            await self._api.close()
 
     def _options(self, config: EngineConfig) -> GeminiLiveOptions:
         return resolved(self.options, config.options)

@@ -1,4 +1,4 @@
-"""`GeminiAPI`: Google's SDK for requests to Gemini's text models."""
+"""Google's SDK for requests to Gemini's text models: `GeminiAPI`, and `GeminiAnswer`, which reads one answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from ...errors import IncompatiblePackage, MissingExtra, without_credentials
+from ...errors import DuologueError, IncompatiblePackage, MissingExtra, ServiceError, without_credentials
+from ...frames import Usage
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls, named_wait_s
 from ..remote.llm import ContextTooLong
 from ..remote.tls import client_ssl_context
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # an optional dependency
     import httpx2
     from google.genai import Client
     from google.genai.errors import APIError
-    from google.genai.types import GenerateContentResponse
+    from google.genai.types import FunctionCall, GenerateContentResponse
 
 KEEP_ALIVE_S = 240.0
 """Seconds for which an idle connection is kept: a caller thinks longer than the 5 s of the SDK's default."""
@@ -28,6 +29,16 @@ MAX_WAITING = 10_000
 """The most pieces of an answer that have come and wait for the call."""
 MAX_MESSAGE = 300
 """The most characters of the vendor's message in an error."""
+MAX_STREAMED_CALLS = 128
+"""The most calls of one answer."""
+MALFORMED = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE")
+"""Reasons of an end after which the answer may be asked for again."""
+ENDS = ("STOP", "FINISH_REASON_UNSPECIFIED")
+BLOCKED = frozenset(
+    {"SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "ESCALATION"}
+    | {"MODEL_ARMOR", "MISSING_THOUGHT_SIGNATURE", "PUP_LIMITED_DISABLED"}
+)
+"""Reasons of an end by which the vendor has cut the answer. After an unknown one, what has come is the answer."""
 
 
 class GeminiAPI:
@@ -124,6 +135,82 @@ class GeminiAPI:
             await http.aclose()
 
 
+class GeminiAnswer:
+    """The state of one answer."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[FunctionCall, bytes | None]] = []
+        """The tool calls, each with its signature."""
+        self.problems: list[DuologueError] = []
+        """Problems that do not end the answer."""
+        self._said = False
+        self._finish = ""
+        self._last: GenerateContentResponse | None = None
+
+    def take(self, piece: GenerateContentResponse) -> tuple[str, bool, bool]:
+        """Take a piece. Returns its text, and True if it has calls, and if it has thoughts.
+
+        Raises ServiceError for a request that is blocked.
+        """
+        if piece.usage_metadata is not None:
+            self._last = piece
+        feedback = piece.prompt_feedback
+        if feedback is not None and feedback.block_reason is not None:
+            raise ServiceError(f"Gemini blocked the request: {_name(feedback.block_reason)}")
+        if not piece.candidates:
+            return "", False, False
+        candidate = piece.candidates[0]
+        if candidate.finish_reason is not None and self._finish in ("", *ENDS):
+            self._finish = _name(candidate.finish_reason)
+        text, called, thought = "", False, False
+        for part in (candidate.content.parts if candidate.content is not None else None) or ():
+            if part.thought:
+                thought = True
+                continue
+            text += part.text or ""
+            if part.function_call is not None and len(self.calls) < MAX_STREAMED_CALLS:
+                self.calls.append((part.function_call, part.thought_signature))
+                called = True
+        self._said = self._said or bool(text)
+        return text, called, thought
+
+    def end(self, limit: int | None) -> None:
+        """End the answer. Problems of a part of it are added to `problems`. `limit` is the option for its tokens.
+
+        Raises ConnectionLost for a stream that has broken off, and ServiceError for an answer without a use.
+        """
+        if not self._finish:
+            raise ConnectionLost("the answer broke off: its stream has no end")
+        if self._finish in MALFORMED:
+            raise ServiceError(f"Gemini ended the answer: {self._finish}")
+        if self._finish == "MAX_TOKENS":
+            tokens = "tokens" if limit is None else f"{limit} tokens"
+            self._cut(
+                f"the model used all its {tokens} before its first word", f"an answer was cut at its limit of {tokens}"
+            )
+        elif self._finish in BLOCKED or not (self._finish in ENDS or self._said or self.calls):
+            self._cut(f"Gemini blocked the answer: {self._finish}", f"Gemini cut the answer: {self._finish}")
+
+    def _cut(self, without_words: str, with_words: str) -> None:
+        self.calls.clear()
+        if not self._said:
+            raise ServiceError(without_words)
+        self.problems.append(ServiceError(with_words))
+
+    def usage(self, service: str, model: str) -> Usage | None:
+        """Return the tokens, None if the server has not reported them."""
+        if self._last is None or self._last.usage_metadata is None:
+            return None
+        used = self._last.usage_metadata
+        return Usage(
+            service=service,
+            model=self._last.model_version or model,
+            input_tokens=(used.prompt_token_count or 0) + (used.tool_use_prompt_token_count or 0),
+            output_tokens=(used.candidates_token_count or 0) + (used.thoughts_token_count or 0),
+            cached_tokens=used.cached_content_token_count or 0,
+        )
+
+
 def answer_lost(error: Exception, model: str) -> ConnectionLost:
     """Return the ConnectionLost for an error of the SDK or of its HTTP client."""
     from google.genai.errors import APIError
@@ -156,3 +243,8 @@ def _request_refused(error: APIError, model: str) -> ConnectionLost:
         pause_s = named_wait_s(json.dumps(error.details, default=str)[-1000:]) or None
     final = fatal(status=code, reason=status if code < 500 else "")
     return ConnectionLost(text, code=code, fatal=final, retry_after_s=None if final else pause_s)
+
+
+def _name(reason: Any) -> str:
+    """Return the name of a member of one of the SDK's enumerations, which may be new."""
+    return str(getattr(reason, "value", reason))

@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from ...errors import IncompatiblePackage, MissingExtra
 from ..remote.dialect import WireMessage
@@ -68,6 +69,29 @@ def make_client(api_key: str, base_url: str, api_version: str, ssl_context: ssl.
         async_client_args=arguments,
     )
     return genai.Client(api_key=api_key, vertexai=False, http_options=options)
+
+
+class LiveAPI:
+    """The SDK's client of one engine, made at its first use."""
+
+    def __init__(self, base_url: str, api_version: str, ssl_context: ssl.SSLContext | None) -> None:
+        self._base_url, self._api_version, self._ssl_context = base_url, api_version, ssl_context
+        self._client: Client | None = None
+
+    async def dial(self, key: str, model: str, config: dict[str, Any], *, resumed: bool, first: str) -> LiveWire:
+        """Open a session. Raises as `make_client` and `open_wire` do."""
+        if self._client is None:  # in a thread, because loading the SDK and the certificates would block other calls
+            self._client = await anyio.to_thread.run_sync(
+                make_client, key, self._base_url, self._api_version, self._ssl_context
+            )
+        return await open_wire(self._client, model, config, resumed=resumed, first=first)
+
+    async def close(self) -> None:
+        """Release the SDK's client. The next session makes another."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aio.aclose()
+            client.close()
 
 
 async def open_wire(client: Client, model: str, config: dict[str, Any], *, resumed: bool, first: str = "") -> LiveWire:

@@ -12,13 +12,10 @@ import math
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ...errors import MissingExtra, ServiceError
 from .grammar import Grammar, model_path
-
-if TYPE_CHECKING:
-    import pocketsphinx
 
 MODEL_RATE = 16_000
 FRAMES_PER_S = 100
@@ -167,7 +164,8 @@ class DecoderPool:
         del self._idle[: max(0, len(self._idle) + self._lent - self.limit)]
 
 
-def _sphinx_decoder(**options: Any) -> pocketsphinx.Decoder:
+def _sphinx_decoder(**options: Any) -> Any:
+    """Return a `pocketsphinx.Decoder`, whose package has no types."""
     try:
         from pocketsphinx import Decoder
     except ImportError as error:
@@ -186,7 +184,7 @@ def _failures() -> Iterator[None]:
         raise ServiceError(f"pocketsphinx failed: {error}") from error
 
 
-def _segments(decoder: pocketsphinx.Decoder) -> list[Stretch]:
+def _segments(decoder: Any) -> list[Stretch]:
     # A score is in steps of 1,024 times the log of 1.0001; the wrapper has made it a power of 1.0001.
     found: Iterable[Any] = decoder.seg() or ()
     return [

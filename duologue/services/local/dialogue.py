@@ -23,7 +23,6 @@ therefore run repeatedly, and must depend on their arguments only.
 from __future__ import annotations
 
 import functools
-import json
 import re
 import zlib
 from collections import Counter
@@ -32,9 +31,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from ...errors import BadInput, ConfigurationError, ToolError
-from ...session.tool_calls import PENDING, STILL_RUNNING
+from ...errors import ConfigurationError, ToolError
 from ..context import Message, ToolRequest
+from ._calls import error_in, is_pending, last_calls, same_calls
 from ._patterns import Slot, words_of
 from ._rules import RESERVED, CompiledRule, Memory, Rule, ToolUse, Wording, check_placeholders, names_of, say
 from ._templates import render_value
@@ -150,8 +149,8 @@ class Rules:
     def _reply(self, messages: Sequence[Message], tools: Collection[str], known: Memory) -> RulesReply:
         state = self._replay(messages, known)
         spoken = [message for message in messages if message.role != "system"]
-        calls, results, said_since = _last_calls(spoken)
-        mine = state.calling if state.calling and _same_calls(state.calling.calls, calls) else None
+        calls, results, said_since = last_calls(spoken)
+        mine = state.calling if state.calling and same_calls(state.calling.calls, calls) else None
         if spoken and spoken[-1].role == "tool" and not mine:
             # Another agent's calls: this one takes over. To make the same call again would send the caller in circles.
             made = {call.name for call in calls}
@@ -185,13 +184,13 @@ class Rules:
     def _conclusion(self, decision: _Move, calls: Sequence[ToolRequest], results: Sequence[Any]) -> str:
         assert decision.rule
         then = decision.rule.rule.then
-        if any(_is_pending(result) for result in results):
+        if any(is_pending(result) for result in results):
             return say(self._waiting, decision.memory, decision.count)
         result = results[0] if len(results) == 1 else list(results)
         if callable(then):
             return then(result, MappingProxyType(decision.memory))
         for call, each in zip(calls, results, strict=True):
-            if (error := _error_in(each)) is not None:
+            if (error := error_in(each)) is not None:
                 return say(self._failed, {**decision.memory, "tool": call.name, "error": error}, decision.count)
         try:
             return say(then, {**decision.memory, "result": result}, decision.count)
@@ -372,43 +371,3 @@ def _begins_alike(heard: str, said: str) -> bool:
     """Return True if one of the two texts begins with the other."""
     heard, said = ("".join(filter(str.isalnum, text)).casefold() for text in (heard, said))
     return heard.startswith(said) or said.startswith(heard)
-
-
-def _last_calls(spoken: Sequence[Message]) -> tuple[tuple[ToolRequest, ...], list[Any], list[str]]:
-    """Return the last calls, their results (parsed if they are JSON), and the agent's words since."""
-    at = max((at for at, message in enumerate(spoken) if message.calls), default=None)
-    if at is None:
-        if spoken and spoken[-1].role == "tool":
-            raise BadInput(f"the tool result {spoken[-1].call_id!r} belongs to no call")
-        return (), [], []
-    since = spoken[at + 1 :]
-    contents = {message.call_id: message.text for message in since if message.role == "tool"}
-    results: list[Any] = []
-    for call in spoken[at].calls:
-        content = contents.get(call.call_id)
-        if content is None and spoken[-1].role == "tool":
-            raise BadInput(f"the call {call.call_id!r} of {call.name} has no result")
-        try:
-            results.append(PENDING if content is None else json.loads(content))
-        except ValueError:
-            results.append(content)
-    said = [message.text for message in since if message.role == "assistant"]
-    return spoken[at].calls, results, said
-
-
-def _is_pending(result: object) -> bool:
-    return isinstance(result, Mapping) and result.get("status") in (PENDING["status"], STILL_RUNNING)
-
-
-def _error_in(result: object) -> str | None:
-    """Return the failure that a tool reports, None for a success."""
-    if isinstance(result, Mapping):
-        if result.get("error"):
-            return str(result["error"])
-        if result.get("accepted") is False:
-            return str(result.get("reason") or "it was refused")
-    return None
-
-
-def _same_calls(meant: Sequence[ToolUse], made: Sequence[ToolRequest]) -> bool:
-    return [(use.name, dict(use.args)) for use in meant] == [(call.name, dict(call.arguments)) for call in made]

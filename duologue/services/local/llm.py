@@ -29,7 +29,8 @@ class RulesLLM(LLM):
 
     async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
         """Yield the answer to the whole conversation."""
-        _, verbatim, text = request.instructions.rpartition(SAY)
+        notes = [message.text for message in request.messages[-1:] if message.role == "system"]
+        _, verbatim, text = "\n".join((request.instructions, *notes)).rpartition(SAY)
         if verbatim:
             for word in self.rules.stream(text):
                 yield word

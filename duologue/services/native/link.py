@@ -306,7 +306,7 @@ class Link:
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in a task that ends with the session."""
-        return self._session.start_task(self._service, work)
+        return self._service.host.start_task(self._service, work)
 
     def hold(self, held: bool) -> None:
         """Hold the caller's audio back, or release it unless a change of engines holds it too."""

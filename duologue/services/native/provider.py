@@ -161,7 +161,7 @@ class ProviderMemory:
         self._due: dict[str, None] = {}  # ids, in the order in which they became due
         self._stop: Callable[[], None] | None = None
         self.resumed = False
-        """True if the session in use was resumed by a handle. Such a session is not sent a replay."""
+        """True if the session in use was resumed by a handle, which rules out a replay."""
 
     def start(self, handle: str = "") -> None:
         """Follow the log. A handle that is given here stands for the whole log as it is now."""

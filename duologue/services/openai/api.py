@@ -181,7 +181,7 @@ class OpenAIAPI:
         return asyncio.get_running_loop().time() - self._used_at > IDLE_S
 
     async def warm_again(self, model: str) -> None:
-        """Open a connection for the next request, which tells any error."""
+        """Open a connection for the next request, which reports any error."""
         try:
             await self.warm(model)
         except DuologueError as error:

@@ -82,7 +82,7 @@ class ChatAnswer:
         self.problems.append(ServiceError(with_words))
 
     def usage(self, service: str, model: str) -> Usage | None:
-        """Return the tokens, None if the server has not told them."""
+        """Return the tokens, None if the server has not reported them."""
         used = self._usage
         if used is None:
             return None

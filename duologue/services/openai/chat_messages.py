@@ -49,12 +49,10 @@ def chat_tool(tool: ToolSpec) -> dict[str, Any]:
 
 def _chat_choice(asked: str, options: OpenAIChatOptions) -> Any:
     """Return the choice of tools: that of the answer, else that of the options."""
-    choice = options.tool_choice
-    name = choice.name if isinstance(choice, FunctionChoice) else ""
-    if asked and asked != "required":
-        name = asked
-    elif asked:
+    if asked in ("none", "required"):
         return asked
+    choice = options.tool_choice
+    name = asked or (choice.name if isinstance(choice, FunctionChoice) else "")
     return {"type": "function", "function": {"name": name}} if name else choice
 
 
@@ -70,7 +68,7 @@ def chat_messages(request: Request, kept: Kept) -> list[dict[str, Any]]:
 
 
 def notes_of_user(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return messages whose only system message is the first: later ones are the user's, in brackets.
+    """Return messages whose only system message is the first. Later system messages become the user's, in brackets.
 
     The templates of many open models take no other. Texts of the user that follow each other are one message.
     """

@@ -165,7 +165,7 @@ class ResponsesAnswer:
         return NOTHING
 
     def _end(self, response: _WholeResponse) -> News:
-        """Take the end of the answer, with anything that no event has told."""
+        """Take the end of the answer, with everything that no event has brought."""
         self.over, self._response = True, response
         said = ""
         for item in response.output or ():
@@ -204,7 +204,7 @@ class ResponsesAnswer:
         self.problems.append(ServiceError(with_words))
 
     def usage(self, service: str, model: str) -> Usage | None:
-        """Return the tokens, None if the server has not told them."""
+        """Return the tokens, None if the server has not reported them."""
         used = self._response.usage
         if used is None:
             return None

@@ -54,7 +54,7 @@ def responses_tool(tool: ToolSpec) -> dict[str, Any]:
 
 def _responses_choice(asked: str, options: OpenAIResponsesOptions) -> Any:
     """Return the choice of tools: that of the answer, else that of the options."""
-    if asked == "required":
+    if asked in ("none", "required"):
         return asked
     choice = options.tool_choice
     name = asked or (choice.name if isinstance(choice, FunctionChoice) else "")

@@ -116,7 +116,7 @@ class OpenAIResponsesLLM(TextLLM):
 
 
 def _as_items(text: str, calls: Sequence[ToolRequest]) -> list[Item]:
-    """Return an answer as the items in which the next request tells it."""
+    """Return an answer as items of the next request."""
     out: list[Item] = [{"role": "assistant", "content": text}] if text.strip() else []
     for call in calls:
         arguments = msgspec.json.encode(call.arguments).decode()

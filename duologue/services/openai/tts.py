@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
@@ -22,9 +22,6 @@ from .tts_options import (
     is_old,
     voices_of,
 )
-
-if TYPE_CHECKING:
-    import httpx2
 
 _OTHER_FORMATS = {b"RIFF": "WAV", b"ID3": "MP3", b"OggS": "Ogg", b"fLaC": "FLAC"}
 """The beginnings of audio in other formats."""
@@ -100,7 +97,8 @@ class OpenAITTS(TTS):
             raise BadInput(f"a text of {len(text)} characters: {self.model} takes {MAX_INPUT}")
         response = await self._api.begin("/audio/speech", self._body(text, voice or self._voice), self.model)
         try:
-            async for data in self._read(response):
+            kind = response.headers.get("Content-Type", "")
+            async for data in self._read(kind, response.aiter_bytes()):
                 yield SpeechChunk(data)
         finally:
             with anyio.CancelScope(shield=True):
@@ -120,14 +118,15 @@ class OpenAITTS(TTS):
             body["speed"] = options.speed
         return body
 
-    async def _read(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the audio of an answer. Raises ServiceError for anything else, ConnectionLost if it breaks off."""
-        kind = response.headers.get("Content-Type", "")
+    async def _read(self, kind: str, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the audio of an answer of this content type. Raises ServiceError for anything else, and ConnectionLost
+        if it breaks off.
+        """
         if kind.startswith(("application/json", "text/")):
             raise ServiceError(f"{self._api.address} sends {kind.partition(';')[0]}, and not audio")
         head, known = b"", False
         try:
-            async for data in response.aiter_bytes():
+            async for data in body:
                 if not known:
                     head += data
                     if len(head) < _HEAD:

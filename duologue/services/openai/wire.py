@@ -109,7 +109,7 @@ class OpenAIClient:
         return WebSocketWire(connections[-1], lost, decode=False)
 
     def provider_now(self) -> float | None:
-        """Return the provider's time in seconds since the epoch, None if its latest handshake did not tell it."""
+        """Return the provider's time in seconds since the epoch, None if its latest handshake had no time."""
         return None if self._ahead_s is None else time.monotonic() + self._ahead_s
 
     def _make_client(self) -> AsyncOpenAI:

@@ -172,7 +172,7 @@ class TranscriptCompleted(_MessageBase, frozen=True, tag="conversation.item.inpu
 
     @property
     def language(self) -> str:
-        """The language that was heard first, "" if the model tells none."""
+        """The language that was heard first, "" if the model names none."""
         spoken = self.languages[0] if self.languages else ""
         return spoken if isinstance(spoken, str) else spoken.code or ""
 

@@ -6,7 +6,10 @@ import logging
 from typing import Generic, Literal, TypeVar
 
 from ...errors import ServiceError
-from ...frames import BotAudio, Word, WordTimes
+from ...frames import BotAudio, BotText, Word, WordTimes
+from ...processors.processor import handles
+from ..pieces import Feeding, PieceSplitter
+from ..sentences import SentenceSplitter
 from ..tts import TTS
 from .dialect import ConnectionDialect
 from .service import RemoteService
@@ -19,6 +22,29 @@ D = TypeVar("D", bound=ConnectionDialect)
 
 class ContextVoice(RemoteService[D], TTS, Generic[D]):
     """Pushes the audio of a context as it comes, with the times of its words, and repeats a context that has none."""
+
+    feeding: Feeding = "sentences"
+    """How a sentence is sent while it is written. In a `Fallback`, and with hooks on `BotText`, it goes as a whole."""
+
+    @property
+    def takes_pieces(self) -> bool:
+        """True while a sentence may be sent in pieces."""
+        raise NotImplementedError
+
+    async def _speak_piece(self, piece: BotText) -> None:
+        raise NotImplementedError
+
+    def _new_splitter(self) -> SentenceSplitter:
+        if self.feeding == "sentences":
+            return super()._new_splitter()
+        return PieceSplitter(self.language, self.feeding, self.reading)
+
+    @handles(BotText)
+    async def text(self, frame: BotText) -> None:
+        """Queue the complete sentences, and a piece of the one that is not, as `feeding` says."""
+        await super().text(frame)
+        if isinstance(self._splitter, PieceSplitter) and not self._checks and self.takes_pieces:
+            await self._queue(self._splitter.piece(), self._speak_piece)
 
     @property
     def times_from(self) -> Literal["chunk", "context"]:

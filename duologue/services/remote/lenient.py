@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import binascii
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -85,3 +87,11 @@ def plain_base64(text: Any) -> Any:
         return text
     text = text.translate(_BASE64)
     return text + "=" * (-len(text) % 4)
+
+
+def audio_of(text: str, vendor: str) -> bytes:
+    """Return audio that came in base64. Raises BadInput if it is not base64."""
+    try:
+        return b64decode(plain_base64(text), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadInput(f"not audio of {vendor}'s: {error}") from error

@@ -27,7 +27,7 @@ log = logging.getLogger("duologue")
 MAX_BAD_EVENTS = 10
 """Malformed events of one answer that are reported and passed over."""
 IDLE_S = 200.0
-"""Seconds without a request after which a connection is opened while the caller speaks. Idle ones are kept longer."""
+"""Seconds without a request after which a connection is opened while the caller speaks. An idle one is kept longer."""
 WARM_S = 10.0
 """The most seconds for that."""
 MAX_SHORTENED = 4
@@ -49,7 +49,7 @@ class RemoteLLM(LLM):
 
     chooses_tools = True
     timeout_s = 300.0
-    """The longest time without a piece of an answer, in seconds. `limits` are shorter, and tell the cause."""
+    """The longest time without a piece of an answer, in seconds. `limits` are shorter, and name the cause."""
 
     def __init__(self, limits: AnswerLimits | None = None) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class RemoteLLM(LLM):
         try:
             async with asyncio.timeout(WARM_S):
                 await self.warm()
-        except (ServiceError, TimeoutError) as error:  # the next answer tells
+        except (ServiceError, TimeoutError) as error:  # the next answer reports it
             log.info("session %s: %s has no connection yet: %s", self.session.id, self.name, error)
 
     @abstractmethod
@@ -109,7 +109,7 @@ class RemoteLLM(LLM):
     def unique_call_id(self, wanted: str, used: set[str]) -> str:
         """Return an id for a tool call that no other call has: `wanted`, if possible. It is added to `used`.
 
-        Some models give no ids, and some give the same ones in each answer.
+        Some models give no ids, and some use the same ids in each answer.
         """
         found = wanted or f"call_{uuid4().hex[:24]}"
         if self.in_session:

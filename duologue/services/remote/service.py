@@ -195,7 +195,7 @@ class RemoteService(Processor, Generic[D]):
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in a task that ends with the session."""
-        return self.session.start_task(self, work)
+        return self.host.start_task(self, work)
 
     def report(self, error: Exception) -> None:
         """Report an error that the connection survives."""

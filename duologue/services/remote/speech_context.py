@@ -61,7 +61,10 @@ class SpeechContext:
         """Seconds of audio pushed."""
         self.words = WordAligner()
         self.guessed = 0
-        """The number of sentences whose times were guessed."""
+        """The number of texts whose times were guessed."""
+        self.unfinished = False
+        """True after a piece of a sentence whose rest is still to come."""
+        self._texts = 0
         self.whole = WholeSamples()
         self.scope = anyio.CancelScope()
         self.finished = anyio.Event()
@@ -73,10 +76,15 @@ class SpeechContext:
         """The text that is spoken."""
         return "".join(sentence.text for sentence in self.sentences)
 
-    def add(self, sentence: Spoken) -> None:
-        """Append a sentence of the text."""
-        self.sentences.append(sentence)
-        self.words.add(sentence)
+    def add(self, text: Spoken, *, ends: bool = True) -> None:
+        """Append text, up to the end of a sentence or not."""
+        if self.unfinished:
+            self.sentences[-1] = Spoken((*self.sentences[-1].pieces, *text.pieces))
+        else:
+            self.sentences.append(text)
+        self.unfinished = not ends
+        self._texts += 1
+        self.words.add(text)
         self.touch()
 
     def take(self, audio: ContextAudio, sample_rate: int) -> None:
@@ -95,14 +103,14 @@ class SpeechContext:
         """Return the times of words that are known with this audio, in seconds of the context's audio.
 
         `times_from` is the zero of the vendor's times. Without them the times are an estimate, made once for each new
-        sentence, in case the caller interrupts before the whole length is known.
+        text, in case the caller interrupts before the whole length is known.
         """
         if audio.words:
             begin = self.spoken_s if times_from == "chunk" else 0.0
             return self.words.align(Word(w.text, w.start_s + begin, w.end_s + begin) for w in audio.words)
-        if self.words.timed or self.guessed == len(self.sentences):
+        if self.words.timed or self.guessed == self._texts:
             return ()
-        self.guessed = len(self.sentences)
+        self.guessed = self._texts
         return self._in_proportion(len(self.text) / SPOKEN_CHARACTERS_PER_S)
 
     def times_of_rest(self) -> tuple[Word, ...]:
@@ -163,7 +171,7 @@ class SpeechContext:
     @property
     def owed_since(self) -> float | None:
         """Loop time since which the vendor owes audio or the end. None while it may be waiting for text."""
-        owed = self.sentences and (self.ended or not self.heard)
+        owed = self.sentences and (self.ended or not (self.heard or self.unfinished))
         return self.touched_at if owed and not (self.done or self.error) else None
 
     def touch(self) -> None:

@@ -27,8 +27,9 @@ log = logging.getLogger("duologue")
 class TTSDialect(ConnectionDialect):
     """Translates for one connection of a text-to-speech vendor, and does no I/O.
 
-    A context is the speech of one response. It is opened, receives the response's sentences one by one, and is ended or
-    cancelled. For a vendor without contexts, which speaks one text at a time, the dialect adds the context in `read`.
+    A context is the speech of one response. It is opened, receives the response's text sentence by sentence or in
+    smaller pieces (`RemoteTTS.feeding`), and is ended or cancelled. For a vendor without contexts, which speaks one
+    text at a time, the dialect adds the context in `read`.
     """
 
     confirms_opening: ClassVar[bool] = False
@@ -43,7 +44,7 @@ class TTSDialect(ConnectionDialect):
         return ()
 
     def text(self, context: str, text: str) -> Sequence[WireMessage]:
-        """Return the messages that append a sentence. `text` includes the space after the sentence."""
+        """Return the messages that append a sentence, or a piece of it. `text` includes the space after it."""
         raise NotImplementedError
 
     def flush(self, context: str) -> Sequence[WireMessage]:
@@ -67,10 +68,11 @@ class TTSDialect(ConnectionDialect):
         return ()
 
     def again(self, context: SpeechContext) -> Sequence[WireMessage]:
-        """Return all messages of a context so far, for another connection or another try."""
+        """Return all messages of a context up to now, for another connection or another try."""
         messages = list(self.open(context.id, context.response.voice, context.language))
-        for sentence in context.sentences:
-            messages += [*self.text(context.id, sentence.text), *self.flush(context.id)]
+        for number, sentence in enumerate(context.sentences, 1):
+            whole = not context.unfinished or number < len(context.sentences)
+            messages += [*self.text(context.id, sentence.text), *(self.flush(context.id) if whole else ())]
         if context.ended:
             messages += self.end(context.id)
         return messages
@@ -79,11 +81,11 @@ class TTSDialect(ConnectionDialect):
 class RemoteTTS(ContextVoice[TTSDialect]):
     """Text-to-speech over one connection, which stays open between responses.
 
-    A service implements `dial` and `dialect`. Each response is a context. Sentences go to the vendor as they are
-    written, and audio goes out as it comes. Audio of a cancelled context is dropped. A context fails if no audio, or no
-    end, comes within `timeout_s` seconds. One without audio is sent once more. Otherwise the response ends as failed,
-    without its unspoken text. When the connection is lost, a context without audio is repeated on the next connection,
-    and a context with audio fails.
+    A service implements `dial` and `dialect`. Each response is a context. Text goes to the vendor as it is written, as
+    `feeding` says, and audio goes out as it comes. Audio of a cancelled context is dropped. A context fails if no
+    audio, or no end, comes within `timeout_s` seconds. One without audio is sent once more. Otherwise the response ends
+    as failed, without its unspoken text. When the connection is lost, a context without audio is repeated on the next
+    connection, and a context with audio fails.
     """
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
@@ -136,7 +138,18 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         """Yield the speech of one text, apart from any response."""
         return one_text(self, text, voice)
 
+    @property
+    def takes_pieces(self) -> bool:
+        """True unless the first sentence was prepared as a whole, or the response has failed."""
+        return self._early.context is None and (self._context is None or self._context.error is None)
+
     async def _speak(self, sentence: BotText) -> None:
+        self._send_text(sentence, ends=True)
+
+    async def _speak_piece(self, piece: BotText) -> None:
+        self._send_text(piece, ends=False)
+
+    def _send_text(self, sentence: BotText, *, ends: bool) -> None:
         context = self._context
         reader = context.reader if context is not None else Reader(self.reading, self._language)
         spoken = reader.read(sentence.text)
@@ -147,15 +160,17 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         if context is None:
             context = self._begin_context(early or self.new_context(self._speech.response, self._language, reader))
         if context.error is not None:
-            self.session.ledger.correct_text(sentence.response_id, sentence.text, "")
+            said = context.sentences[-1].shown if context.unfinished else ""
+            self.session.ledger.correct_text(sentence.response_id, said + sentence.text, said)
+            context.unfinished = context.unfinished and not ends
             return
         self._speech.characters += len(text)
         if early is not None:
             return  # the vendor has it already
-        context.add(spoken)
+        context.add(spoken, ends=ends)
         if self.connection is not None:
             dialect = self.connection.dialect
-            self.connection.send([*dialect.text(context.id, text), *dialect.flush(context.id)])
+            self.connection.send([*dialect.text(context.id, text), *(dialect.flush(context.id) if ends else ())])
 
     def new_context(self, response: ResponseStarted, language: str, reader: Reader) -> SpeechContext:
         """Return a context for a response."""
@@ -174,11 +189,11 @@ class RemoteTTS(ContextVoice[TTSDialect]):
     async def _end(self, frame: ResponseEnded) -> None:
         context = self._context
         if context is not None and frame.response_id == context.response.response_id:
-            context.ended = True
+            unfinished, context.unfinished, context.ended = context.unfinished, False, True
             context.touch()
             if self.connection is not None and not context.finished.is_set():
                 dialect = self.connection.dialect
-                self.connection.send(dialect.end(context.id))
+                self.connection.send([*(dialect.flush(context.id) if unfinished else ()), *dialect.end(context.id)])
                 if dialect.is_spoken(context.id):
                     context.finish()
             await context.finished.wait()

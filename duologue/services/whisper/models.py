@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ...errors import ConfigurationError, MissingExtra
 from ...processors.kernel.threads import Pool
 from .options import WhisperOptions
-
-if TYPE_CHECKING:  # an optional dependency, which takes a second to load
-    from faster_whisper import WhisperModel
 
 _shared: dict[tuple[str, str, str, int, int], SharedModel] = {}
 _sharing = threading.Lock()
@@ -25,21 +22,22 @@ class SharedModel:
         self.pool = Pool(f"Whisper {os.path.basename(name) or name}", options.workers)
         self._options = options
         self._loading = threading.Lock()
-        self._model: WhisperModel | None = None
+        self._model: Any = None
 
-    def get(self) -> WhisperModel:
-        """Return the model. Blocks while it is loaded, or downloaded if `name` is not a folder.
+    def get(self) -> Any:
+        """Return the `WhisperModel`, whose package has no types.
 
-        Raises ConfigurationError for a model that cannot be loaded.
+        Blocks while the model is loaded, or downloaded if `name` is not a folder. Raises ConfigurationError for a model
+        that cannot be loaded.
         """
         with self._loading:
             if self._model is None:
                 self._model = self._load()
             return self._model
 
-    def _load(self) -> WhisperModel:
+    def _load(self) -> Any:
         try:
-            from faster_whisper import WhisperModel
+            from faster_whisper import WhisperModel  # here, because it takes a second to load
         except ImportError as error:
             raise MissingExtra("faster_whisper", "whisper", str(error)) from error
         if os.path.isdir(self.name) and not os.path.isfile(os.path.join(self.name, "tokenizer.json")):

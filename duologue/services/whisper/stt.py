@@ -7,7 +7,6 @@ import math
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +15,6 @@ from ...frames import Word
 from ..stt import STT, Transcription
 from .models import shared_model
 from .options import WhisperOptions
-
-if TYPE_CHECKING:  # an optional dependency
-    from faster_whisper import WhisperModel
-    from faster_whisper.transcribe import Segment
-
 
 WINDOW_S = 30
 """Seconds of audio that Whisper hears at once."""
@@ -59,10 +53,7 @@ class WhisperSTT(STT):
 
     def load(self) -> None:
         """Load the model now, and block meanwhile. Raises ConfigurationError."""
-        self._check_language(self._shared.get())
-
-    def _check_language(self, model: WhisperModel) -> None:
-        language = self.options.language
+        model, language = self._shared.get(), self.options.language
         if language and language not in model.supported_languages:
             raise ConfigurationError(f"the Whisper model {self.model!r} has no language {language!r}")
 
@@ -137,14 +128,14 @@ class WhisperSTT(STT):
             without_timestamps=not options.word_times and len(pcm) <= WINDOW_S * 2 * self.sample_rate,
             vad_filter=False,
         )
-        found: list[Segment] = []
+        found = []
         for segment in segments:  # each step decodes up to 30 s
             found.append(segment)
             if over.is_set():
                 break
         return Transcription(
             text="".join(segment.text for segment in found).strip(),
-            confidence=_mean_probability(found),
+            confidence=_mean_probability([(segment.avg_logprob, len(segment.tokens)) for segment in found]),
             language=info.language,
             words=tuple(
                 Word(f"{word.word.strip()} ", float(word.start), float(word.end))
@@ -154,9 +145,9 @@ class WhisperSTT(STT):
         )
 
 
-def _mean_probability(segments: list[Segment]) -> float:
-    """Return the mean probability of a token, 1 without segments."""
-    tokens = sum(len(segment.tokens) for segment in segments)
-    if not tokens:
+def _mean_probability(segments: list[tuple[float, int]]) -> float:
+    """Return the mean probability of a token, 1 without segments: each is its mean log probability, and its tokens."""
+    count = sum(tokens for _, tokens in segments)
+    if not count:
         return 1.0
-    return math.exp(min(0.0, sum(segment.avg_logprob * len(segment.tokens) for segment in segments) / tokens))
+    return math.exp(min(0.0, sum(logarithm * tokens for logarithm, tokens in segments) / count))

@@ -102,7 +102,7 @@ class Call(SimulatedCall):
 
     @property
     def errors(self) -> list[ErrorRaised]:
-        """All errors that were raised, except those that only tell of a fault of the plan that costs nothing."""
+        """All errors that were raised, except those about a fault of the plan that costs nothing."""
         manners = self.rig.manners
         return [error for error in super().errors if manners is None or not manners.is_noise(error.message)]
 

@@ -23,7 +23,7 @@ LOUD_DBFS = -45.0
 ALIKE = 0.98
 """The least correlation between the loudness of two pieces of audio that counts as the same phrase."""
 SURE_S = 0.25
-"""Seconds of a phrase by which it is told from the others."""
+"""Seconds of a phrase that distinguish it from the others."""
 SHIFT = 4
 """The most frames by which the start and the end of a phrase may be displaced."""
 

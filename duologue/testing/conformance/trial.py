@@ -41,6 +41,7 @@ class Trial:
         """The rules that were broken."""
         self.calls = 0
         """The number of calls that have been judged."""
+        self._lost_earlier = 0  # answers that the manners cost in calls that have been judged
 
     def forgives(self, error: Exception) -> bool:
         """Note a broken promise. Returns True if the run is lenient."""
@@ -64,6 +65,8 @@ class Trial:
                 call.session.cancel("the scenario failed")
                 await call.over()
             raise
+        finally:
+            self._lost_earlier = self._lost(call.rig)
 
     async def _ask_last(self, call: Call) -> None:
         self.manners.stop()
@@ -77,12 +80,15 @@ class Trial:
 
     def _check_told(self, call: Call) -> None:
         """Check that a fault that cost an answer was reported, unless the answer was void or silence is one."""
-        lost = self.manners.lost - (self.manners.silences if call.rig.may_be_silent else 0)
-        if not self.broken or not lost or call.came(Interrupted):
+        if not self.broken or self._lost(call.rig) <= self._lost_earlier or call.came(Interrupted):
             return
         failed = [frame for frame in call.came(ResponseEnded) if frame.status == "failed"]
         left = [change for change in call.came(ConnectionChanged) if change.state == "reconnecting"]
         assert call.errors or failed or left, "an answer was lost, and nothing was reported"
+
+    def _lost(self, rig: Rig) -> int:
+        """Return the number of answers that the plan has cost, in all calls, without those that silence may replace."""
+        return self.manners.lost - (self.manners.silences if rig.may_be_silent else 0)
 
 
 async def _answered(call: Call) -> bool:

@@ -2,195 +2,159 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
 import anyio
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
 
-from ...errors import IllegalState
 from ...services.assemblyai.wire import RATE
-from ..tls import HOST
+from .hearing import HearingBehaviour, HearingConnection, Utterance, timed
+from .vendor import VendorGot, VendorServer, asked, latest, refusal
 
 LEAST_S, MOST_S = 0.05, 1.0
 """The shortest and the longest audio of a message, in seconds."""
-WORD_S = 0.3
-"""Seconds of each word in a transcript."""
 
 
 @dataclass(kw_only=True)
-class AssemblyAIBehaviour:
+class AssemblyAIBehaviour(HearingBehaviour):
     """The behaviour of the server. May be changed at any time, with effect from then on."""
 
-    key: str = "test"
-    transcripts: Sequence[str] | Callable[[bytes], str] = ()
-    """The texts of the utterances, one after the other, or a recogniser of their audio."""
-    interim_s: float = 0.0
-    """Seconds of audio between interim texts, each with one more word; 0 for none."""
-    answers: int = 1
-    """The number of answers to each `ForceEndpoint`."""
     session_limit_s: float = 10_800.0
+    """Seconds after which a session is ended."""
 
 
 @dataclass(slots=True)
-class AssemblyAIGot:
-    """The record of one connection. Kept after its end."""
+class AssemblyAIGot(VendorGot):
+    """The record of one connection. Kept after its end. An utterance is the audio up to a `ForceEndpoint`."""
 
     query: dict[str, str]
-    audio: bytearray = field(default_factory=bytearray)
-    utterances: list[bytes] = field(default_factory=list)
-    """The audio up to each `ForceEndpoint`."""
+    key: str = ""
     kinds: list[str] = field(default_factory=list)
     """The types of the messages other than audio."""
     refused: int = 0
     """Messages that AssemblyAI does not take."""
 
 
-class ScriptedAssemblyAI:
-    """AssemblyAI's server. An async context manager: while it is open, `url` is the `base_url` of the service."""
-
-    def __init__(self, **behaviour: Any) -> None:
-        self.behaviour = AssemblyAIBehaviour(**behaviour)
-        self.got: list[AssemblyAIGot] = []
-        """The record of each connection, in order."""
-        self.connections: list[AssemblyAIConnection] = []
-        """The open connections."""
-        self._server: Server | None = None
-
-    @property
-    def url(self) -> str:
-        """The server's address. Raises IllegalState outside of the `async with`."""
-        if self._server is None:
-            raise IllegalState("a scripted AssemblyAI has an address only inside its `async with`")
-        return f"ws://{HOST}:{next(iter(self._server.sockets)).getsockname()[1]}"
-
-    async def __aenter__(self) -> Self:
-        self._server = await serve(self._handle, HOST, 0, max_size=None, compression=None, ping_interval=None)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        server, self._server = self._server, None
-        assert server is not None
-        for connection in self.connections:
-            connection.drop()
-        server.close()
-        with anyio.CancelScope(shield=True):
-            await server.wait_closed()
-
-    async def _handle(self, socket: ServerConnection) -> None:
-        assert socket.request is not None
-        query = {name: values[-1] for name, values in parse_qs(urlsplit(socket.request.path).query).items()}
-        got = AssemblyAIGot(query)
-        connection = AssemblyAIConnection(self.behaviour, socket, got)
-        self.got.append(got)
-        self.connections.append(connection)
-        try:
-            await connection.run(socket.request.headers.get("Authorization", ""))
-        except ConnectionClosed:
-            pass
-        finally:
-            self.connections.remove(connection)
-
-
-class AssemblyAIConnection:
+class AssemblyAIConnection(HearingConnection[AssemblyAIBehaviour, AssemblyAIGot]):
     """An open connection."""
 
-    def __init__(self, behaviour: AssemblyAIBehaviour, socket: ServerConnection, got: AssemblyAIGot) -> None:
-        self._behaviour, self._socket, self._got = behaviour, socket, got
-        self._from = self._interims = self._turn = 0
+    rate = RATE
+    splits = True
 
-    def drop(self) -> None:
-        """Break the connection off."""
-        self._socket.transport.abort()
-
-    async def send(self, **fields: Any) -> None:
-        """Send a message."""
-        await self._socket.send(json.dumps(fields))
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._turn = 0
 
     async def refuse(self, code: int, text: str) -> None:
         """Tell the client of an error, and close the connection."""
-        await self.send(type="Error", error_code=code, error=text)
-        await self._socket.close(code, "See Error message for details")
+        await self.deliver({"type": "Error", "error_code": code, "error": text}, "an error")
+        await self.close(code, "See Error message for details")
 
-    async def run(self, key: str) -> None:
-        """Serve the connection until it ends."""
-        if key != self._behaviour.key:
+    async def begin(self) -> None:
+        """Begin the session, or refuse the key."""
+        if self.got.key != self.behaviour.key:
             await self.refuse(1008, "Unauthorized Connection: Invalid API key")
             return
-        limit_s = self._behaviour.session_limit_s
-        await self.send(type="Begin", id="session", expires_at=int(time.time() + limit_s))
-        try:
-            async with asyncio.timeout(limit_s):
-                async for message in self._socket:
-                    await self._take(message)
-        except TimeoutError:
-            await self.refuse(3008, "Session Expired: Maximum session duration exceeded")
+        limit_s = self.behaviour.session_limit_s
+        self.start(self._limit(limit_s))
+        begin = {"type": "Begin", "id": "session", "expires_at": int(time.time() + limit_s)}
+        await self.deliver(begin, "a beginning", ("configuration",))
 
-    async def _take(self, message: str | bytes) -> None:
-        got, behaviour = self._got, self._behaviour
+    async def _limit(self, limit_s: float) -> None:
+        await anyio.sleep(limit_s)
+        await self.refuse(3008, "Session Expired: Maximum session duration exceeded")
+
+    async def receive(self, message: str | bytes) -> None:
+        """Take audio, or a message."""
+        got = self.got
         if isinstance(message, bytes):
-            if not LEAST_S <= len(message) / (2 * RATE) <= MOST_S:
+            if LEAST_S <= len(message) / (2 * RATE) <= MOST_S:
+                self.hear(message)
+            else:
                 got.refused += 1
                 await self.refuse(3007, "Input Duration Error")
-                return
-            got.audio += message
-            due = int((len(got.audio) - self._from) / (2 * RATE) / behaviour.interim_s) if behaviour.interim_s else 0
-            if due > self._interims and not callable(behaviour.transcripts) and behaviour.transcripts:
-                self._interims = due
-                await self.tell_turn(" ".join(behaviour.transcripts[0].split()[:due]), end=False)
             return
         kind = json.loads(message).get("type", "")
         got.kinds.append(kind)
         if kind == "ForceEndpoint":
-            pcm, self._from, began_s = bytes(got.audio[self._from :]), len(got.audio), self._from / (2 * RATE)
-            self._interims = 0
-            got.utterances.append(pcm)
-            for _ in range(behaviour.answers):
-                await self.tell_turn(self._understood(pcm), end=True, began_s=began_s)
+            self.start(self.answer(self.ended()._replace(number=self._turn)))
             self._turn += 1
         elif kind not in ("Terminate", "UpdateConfiguration", "KeepAlive"):
             got.refused += 1
             await self.refuse(3006, f"Invalid Message Type: {kind}")
 
-    def _understood(self, pcm: bytes) -> str:
-        transcripts = self._behaviour.transcripts
-        if callable(transcripts):
-            return transcripts(pcm)
-        self._behaviour.transcripts = transcripts[1:]
-        return transcripts[0] if transcripts else ""
+    async def tell_interim(self, text: str) -> None:
+        """Send the turn in progress."""
+        await self.tell_turn(text, end=False)
+
+    async def tell_final(self, said: Utterance, *, ends: bool, split: bool) -> None:
+        """Send a turn that has ended, if it is `split` after its first words."""
+        words = said.text.split()
+        for count in range(1, len(words)) if split else ():
+            await self._tell(said._replace(text=" ".join(words[:count])), end=False)
+        await self._tell(said, end=ends)
+
+    async def tell_late(self, said: Utterance) -> None:
+        """Send the turn once more, without its end."""
+        await self._tell(said, end=False)
 
     async def tell_turn(self, text: str, *, end: bool, began_s: float = 0.0) -> None:
-        """Send a turn; its end comes unformatted, and then formatted."""
+        """Send the turn in progress; its end comes unformatted, and then formatted."""
+        await self._tell(Utterance(text, began_s, began_s, self._turn), end=end)
+
+    async def _tell(self, said: Utterance, *, end: bool) -> None:
         words = [
             {
                 "text": word,
-                "start": round((began_s + number * WORD_S) * 1000),
-                "end": round((began_s + (number + 1) * WORD_S) * 1000),
+                "start": round(start_s * 1000),
+                "end": round(end_s * 1000),
                 "confidence": 0.9,
                 "word_is_final": end,
             }
-            for number, word in enumerate(text.split())
+            for word, start_s, end_s in timed(said.text, said.start_s)
         ]
         for formatted in (False, True) if end else (False,):
-            await self.send(
-                type="Turn",
-                turn_order=self._turn,
-                turn_is_formatted=formatted,
-                end_of_turn=end,
-                transcript=text,
-                end_of_turn_confidence=1.0 if end else 0.1,
-                words=words,
-            )
+            turn = {
+                "type": "Turn",
+                "turn_order": said.number,
+                "turn_is_formatted": formatted,
+                "end_of_turn": end,
+                "transcript": said.text,
+                "end_of_turn_confidence": 1.0 if end else 0.1,
+                "words": words,
+            }
+            await self.deliver(turn, "a turn", ("end_of_turn_confidence", "language_code", "utterance"))
 
     def next_turn(self) -> None:
         """Begin another turn, as the vendor does after one that it has ended by itself."""
         self._turn += 1
+
+
+class ScriptedAssemblyAI(VendorServer[AssemblyAIBehaviour, AssemblyAIGot, AssemblyAIConnection]):
+    """AssemblyAI's server. An async context manager: while it is open, `url` is the `base_url` of the service.
+
+    The keyword arguments are fields of `AssemblyAIBehaviour`. `got` has the record of each connection, `connections`
+    those that are open. `manners` are the faults that the vendor shows.
+    """
+
+    kind = AssemblyAIBehaviour
+
+    def rejection(self, status: int) -> Response:
+        """Return the response to a connection that the behaviour refuses."""
+        return refusal(status, {"error": "Refused by the script."})
+
+    def check(self, request: Request) -> Response | None:
+        """Return None: a wrong key is refused after the connection was accepted."""
+        return None if asked(request)[0] == "/v3/ws" else self.rejection(404)
+
+    def record(self, request: Request) -> AssemblyAIGot:
+        """Return the record of a new connection."""
+        return AssemblyAIGot(latest(asked(request)[1]), request.headers.get("Authorization", ""))
+
+    def connect(self, socket: ServerConnection, got: AssemblyAIGot) -> AssemblyAIConnection:
+        """Return the connection over an accepted socket."""
+        return AssemblyAIConnection(self, socket, got)

@@ -4,61 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 import anyio
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
 
 from ...errors import BadInput
 from .deepgram_rules import check_sent, read_taken
 from .deepgram_script import DeepgramBehaviour, DeepgramGot
-from .manners import UNKNOWN, Manners, Part, sleep
+from .manners import sleep
+from .vendor import VendorConnection
 
-RARELY = 0.1
-"""The probability of an unknown message before a message."""
 REQUEST_ID = "5c0d3b7e-0000-4000-8000-000000000000"
 
 
-class DeepgramConnection:
+class DeepgramConnection(VendorConnection[DeepgramBehaviour, DeepgramGot]):
     """Reads in `run`, and writes in a task of its own, in the order of the calls of `send`."""
 
-    part: Part
     ending: str
     """The type of the message with which the client ends the connection."""
     unimportant: tuple[str, ...] = ()
     """Fields that the faults "nulls" and "odd-types" may spoil."""
     listens = False
 
-    def __init__(
-        self,
-        socket: ServerConnection,
-        got: DeepgramGot,
-        behaviour: DeepgramBehaviour,
-        manners: Manners,
-        failures: list[Exception],
-    ) -> None:
-        self.got, self.behaviour, self.manners = got, behaviour, manners
-        self._socket, self._failures = socket, failures
-        self._frozen = False
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._outbox: asyncio.Queue[dict[str, Any] | str | bytes | float] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # -- for tests ---------------------------------------------------------------------------------------------------
-
-    def drop(self, code: int = 0, reason: str = "") -> None:
-        """Close the connection; a `code` of 0 breaks it off."""
-        if code:
-            self.start(self._socket.close(code, reason))
-        else:
-            self._socket.transport.abort()
-
-    def go_half_open(self) -> None:
-        """Stop reading and writing, and do not close."""
-        self._frozen = True
-        self._socket.transport.pause_reading()
 
     def raw(self, message: dict[str, Any] | str | bytes) -> None:
         """Send a message as it is, without a check: for example one of an unknown type, or one that is not JSON."""
@@ -104,70 +76,46 @@ class DeepgramConnection:
         while not self._outbox.empty():
             await anyio.sleep(0.001)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run work in a task that ends with the connection. An error in it is one of the script."""
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except ConnectionClosed:
-            pass
-        except Exception as error:
-            self._failures.append(error)
-
     # -- life --------------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Serve the connection until it ends."""
+    def idle_limit_s(self) -> float | None:
+        """Return the seconds without a message after which a listening connection ends."""
+        return self.behaviour.idle_limit_s if self.listens else None
+
+    async def idle(self) -> None:
+        """Close the connection of a client that sends nothing."""
+        told = "Deepgram did not receive audio data or a text message within the timeout window."
+        await self.close(1011, f"NET-0001: {told}")
+
+    async def begin(self) -> None:
+        """Begin to write."""
         self.start(self._write())
         self.opened()
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(self.behaviour.idle_limit_s if self.listens else None):
-                        message = await self._socket.recv()
-                except TimeoutError:
-                    told = "Deepgram did not receive audio data or a text message within the timeout window."
-                    await self._socket.close(1011, f"NET-0001: {told}")
-                    return
-                if not await self._took(message):
-                    return
-        except ConnectionClosed:
-            pass
-        except Exception as error:
-            self._failures.append(error)
-        finally:
-            for task in list(self._tasks):
-                task.cancel()
 
-    async def _took(self, message: str | bytes) -> bool:
-        """Take a message. Returns False at the end of the connection."""
-        if isinstance(message, bytes):
-            if not self.listens:
-                await self._socket.close(1003, "MESSAGE-0000: binary messages are not accepted")
-                return False
-            if not message:
-                await self._socket.close(1000)
-                return False
+    async def receive(self, message: str | bytes) -> None:
+        """Take a message."""
+        if isinstance(message, str):
+            await self._receive_text(message)
+        elif not self.listens:
+            await self.close(1003, "MESSAGE-0000: binary messages are not accepted")
+        elif not message:
+            await self.close(1000, "")
+        else:
             self.take_audio(message)
-            return True
+
+    async def _receive_text(self, message: str) -> None:
         try:
             fields = read_taken(self.got.path, message)
         except BadInput as error:
             self.got.refused.append(str(error))
             await self.refuse(message, str(error))
-            return True
+            return
         self.got.messages.append(fields)
         if fields["type"] == self.ending:
             await self.ends()
-            await self._socket.close(1000)
-            return False
-        self.take(fields)
-        return True
+            await self.close(1000, "")
+        else:
+            self.take(fields)
 
     async def ends(self) -> None:
         """Send the last messages: the client ends the connection."""
@@ -175,26 +123,9 @@ class DeepgramConnection:
     async def _write(self) -> None:
         while True:
             message = await self._outbox.get()
-            if self._frozen:
-                await anyio.sleep_forever()
             if isinstance(message, float):
                 await sleep(message)
-                continue
-            for part in await self._mannered(message) if isinstance(message, dict) else [message]:
-                with suppress(ConnectionClosed):
-                    await self._socket.send(part)
-
-    async def _mannered(self, message: dict[str, Any]) -> list[str]:
-        """Return a message under the plan of faults."""
-        manners, kind = self.manners, message["type"]
-        if pause_s := manners.pause_s(self.part, f"before {kind}"):
-            await anyio.sleep(pause_s)
-        if manners.draw("nulls", self.part, kind):
-            message = dict.fromkeys(self.unimportant) | message
-            message |= dict.fromkeys(self.unimportant)
-        if manners.draw("odd-types", self.part, kind):
-            message = message | {name: ["odd", 7] for name in self.unimportant}
-        messages = [message]
-        if manners.draw("unknown-events", self.part, f"before {kind}", RARELY):
-            messages.insert(0, {"type": UNKNOWN, "high": []})
-        return [json.dumps(one) for one in messages]
+            elif isinstance(message, dict):
+                await self.deliver(message, message["type"], self.unimportant)
+            else:
+                await self.send_raw(message)

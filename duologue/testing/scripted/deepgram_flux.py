@@ -18,18 +18,16 @@ class ListeningFlux(Listening):
 
     unimportant = ("languages",)
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        rate = self._per_s // 2
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._numbers = count()
-        self._finder = TurnFinder(rate, min(self.behaviour.eager_ms, self.behaviour.silence_ms))
+        self._finder = TurnFinder(self.rate, min(self.behaviour.eager_ms, self.behaviour.silence_ms))
         self._eager_wanted = "eager_eot_threshold" in self.got.query
         self.turn = 0
         """The index of the turn."""
         self._in_turn = False
         self._silent_s: float | None = None  # seconds of audio at which the caller fell silent
         self._eager = False
-        self._updates = 0
 
     def opened(self) -> None:
         """Confirm the connection."""
@@ -40,8 +38,8 @@ class ListeningFlux(Listening):
     def tell(self, event: FluxEvent, text: str = "", trigger: str = "model") -> None:
         """Send a `TurnInfo` with the text that the turn has by now."""
         if event == "StartOfTurn":
-            self._in_turn, self._updates = True, 0
-        timed = self.timed(text.split(), self.began_s, self._silent_s or self.heard_s)
+            self._in_turn, self._interims = True, 0
+        timed = self.spread(text.split(), self.began_s, self._silent_s or self.heard_s)
         told: dict[str, Any] = {"trigger": trigger} if event == "EndOfTurn" else {}
         if self.got.query["model"] == ["flux-general-multi"]:
             told["languages"] = self.got.query.get("language_hint", ["en"])
@@ -66,7 +64,7 @@ class ListeningFlux(Listening):
                 self.send(
                     "TurnInfo", sequence_id=next(self._numbers), **{**fields, "event": "Update"} | {"trigger": None}
                 )
-            self.got.utterances.append(bytes(self.got.audio[self._from :]))
+            self.got.utterances.append(self.spoken)
             self._in_turn, self._silent_s, self._eager = False, None, False
             self.turn += 1
 
@@ -76,7 +74,7 @@ class ListeningFlux(Listening):
         if self.behaviour.turn_detection == "told":
             return
         for found in self._finder.feed(pcm):
-            at_s = found.at / (self._per_s // 2)
+            at_s = found.at / self.rate
             if not found.begun:
                 self._silent_s = at_s
                 self._may_end()
@@ -95,20 +93,17 @@ class ListeningFlux(Listening):
             self._update()
 
     def _update(self) -> None:
-        interim_s = self.behaviour.interim_s
-        due = int((self.heard_s - self.began_s) / interim_s + 1e-9) if interim_s else 0
-        if due > self._updates:
-            self._updates = due
+        if self.due():
             self.tell("Update", self._so_far())
 
     def _so_far(self) -> str:
-        return self.understood(bytes(self.got.audio[self._from :]), whole=False, words=self._updates)
+        return self.understood(self.spoken, whole=False, words=self._interims)
 
     def _may_end(self) -> None:
         if not self._eager_wanted or self.behaviour.silence_ms <= self.behaviour.eager_ms:
             return
         texts = self.behaviour.eager_texts
-        pcm = bytes(self.got.audio[self._from :])
+        pcm = self.spoken
         text = texts.pop(0) if texts else self.understood(pcm, whole=False, words=10_000)
         if text:
             self._eager = True
@@ -122,7 +117,7 @@ class ListeningFlux(Listening):
         self.wait(self.behaviour.answer_delay_s)
         if manners.draw("stall-before", self.part, where):
             self.wait(manners.stall_s())
-        self.tell("EndOfTurn", self.understood(bytes(self.got.audio[self._from :]), whole=True), trigger)
+        self.tell("EndOfTurn", self.understood(self.spoken, whole=True), trigger)
         self._from = len(self.got.audio)
 
     # -- messages ----------------------------------------------------------------------------------------------------
@@ -155,7 +150,7 @@ class ListeningFlux(Listening):
         number = next(self._numbers)
         self.send("Error", sequence_id=number, code="UNPARSABLE_CLIENT_MESSAGE", description=reason)
         await self.written()
-        await self._socket.close(1008, "UNPARSABLE_CLIENT_MESSAGE")
+        await self.close(1008, "UNPARSABLE_CLIENT_MESSAGE")
 
 
 def _within(value: Any, low: float, high: float) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import anyio
-
 from .deepgram_connection import REQUEST_ID, DeepgramConnection
-from .manners import sleep
+from .deepgram_script import DeepgramBehaviour, DeepgramGot
+from .hearing import HearingConnection, Utterance
 
 CONFIDENCE = 0.9
 METADATA = {
@@ -17,44 +16,17 @@ METADATA = {
 }
 
 
-class Listening(DeepgramConnection):
+class Listening(DeepgramConnection, HearingConnection[DeepgramBehaviour, DeepgramGot]):
     """The base of Nova and Flux."""
 
-    part = "listen"
     ending = "CloseStream"
     listens = True
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._per_s = 2 * int(self.got.query["sample_rate"][0])
-        self._from = 0
-        """The byte of the audio with which the utterance begins."""
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.rate = int(self.got.query["sample_rate"][0])
 
-    @property
-    def heard_s(self) -> float:
-        """Seconds of audio received."""
-        return len(self.got.audio) / self._per_s
-
-    @property
-    def began_s(self) -> float:
-        """Seconds of audio before the utterance."""
-        return self._from / self._per_s
-
-    def understood(self, pcm: bytes, *, whole: bool, words: int = 0) -> str:
-        """Return the text of an utterance; one that is not `whole` has at most `words` words."""
-        behaviour = self.behaviour
-        transcripts = behaviour.transcripts
-        if callable(transcripts):
-            text = transcripts(pcm)
-        else:
-            text = transcripts[0] if transcripts else ""
-            if not whole:
-                text = " ".join(text.split()[:words])
-            elif behaviour.answers:
-                behaviour.transcripts = transcripts[1:]
-        return self.manners.language.write(text)
-
-    def timed(self, words: list[str], start_s: float, end_s: float) -> list[tuple[str, float, float]]:
+    def spread(self, words: list[str], start_s: float, end_s: float) -> list[tuple[str, float, float]]:
         """Return words that share the time from `start_s` to `end_s`."""
         each_s = (end_s - start_s) / max(1, len(words))
         return [
@@ -66,10 +38,10 @@ class ListeningNova(Listening):
     """`/v1/listen`: `Finalize` is answered with the rest of the utterance's text."""
 
     unimportant = ("speech_final", "entities")
+    splits = True
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._interims = 0
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._final = 0
         """The number of words of the utterance that are final."""
         self._final_s = 0.0
@@ -78,12 +50,10 @@ class ListeningNova(Listening):
     def take_audio(self, pcm: bytes) -> None:
         """Take audio, and send an interim text if one is due."""
         self.got.audio += pcm
-        interim_s, final_words = self.behaviour.interim_s, self.behaviour.final_words
-        due = int((self.heard_s - self.began_s) / interim_s + 1e-9) if interim_s else 0
-        if due <= self._interims:
+        final_words = self.behaviour.final_words
+        if not (due := self.due()):
             return
-        self._interims = due
-        words = self.understood(bytes(self.got.audio[self._from :]), whole=False, words=due).split()[self._final :]
+        words = self.understood(self.spoken, whole=False, words=due).split()[self._final :]
         if words and self.got.query.get("interim_results") == ["true"]:
             self.result(words, final=False)
         if final_words and len(words) >= final_words:
@@ -93,14 +63,13 @@ class ListeningNova(Listening):
     def take(self, message: dict[str, Any]) -> None:
         """Answer `Finalize` and `Configure`."""
         if message["type"] == "Finalize":
-            pcm = bytes(self.got.audio[self._from :])
-            words = self.understood(pcm, whole=True).split()[self._final :]
-            self.got.utterances.append(pcm)
-            start_s, end_s = max(self._final_s, self.began_s), self.heard_s
+            said = self.ended()
+            words = said.text.split()[self._final :]
+            start_s = max(self._final_s, said.start_s)
             answers = bool(words) or not self._final or self.behaviour.answers_empty
-            self._from, self._interims, self._final, self._final_s = len(self.got.audio), 0, 0, end_s
+            self._final, self._final_s = 0, said.end_s
             if answers:
-                self.start(self._answer(words, start_s, end_s))
+                self.start(self.answer(Utterance(" ".join(words), start_s, said.end_s)))
         elif message["type"] == "Configure":
             self._configure(message)
 
@@ -112,25 +81,21 @@ class ListeningNova(Listening):
         else:
             self.send("ConfigureSuccess", request_id=REQUEST_ID, **told)
 
-    async def _answer(self, words: list[str], start_s: float, end_s: float) -> None:
-        await anyio.sleep(self.behaviour.answer_delay_s)
-        manners, where = self.manners, f"answer {' '.join(words)!r}"
-        if manners.draw("stall-before", self.part, where):
-            await sleep(manners.stall_s())
-        ends = not manners.draw("missing-end", self.part, where)
-        split = self.behaviour.split_answer or manners.draw("odd-pieces", self.part, where)
-        for _ in range(self.behaviour.answers + manners.draw("repeated-end", self.part, where)):
-            if not ends:
-                self.result(words, final=True, start_s=start_s, end_s=end_s - 0.1)
-            elif split:
-                for word, begin_s, stop_s in self.timed(words, start_s, end_s - 0.05):
-                    self.result([word], final=True, start_s=begin_s, end_s=stop_s)
-                self.result([], final=True, finalized=True, start_s=end_s - 0.05, end_s=end_s)
-            else:
-                self.result(words, final=True, finalized=True, start_s=start_s, end_s=end_s)
-        if manners.draw("late-pieces", self.part, where):
-            await anyio.sleep(manners.late_s())
-            self.result(words, final=True, start_s=start_s, end_s=end_s)
+    async def tell_final(self, said: Utterance, *, ends: bool, split: bool) -> None:
+        """Send the text of an utterance, in one final segment for each word if it is `split`."""
+        words, start_s, end_s = said.text.split(), said.start_s, said.end_s
+        if not ends:
+            self.result(words, final=True, start_s=start_s, end_s=end_s - 0.1)
+        elif split or self.behaviour.split_answer:
+            for word, begin_s, stop_s in self.spread(words, start_s, end_s - 0.05):
+                self.result([word], final=True, start_s=begin_s, end_s=stop_s)
+            self.result([], final=True, finalized=True, start_s=end_s - 0.05, end_s=end_s)
+        else:
+            self.result(words, final=True, finalized=True, start_s=start_s, end_s=end_s)
+
+    async def tell_late(self, said: Utterance) -> None:
+        """Send the text once more, without the answer to a `Finalize`."""
+        self.result(said.text.split(), final=True, start_s=said.start_s, end_s=said.end_s)
 
     def result(
         self,
@@ -148,7 +113,7 @@ class ListeningNova(Listening):
             self._final_s = max(self._final_s, end_s)
         timed = [
             {"word": w.strip(".,!?").lower(), "start": b, "end": e, "confidence": CONFIDENCE, "punctuated_word": w}
-            for w, b, e in self.timed(words, start_s, end_s)
+            for w, b, e in self.spread(words, start_s, end_s)
         ]
         alternative = {"transcript": " ".join(words), "confidence": CONFIDENCE if words else 0.0, "words": timed}
         self.send(

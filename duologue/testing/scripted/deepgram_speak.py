@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from ...processors.kernel.tasks import loop_time
+from ...services.deepgram.pronunciations import plain_text
 from ..tones import tone
 from .deepgram_connection import REQUEST_ID, DeepgramConnection
 
@@ -24,16 +25,16 @@ class Speaking(DeepgramConnection):
     part = "speak"
     ending = "Close"
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.rate = int(self.got.query["sample_rate"][0])
         speed = float(self.got.query.get("speed", ["1"])[0])
         self._characters_per_s = self.behaviour.characters_per_s * speed
         self.spoken_s = 0.0
         """Seconds of audio sent on the connection."""
 
-    async def say(self, text: str, where: str) -> None:
-        """Send the audio of a text. Faults are drawn for it: some spoil it before its first audio."""
+    async def begin_speech(self, where: str) -> bool:
+        """Wait until the first audio is due. Faults are drawn: returns False if one of them leaves no audio."""
         manners, behaviour = self.manners, self.behaviour
         await anyio.sleep(behaviour.first_audio_s)
         spoiled = manners.spoils(self.part, where)
@@ -42,10 +43,13 @@ class Speaking(DeepgramConnection):
         elif spoiled == "rate-limit":
             code, told = manners.limit()
             self.send("Warning", code=code.upper(), description=told)
-        if behaviour.silent or spoiled in ("empty-answer", "words-without-audio", "rate-limit"):
-            return
+        return not (behaviour.silent or spoiled in ("empty-answer", "words-without-audio", "rate-limit"))
+
+    async def say(self, text: str, where: str) -> None:
+        """Send the audio of a text."""
+        manners, behaviour = self.manners, self.behaviour
         stalls = manners.spoil("stall-in-the-middle", self.part, where)
-        pcm = tone(len(text) / self._characters_per_s, self.rate)
+        pcm = tone(len(plain_text(text)) / self._characters_per_s, self.rate)
         for start in range(0, len(pcm), behaviour.chunk_bytes):
             if stalls and start:
                 self.wait(manners.stall_s())
@@ -67,7 +71,7 @@ class Speaking(DeepgramConnection):
         """Close the connection for a text that is too long."""
         if len(text) > MAX_TEXT:
             self.got.refused.append(f"a text of {len(text)} characters")
-            await self._socket.close(1008, "DATA-0001: the text is too long")
+            await self.close(1008, "DATA-0001: the text is too long")
 
 
 class SpeakingAura(Speaking):
@@ -75,8 +79,8 @@ class SpeakingAura(Speaking):
 
     unimportant = ("additional_model_uuids",)
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._text = ""
         self._flushes: deque[float] = deque()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
@@ -126,7 +130,7 @@ class SpeakingAura(Speaking):
         while True:
             text = await self._queue.get()
             where = f"text {text!r}"
-            if text:
+            if text and await self.begin_speech(where):
                 await self.say(text, where)
             if self.behaviour.never_done or self.manners.spoil("missing-end", self.part, where):
                 continue
@@ -140,7 +144,7 @@ class SpeakingAura(Speaking):
 
     async def refuse(self, message: str, reason: str) -> None:
         """Close the connection."""
-        await self._socket.close(1003, "MESSAGE-0000: the message cannot be parsed")
+        await self.close(1003, "MESSAGE-0000: the message cannot be parsed")
 
 
 class SpeakingFlux(Speaking):
@@ -148,8 +152,8 @@ class SpeakingFlux(Speaking):
 
     unimportant = ("extras",)
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._turns: asyncio.Queue[asyncio.Queue[str | None]] = asyncio.Queue()
         self._open: asyncio.Queue[str | None] | None = None
         self._number = 0
@@ -219,11 +223,15 @@ class SpeakingFlux(Speaking):
             self._number += 1
             speech = f"dg_sp_{self._number:012x}"
             self._active, self._text, self._began_s = {"id": speech, "turn": turn}, "", self.spoken_s
+            audible = True
             while (text := await turn.get()) is not None:
+                where = f"text {text!r}"
                 if not self._text:
                     self.send("SpeechStarted", speech_id=speech)
+                    audible = await self.begin_speech(where)
                 self._text += text
-                await self.say(text, f"text {text!r}")
+                if audible:
+                    await self.say(text, where)
             self.send("Flushed", speech_id=speech)
             self._active = None
             if self.behaviour.never_done or self.manners.spoil("missing-end", self.part, speech):
@@ -244,4 +252,4 @@ class SpeakingFlux(Speaking):
         """Send an error, and close the connection."""
         self.send("Error", code="MESSAGE-0000", description=reason)
         await self.written()
-        await self._socket.close(1003, "MESSAGE-0000: the message cannot be parsed")
+        await self.close(1003, "MESSAGE-0000: the message cannot be parsed")

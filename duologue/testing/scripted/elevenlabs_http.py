@@ -16,12 +16,12 @@ import anyio
 
 from ...errors import BadInput
 from ..tones import tone
-from .elevenlabs_connection import RARELY
-from .elevenlabs_rules import TTSBody, checked, refusal
+from .elevenlabs_rules import TTSBody, checked, refusal_body
 from .elevenlabs_tts import timed
 from .http import HTTPRequest, ScriptedHTTP
 from .manners import UNKNOWN, Manners, sleep
 from .server import SPEECH_CHARACTERS_PER_S
+from .vendor import RARELY
 
 Cut = Literal["", "in a line", "in a character", "reset"]
 MAX_TEXT = 5_000
@@ -82,7 +82,7 @@ class ScriptedElevenLabsHTTP(ScriptedHTTP):
         if not status and request.headers.get("xi-api-key") != behaviour.key:
             status = 401
         if status:
-            await request.answer(status, refusal(status), {"Content-Type": "application/json", **headers})
+            await request.answer(status, refusal_body(status), {"Content-Type": "application/json", **headers})
         return not status
 
     async def _speak(self, request: HTTPRequest) -> None:

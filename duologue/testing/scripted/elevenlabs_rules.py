@@ -106,7 +106,7 @@ def checked(message: str | bytes, kind: type[Strict]) -> Strict:
         raise BadInput(f"the client has sent what ElevenLabs refuses: {error}") from error
 
 
-def refusal(status: int) -> bytes:
+def refusal_body(status: int) -> bytes:
     """Return the body of a refusal with an HTTP status."""
     code, message = REFUSALS.get(status, ("not_found", "Not Found"))
     return json.dumps({"detail": {"status": code, "message": message}}).encode()

@@ -8,18 +8,18 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import anyio
-
 from ...errors import BadInput
 from ...services.elevenlabs.tts_options import HTTP_MODELS, MAX_CONTEXTS
 from ..tones import tone
-from .elevenlabs_connection import ElevenLabsConnection
+from .elevenlabs_connection import ElevenLabsBehaviour, ElevenLabsConnection, ElevenLabsGot
 from .elevenlabs_rules import TTSMessage, checked
-from .manners import sleep
 from .server import SPEECH_CHARACTERS_PER_S
+from .speaking import SpeakingConnection
 
 MAX_TEXT = 10_000
 """The most characters of one message."""
+SCHEDULE = (120, 160, 250, 290)
+"""Characters that are collected before the first, second, … piece of speech without `auto_mode`, by default."""
 
 
 def timed(text: str, begin_s: float = 0.0) -> list[tuple[str, float, float]]:
@@ -28,10 +28,8 @@ def timed(text: str, begin_s: float = 0.0) -> list[tuple[str, float, float]]:
     return [(char, begin_s + n * each, begin_s + (n + 1) * each) for n, char in enumerate(text)]
 
 
-class SpeakingElevenLabs(ElevenLabsConnection):
+class SpeakingElevenLabs(ElevenLabsConnection, SpeakingConnection[ElevenLabsBehaviour, ElevenLabsGot]):
     """A connection of text-to-speech, with one voice."""
-
-    part = "speak"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -41,6 +39,7 @@ class SpeakingElevenLabs(ElevenLabsConnection):
         self._contexts: dict[str, asyncio.Queue[str | None]] = {}
         self._speaking: dict[str, asyncio.Task[None]] = {}
         self._unflushed: dict[str, str] = {}
+        self._schedules: dict[str, list[float]] = {}
 
     async def begin(self) -> None:
         """Refuse a model that has no WebSocket."""
@@ -56,13 +55,13 @@ class SpeakingElevenLabs(ElevenLabsConnection):
 
     async def refuse(self, code: str, message: str) -> None:
         """Tell the client of an error, and close the connection."""
-        await self.send({"message": message, "error": code, "code": 1008}, name="an error")
+        await self.deliver({"message": message, "error": code, "code": 1008}, "an error")
         await self.close(1008, message)
 
     async def refuse_context(self, context: str, code: str, message: str) -> None:
         """Tell the client of an error of one context, which ends."""
         self._end(context)
-        await self.send({"message": message, "error": code, "code": 1008, "contextId": context}, name="an error")
+        await self.deliver({"message": message, "error": code, "code": 1008, "contextId": context}, "an error")
 
     def take(self, message: str | bytes) -> None:
         """Open, feed, flush or close a context."""
@@ -89,8 +88,9 @@ class SpeakingElevenLabs(ElevenLabsConnection):
             return
         self._contexts[context] = asyncio.Queue()
         self._unflushed[context] = ""
+        self._schedules[context] = self._schedule(got)
         self.got.texts[context] = ""
-        self._speaking[context] = self.start(self._speak(context, self._contexts[context]))
+        self._speaking[context] = self.start(self.speak(context, self._contexts[context]))
         self._feed(context, got.text.strip(), flush=False)
 
     def _feed(self, context: str, text: str, *, flush: bool) -> None:
@@ -100,9 +100,18 @@ class SpeakingElevenLabs(ElevenLabsConnection):
             raise BadInput(f"a text must end with a space: {text[-20:]!r}")
         self.got.texts[context] += text
         self._unflushed[context] += text
-        if flush and (whole := self._unflushed[context]):
+        whole, schedule = self._unflushed[context], self._schedules[context]
+        if whole.strip() and (flush or len(whole) >= schedule[0]):
             self._unflushed[context] = ""
+            del schedule[: len(schedule) > 1]
             self._contexts[context].put_nowait(whole)
+
+    def _schedule(self, got: TTSMessage) -> list[float]:
+        """Return the characters to collect before each piece of speech of a context."""
+        if self.got.query.get("auto_mode") == "true":
+            return [1]
+        given = got.generation_config.chunk_length_schedule if got.generation_config is not None else None
+        return list(given or SCHEDULE)
 
     def _close(self, context: str) -> None:
         """Close a context. Text that was flushed is still spoken, as ElevenLabs does."""
@@ -118,55 +127,25 @@ class SpeakingElevenLabs(ElevenLabsConnection):
 
     # -- speech ----------------------------------------------------------------------------------------------------
 
-    async def _speak(self, context: str, texts: asyncio.Queue[str | None]) -> None:
-        manners, where = self.manners, f"context {context}"
-        spoiled = manners.spoils(self.part, where)
-        if spoiled == "stall-before":
-            await sleep(manners.stall_s())
-        elif spoiled == "rate-limit":
-            code, message = manners.limit()
-            await self.refuse_context(context, code, message)
-            return
-        stalls = manners.spoil("stall-in-the-middle", self.part, where)
-        ends = not manners.spoil("missing-end", self.part, where)
-        aligned = not manners.draw("audio-without-words", self.part, where)
-        waited = False
-        while (text := await texts.get()) is not None:
-            if not waited:
-                await anyio.sleep(self.behaviour.first_audio_s)
-                waited = True
-            if self.behaviour.silent or spoiled == "empty-answer":
-                continue
-            if spoiled == "words-without-audio":
-                await self._audio(context, b"", timed(text))
-                continue
-            await self._say(context, text, aligned=aligned, stalls=stalls)
-        for _ in range((self.behaviour.finals if ends else 0) + manners.draw("repeated-end", self.part, where)):
-            await self._final(context)
-        for _ in range(self.behaviour.late_audio):
-            await anyio.sleep(0.01)
-            await self._audio(context, bytes(self.behaviour.chunk_bytes), [])
-        if manners.draw("late-pieces", self.part, where):
-            await anyio.sleep(manners.late_s())
-            await self._audio(context, bytes(self.behaviour.chunk_bytes), timed("late "))
+    def ends(self) -> int:
+        """Return the number of messages about the end of a context."""
+        return self.behaviour.finals
+
+    async def tell_limit(self, context: str, code: str, message: str) -> None:
+        """Refuse a context, because of a rate limit."""
+        self._speaking.pop(context, None)  # not cancelled: it is the caller
+        await self.refuse_context(context, code, message)
+
+    async def over(self, context: str) -> None:
+        """Send late audio after the end of a context."""
+        await self.send_late(context)
         self._speaking.pop(context, None)
 
-    async def _say(self, context: str, text: str, *, aligned: bool, stalls: bool) -> None:
-        manners, behaviour = self.manners, self.behaviour
-        began, sent_s = asyncio.get_running_loop().time(), 0.0
-        for start, chunk, characters in self._pieces(text):
-            if stalls and start:
-                await sleep(manners.stall_s())
-                stalls = False
-            first, *rest = manners.cut(chunk, self.part, f"context {context}")
-            await self._audio(context, first, characters if aligned else [])
-            for piece in rest:
-                await self._audio(context, piece, [])
-            sent_s = (start + len(chunk)) / (2 * self.rate)
-            if behaviour.pace:
-                await anyio.sleep(max(0.0, began + sent_s / behaviour.pace - asyncio.get_running_loop().time()))
+    def times(self, context: str, text: str) -> list[tuple[str, float, float]]:
+        """Return the characters of a text without audio."""
+        return timed(text)
 
-    def _pieces(self, text: str) -> Iterator[tuple[int, bytes, list[tuple[str, float, float]]]]:
+    def pieces(self, context: str, text: str) -> Iterator[tuple[int, bytes, list[tuple[str, float, float]]]]:
         """Yield the place in bytes, the audio, and the timed characters of each message."""
         pcm, characters = tone(len(text) / SPEECH_CHARACTERS_PER_S, self.rate), timed(text)
         size = self.behaviour.chunk_bytes
@@ -183,18 +162,20 @@ class SpeakingElevenLabs(ElevenLabsConnection):
                 case "none":
                     yield start, chunk, []
 
-    async def _audio(self, context: str, pcm: bytes, characters: list[tuple[str, float, float]]) -> None:
+    async def tell_audio(self, context: str, pcm: bytes, times: Any = None) -> None:
+        """Send audio, and the characters that begin in it."""
         audio = base64.b64encode(pcm).decode() if pcm else None
         if self.behaviour.spoil_base64 and audio:
             self.behaviour.spoil_base64 -= 1
             audio = f"!{audio[1:]}"
-        alignment = _alignment(characters)
+        alignment = _alignment(times or [])
         message = {"audio": audio, "isFinal": None, "contextId": context, "alignment": alignment}
         optional = ("error", "message")
-        await self.send({**message, "normalizedAlignment": alignment}, name="audio", optional=optional)
+        await self.deliver({**message, "normalizedAlignment": alignment}, "audio", optional)
 
-    async def _final(self, context: str) -> None:
-        await self.send({"isFinal": True, "contextId": context}, name="the end", optional=("audio", "alignment"))
+    async def tell_end(self, context: str) -> None:
+        """Send the end of a context."""
+        await self.deliver({"isFinal": True, "contextId": context}, "the end", ("audio", "alignment"))
 
 
 def _alignment(characters: list[tuple[str, float, float]]) -> dict[str, Any] | None:

@@ -60,7 +60,7 @@ class HTTPRequest:
     status: int = 0
     """The status of the answer, 0 before it."""
     sent: int = 0
-    """Bytes of the answer's body so far."""
+    """Bytes of the answer's body until now."""
     closed_by: Literal["", "client", "server"] = ""
     """The side that broke the answer off, "" while it goes on and if it was complete."""
     closed_at: float | None = None
@@ -233,7 +233,7 @@ class ScriptedHTTP:
         self.failures: list[Exception] = []
         """Errors of the script."""
         self.accepted = 0
-        """The number of connections so far."""
+        """The number of connections until now."""
         self._routes: dict[tuple[str, str], Handler] = {}
         self._connections: dict[HTTPConnection, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None

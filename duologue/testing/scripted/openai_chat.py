@@ -330,7 +330,7 @@ class ChatAnswer(Answer):
         await self.send(self.chunk({"content": text}))
 
     async def think(self, text: str) -> None:
-        """Send a thought if the server shows thoughts. It is no field of OpenAI's own."""
+        """Send a thought if the server shows thoughts. OpenAI itself has no field for it."""
         if self._shows_thoughts:
             await self.begin()
             for word in re.findall(r"\S+\s*", text):

@@ -39,7 +39,7 @@ _Language = Annotated[str, Meta(pattern="^[a-z]{2}$")]
 
 @dataclass(kw_only=True)
 class TranscriptionScript:
-    """What the server's transcription does. May be changed at any time, with effect from the next item."""
+    """The behaviour of the server's transcription. May be changed at any time, with effect from the next item."""
 
     interim_s: float = 0.0
     """Seconds of audio between two deltas while the caller speaks, each with one more word; 0 for none."""
@@ -53,7 +53,7 @@ class TranscriptionScript:
     fail: list[str] = field(default_factory=list)
     """Error codes with which the next items fail."""
     languages: tuple[str, ...] = ()
-    """The languages that the model tells with a text."""
+    """The languages that the model sends with a text."""
     refuse_languages: frozenset[str] = frozenset()
     """Languages that the model does not have."""
 
@@ -200,7 +200,7 @@ class TranscribingConnection(ScriptedConnection):
             raise Refusal("invalid_value", f"The model has no language {wanted['language']!r}.", "session")
 
     def audio(self, pcm: bytes, rate: int) -> None:
-        """Record audio, and send the words so far if they are due."""
+        """Record audio, and send the words until now if they are due."""
         self.got.audio += pcm
         if not self.script.interim_s:
             return

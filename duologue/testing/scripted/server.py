@@ -11,30 +11,20 @@ the model and their times; faults are acts like any other.
 from __future__ import annotations
 
 import ssl
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from email.utils import formatdate, parsedate_to_datetime
-from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
-from ...errors import IllegalState, MissingExtra
+from websockets.http11 import Request
+
 from ...services.context import Message
-from ..tls import HOST
 from .manners import Manners
-
-try:
-    from websockets.asyncio.server import Server, ServerConnection, serve
-    from websockets.http11 import Request, Response
-except ImportError as error:
-    raise MissingExtra("a scripted server", "testing", str(error)) from error
+from .serving import ConnectionType, WebSocketServer
 
 SPEECH_CHARACTERS_PER_S = 15.0
 """Characters a second in a scripted model's speech, for a `Speak` without `seconds`."""
 SCRIPTED_RATE = 24_000
 """The sample rate of a scripted model's audio in Hz."""
-CLOSE_TIMEOUT_S = 1.0
-"""Seconds that a closing connection waits for the far end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,20 +184,7 @@ class Behaviour:
         return transcripts[0] if transcripts else ""
 
 
-class Served(Protocol):
-    """A connection as its server sees it."""
-
-    async def run(self) -> None:
-        """Serve the connection until it ends."""
-
-    def end(self) -> None:
-        """Break the connection off, because the server ends."""
-
-
-ConnectionType = TypeVar("ConnectionType", bound=Served)
-
-
-class ScriptedServer(Generic[ConnectionType]):
+class ScriptedServer(WebSocketServer[Got, ConnectionType]):
     """A vendor's API on loopback, open inside its `async with`.
 
     `model` is a function of an `Asked`, or a sequence of answers. `manners` are the faults that the vendor shows, none
@@ -223,51 +200,9 @@ class ScriptedServer(Generic[ConnectionType]):
         tls: ssl.SSLContext | None = None,
         **behaviour: Any,
     ) -> None:
+        super().__init__(manners, tls)
         self.model = model if callable(model) else scripted(model)
-        self.manners = manners
         self.behaviour = Behaviour(**behaviour)
-        self.got: list[Got] = []
-        """The record of each connection, in the order of their acceptance."""
-        self.connections: list[ConnectionType] = []
-        """The open connections."""
-        self.failures: list[Exception] = []
-        """Errors of the script."""
-        self._tls = tls
-        self._server: Server | None = None
-
-    @property
-    def address(self) -> str:
-        """`host:port`. Raises IllegalState outside of the `async with`."""
-        if self._server is None:
-            raise IllegalState(f"a {type(self).__name__} has an address only inside its `async with`")
-        return f"{HOST}:{next(iter(self._server.sockets)).getsockname()[1]}"
-
-    async def __aenter__(self) -> Self:
-        self._server = await serve(
-            self._accept,
-            HOST,
-            0,
-            ssl=self._tls,
-            process_request=self.admit,
-            process_response=self._tell_time,
-            compression=None,
-            ping_interval=None,
-            max_size=None,
-            close_timeout=CLOSE_TIMEOUT_S,
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        server, self._server = self._server, None
-        assert server is not None
-        for connection in self.connections:
-            connection.end()
-        server.close()
-        await server.wait_closed()
-        if self.failures and error is None:
-            raise self.failures[0]
 
     def ask(self, asked: Asked) -> Sequence[Act]:
         """Return the model's acts for a response."""
@@ -278,27 +213,6 @@ class ScriptedServer(Generic[ConnectionType]):
         text = self.behaviour.understand(pcm)
         return text if self.manners is None else self.manners.language.write(text)
 
-    @abstractmethod
-    def admit(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Return the response that refuses a connection, None to accept it."""
-
-    @abstractmethod
-    def connect(self, socket: ServerConnection, got: Got) -> ConnectionType:
-        """Return the connection over an accepted socket."""
-
-    def _tell_time(self, socket: ServerConnection, request: Request, response: Response) -> None:
-        """Tell the time of the vendor's clock."""
-        if self.manners is not None and self.manners.clock_s and "Date" in response.headers:
-            now = parsedate_to_datetime(response.headers.pop("Date")).timestamp()
-            response.headers["Date"] = formatdate(now + self.manners.clock_s, usegmt=True)
-
-    async def _accept(self, socket: ServerConnection) -> None:
-        got = Got(number=len(self.got) + 1)
-        connection = self.connect(socket, got)
-        self.got.append(got)
-        self.connections.append(connection)
-        try:
-            await connection.run()
-        finally:
-            self.connections.remove(connection)
-            got.closed = socket.close_code
+    def record(self, request: Request) -> Got:
+        """Return the record of a new connection."""
+        return Got(number=len(self.got) + 1)

@@ -148,7 +148,7 @@ class PromptCache:
         self.prompts: deque[bytes] = deque(maxlen=MAX_PROMPTS)
 
     def count(self, prompt: bytes) -> tuple[int, int]:
-        """Return the tokens of a prompt and the cached ones among them. The prompt is cached from now on."""
+        """Return the tokens of a prompt, and how many of them were cached. The prompt is cached from now on."""
         shared = max((_shared(prompt, earlier) for earlier in self.prompts), default=0) // BYTES_PER_TOKEN
         self.prompts.append(prompt)
         cached = shared // CACHED_STEP * CACHED_STEP
@@ -170,7 +170,7 @@ def _shared(one: bytes, other: bytes) -> int:
 class TextModel:
     """Plays the script of a language model.
 
-    The first token comes after `first_token_s`, further ones after `token_s` each, and arguments of tools in pieces of
+    The first token comes after `first_token_s`, each further token after `token_s`, and arguments of tools in pieces of
     `arguments_cut` characters.
     """
 

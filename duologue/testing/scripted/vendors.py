@@ -91,12 +91,12 @@ class Ear:
         return server
 
     def assemblyai(self) -> ScriptedAssemblyAI:
-        """Return AssemblyAI's server, which has neither delays nor faults."""
-        return ScriptedAssemblyAI(transcripts=self.transcripts, interim_s=self.interim_s)
+        """Return AssemblyAI's server."""
+        return ScriptedAssemblyAI(**self._usual())
 
     def cartesia(self) -> ScriptedCartesia:
-        """Return Cartesia's server, which has neither delays nor faults."""
-        return ScriptedCartesia(transcripts=self.transcripts, interim_s=self.interim_s)
+        """Return Cartesia's server."""
+        return ScriptedCartesia(**self._usual())
 
 
 EARS: dict[str, Callable[[Ear], Any]] = {
@@ -119,6 +119,7 @@ MOUTHS: dict[str, Callable[..., Any]] = {
     "deepgram": ScriptedDeepgram,
     "deepgram-flux": ScriptedDeepgram,
     "openai": ScriptedOpenAIHTTP,
+    "cartesia": ScriptedCartesia,
 }
 
 
@@ -129,6 +130,8 @@ def _voices(server: Any) -> list[str]:
             return [got.query["model"][0] for got in server.got if got.texts()]
         case ScriptedElevenLabs():
             return [got.voice for got in server.got if got.texts]
+        case ScriptedCartesia():
+            return [voice for got in server.got for voice in got.voices]
         case ScriptedElevenLabsHTTP():
             return [request.path.split("/")[3] for request in server.requests]
         case _:

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...audio.pcm import fade_out
 from ...audio.resample import Resampler
@@ -22,11 +22,9 @@ from .codecs import RTP_RATES, CodecName, make_decoder, make_encoder
 try:
     import av
     from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+    from aiortc.rtp import RtpPacket
 except ImportError as error:
     raise MissingExtra("WebRTC", "webrtc", str(error)) from error
-
-if TYPE_CHECKING:
-    from aiortc.rtp import RtpPacket
 
 PACKET_S = 0.02
 RTP_RATE = 48_000  # of the timestamps that the track gives to aiortc, whatever the codec

@@ -8,7 +8,6 @@ import functools
 import ipaddress
 import json
 import logging
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,6 +36,7 @@ from ..base import Allowance
 from ..client import Message, byte_size
 from .audio import JitterBuffer, VoiceTrack
 from .codecs import RTP_RATES, CodecName, offered_codec
+from .sdp import fingerprints, has_bundle, has_fingerprint
 
 log = logging.getLogger("duologue")
 
@@ -357,26 +357,6 @@ async def close_connection(pc: RTCPeerConnection) -> None:
             await transport._connection.close()
 
 
-def has_bundle(sdp: str) -> bool:
-    """Return False if the BUNDLE group of an offer begins with a section that it lacks: aiortc has no transport then.
-
-    It would notice that in a task of its own, whose exception nobody retrieves.
-    """
-    session, *sections = re.split(r"^m=", sdp, flags=re.MULTILINE)
-    first = re.search(r"^a=group:BUNDLE[ \t]+(\S+)", session, re.MULTILINE)
-    mids = (re.findall(r"^a=mid:[ \t]*(\S+)", section, re.MULTILINE)[-1:] for section in sections if _is_media(section))
-    return first is None or [first[1]] in mids
-
-
-def has_fingerprint(sdp: str) -> bool:
-    """Return True if the offer, or each of its audio sections, names its certificate: DTLS needs it."""
-    session, *sections = (
-        (part, re.search(r"^a=fingerprint:[ \t]*\S+[ \t]+\S", part, re.MULTILINE) is not None)
-        for part in re.split(r"^m=", sdp, flags=re.MULTILINE)
-    )
-    return session[1] or all(named for section, named in sections if section.startswith("audio "))
-
-
 def _guard_connecting(pc: RTCPeerConnection) -> None:
     """Log the failure of a task of aiortc's, whose exception nobody retrieves: a section that cannot be connected."""
     connect = pc._RTCPeerConnection__connect  # type: ignore[attr-defined]
@@ -390,20 +370,11 @@ def _guard_connecting(pc: RTCPeerConnection) -> None:
     pc._RTCPeerConnection__connect = guarded  # type: ignore[attr-defined]
 
 
-def _is_media(section: str) -> bool:
-    return section.startswith(("audio ", "video ", "application "))
-
-
 def _is_public(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_global
     except ValueError:  # a name, of the local network
         return False
-
-
-def fingerprints(sdp: str) -> set[str]:
-    """Return the certificate fingerprints of an offer. They differ between clients."""
-    return {found.strip().lower() for found in re.findall(r"^a=fingerprint:(.+)$", sdp, re.MULTILINE)}
 
 
 def type_name(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import anyio
@@ -16,8 +16,11 @@ from .connection import Closed
 from .serializers import DuologueClientSerializer, Wired
 from .transport import WebSocketLimits, WebSocketTransport
 
-if TYPE_CHECKING:
-    from websockets.asyncio.client import ClientConnection
+try:
+    from websockets.asyncio.client import ClientConnection, connect
+    from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+except ImportError as error:
+    raise MissingExtra("a WebSocket client", "web", str(error)) from error
 
 CONNECT_S = 10.0
 """Seconds within which the server must accept a connection."""
@@ -53,7 +56,7 @@ class WebSocketClientTransport(WebSocketTransport):
         """Connect to `url` (ws:// or wss://), and close the connection at the end of the block.
 
         `options` are those of `websockets.connect`, such as `ssl`. Raises ConfigurationError for a malformed address,
-        ServiceError if the connection fails, and MissingExtra without the package websockets.
+        and ServiceError if the connection fails.
         """
         limits = limits or WebSocketLimits()
         rates = {"input_sample_rate": input_sample_rate, "output_sample_rate": output_sample_rate}
@@ -73,20 +76,18 @@ class _ClientWire:
     """A connection of the package websockets."""
 
     def __init__(self, connection: ClientConnection) -> None:
-        from websockets.exceptions import ConnectionClosed
-
-        self._connection, self._closed = connection, ConnectionClosed
+        self._connection = connection
 
     async def send(self, data: Wired) -> None:
         try:
             await self._connection.send(data)
-        except (self._closed, OSError) as error:
+        except (ConnectionClosed, OSError) as error:
             raise self._gone() from error
 
     async def receive(self) -> Wired:
         try:
             return await self._connection.recv()
-        except (self._closed, OSError) as error:
+        except (ConnectionClosed, OSError) as error:
             raise self._gone() from error
 
     async def close(self, code: int, reason: str) -> None:
@@ -120,11 +121,6 @@ def _address(url: str, binary: bool, input_sample_rate: int, output_sample_rate:
 async def _connected(
     address: str, where: str, token: str, connect_s: float, limits: WebSocketLimits, options: dict[str, Any]
 ) -> ClientConnection:
-    try:
-        from websockets.asyncio.client import connect
-        from websockets.exceptions import InvalidStatus, WebSocketException
-    except ImportError as error:
-        raise MissingExtra("a WebSocket client", "web", str(error)) from error
     defaults: dict[str, Any] = {
         "compression": None,
         "max_size": limits.message_bytes,

@@ -76,9 +76,9 @@ class Exceeded(Exception):
 class WebSocketTransport(ClientTransport):
     """The server's end of a call over a WebSocket, in the dialect of `serializer` (JSON with a `type` by default).
 
-    With Starlette: `WebSocketTransport(StarletteWire(socket))`. `open` begins to send and receive; from then on the
-    connection belongs to the transport until `close`. If a client reads slowly, the agent's speech is on hold until the
-    client has caught up, and no audio is dropped.
+    With Starlette: `WebSocketTransport(StarletteWire(socket))`, from `duologue.web.sockets`. `open` begins to send and
+    receive; from then on the connection belongs to the transport until `close`. If a client reads slowly, the agent's
+    speech is on hold until the client has caught up, and no audio is dropped.
     """
 
     kind = "websocket"

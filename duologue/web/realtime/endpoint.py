@@ -21,11 +21,10 @@ from starlette.websockets import WebSocket
 
 from ...processors.processor import Processor
 from ...session.session import Session
-from ...transports.websocket.connection import StarletteWire
 from ..auth import address_of
 from ..calls import Calls
 from ..refusals import ClientRefused, deny
-from ..sockets import WebSocketDoor
+from ..sockets import StarletteWire, WebSocketDoor
 from .transport import RealtimeTransport
 
 PATHS = ("/v1/realtime", "/realtime")

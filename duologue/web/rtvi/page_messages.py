@@ -15,6 +15,7 @@ from ...session.call_events import (
     ConnectionMoved,
     FeedEvent,
     HandedOff,
+    ServiceMoved,
     SpeechHeld,
     ToolChanged,
     TurnTimed,
@@ -34,7 +35,7 @@ class PageMessages:
     """Makes the page's messages: the active agent and engine, rows, hand-offs, times, cost, approvals.
 
     `state()` returns the present fields of `duologue.state`. `may` has the controls of the client: messages about
-    anything else are left out. `function_calls` is how much the rows of tool calls tell: see `RtviClient`.
+    anything else are left out. `function_calls` says what the rows of tool calls show: see `RtviClient`.
     """
 
     def __init__(
@@ -80,6 +81,9 @@ class PageMessages:
             case ConnectionMoved() if "connections" in self._may:
                 fields = {name: getattr(event, name) for name in ("engine", "state", "reason", "how")}
                 yield _page_message("connection", **fields, gap_ms=round(event.gap_ms, 1))
+            case ServiceMoved() if "connections" in self._may:
+                fields = {name: getattr(event, name) for name in ("kind", "source", "target", "reason")}
+                yield _page_message("service", **fields)
             case SpeechHeld():
                 yield _page_message("hold", held=event.held)
             case ToolChanged(state="waiting") if "approve" in self._may:

@@ -331,7 +331,7 @@ async def happen(policy: InterruptionPolicy, steps: list[str]) -> None:
         assert sum(frame.duration_s for frame in audio) == pytest.approx(call.session.now(), abs=0.021)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from([InterruptionPolicy(), InterruptionPolicy(speaking=THREE_WORDS), InterruptionPolicy(sounds=None)]),
     st.lists(st.sampled_from(STEPS), max_size=10),

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.agents.agent import Agent
+from duologue.audio.vad import EnergyVad
 from duologue.errors import ConfigurationError
 from duologue.frames import EagerEndOfTurn, EndOfTurn, SpeechStarted, UserTranscript
-from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.endpointing import LAG_S, MOST_PUT_OFF_S, NOISE_S, Endpointing
 from duologue.processors.turns.lexicon import parse
 from duologue.processors.turns.policy import EndpointingPolicy
 from duologue.processors.turns.vad import Vad
@@ -209,11 +210,11 @@ async def test_a_turn_with_many_pauses_may_have_one_more() -> None:
         for pauses in range(3):
             await call.says(1.0)
             await call.transcribe(" ".join([LONG] * (pauses + 1)), start_s=0.0)
-            await call.waits(0.3)
+            await call.waits(0.36)
         await call.says(1.0)
         await call.transcribe(LONG, start_s=0.0)
         await call.waits(3.0)
-    assert silences(call, (4.9,)) == [USUAL]
+    assert silences(call, (5.08,)) == [USUAL]
 
 
 async def test_a_caller_who_was_cut_off_goes_on_with_their_words() -> None:
@@ -236,6 +237,33 @@ async def test_a_caller_who_speaks_again_later_does_not() -> None:
         await call.transcribe("and it broke", start_s=3.0)
         await call.waits(3.0)
     assert silences(call, (1.0, 4.0)) == [QUICK, USUAL]
+
+
+# -- an unsure detector ------------------------------------------------------------------------------------------------
+
+
+async def test_new_words_in_a_silence_are_of_speech_that_was_not_detected() -> None:
+    async with call_of() as call:
+        await call.says(1.0)
+        await call.transcribe("when did I order it and")
+        await call.waits(1.2)
+        await call.transcribe("when did I order it and what did you send")
+        await call.waits(2.0)
+    assert call.marks[-1] == ("silence", pytest.approx(2.2 - LAG_S))
+    assert silences(call) == [1.2]
+
+
+async def test_a_silence_in_noise_is_longer() -> None:
+    async with call_of() as call:
+        await call.says(1.0)
+        await call.transcribe("when did I order it")
+        await call.waits(2.0)
+    assert silences(call) == [QUICK]
+    async with EarsCall(Vad(EnergyVad(threshold_dbfs=-25.0)), Endpointing(POLICY)) as call:
+        await call.says(1.0)
+        await call.transcribe("when did I order it")
+        await call.sounds(murmur(2.0))
+    assert silences(call) == [QUICK + NOISE_S]
 
 
 # -- words that stall --------------------------------------------------------------------------------------------------
@@ -375,7 +403,7 @@ async def converse(steps: list[Step]) -> tuple[EarsCall, list[float]]:
     return call, told
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(STEPS, max_size=14))
 def test_each_turn_ends_once_neither_early_nor_late(steps: list[Step]) -> None:
     call, told = clock.run(converse, steps)
@@ -393,7 +421,7 @@ def test_each_turn_ends_once_neither_early_nor_late(steps: list[Step]) -> None:
         if frame.by == "silence":
             late = max((at for at in told if at <= place + 0.02), default=0.0)  # words may begin a turn of long ago
             assert place - frame.at >= QUICK - 0.01
-            assert place - max(frame.at, late) <= PATIENT + 0.21
+            assert place - max(frame.at, late) <= PATIENT + MOST_PUT_OFF_S + NOISE_S + 0.03
     # Between two ends there is speech, or words that nobody heard start.
     turns, started, words = 0, 0, 0
     for frame in call.engine.frames:

@@ -528,7 +528,7 @@ async def happen(policy: InterruptionPolicy, steps: list[str]) -> EarsCall:
     return call
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([needs(), needs(sure_ms=None), BY_SPEECH, TWO_WORDS, needs(min_words=3)]),
     st.lists(st.sampled_from(STEPS), max_size=12),

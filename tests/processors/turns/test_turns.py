@@ -320,7 +320,7 @@ async def take_turns(script: list[tuple[bool, float]], sizes: Iterable[int]) -> 
     return call
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from([0.04, 0.08, 0.12, 0.3, 0.58, 0.62, 1.5])), max_size=9),
     st.lists(st.integers(1, 1600), max_size=60),

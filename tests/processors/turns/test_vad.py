@@ -194,7 +194,7 @@ CONVERSATION = b"".join(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 1600), min_size=1, max_size=120), st.sampled_from([8000, 16000, 44100]))
 def test_however_the_audio_is_cut_the_boundaries_and_the_audio_are_the_same(sizes: list[int], rate: int) -> None:
     pcm = at_rate(CONVERSATION, rate)

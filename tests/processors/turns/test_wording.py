@@ -69,7 +69,8 @@ def test_english(text: str, verdict: str) -> None:
         ("fr", "Je voudrais annuler ma commande", "usual: short statement"),
         ("it", "Vorrei prenotare un", "patient: open"),
         ("pt", "Eu queria cancelar o meu", "patient: open"),
-        ("hi", "मुझे एक टेबल बुक करना है", "quick: closed"),
+        ("hi", "मुझे एक टेबल बुक करना है", "usual: short statement"),
+        ("hi", "मुझे कल शाम के लिए एक टेबल बुक करना है", "quick: statement"),
         ("hi", "मुझे दिल्ली से", "usual: fragment"),
         ("hi", "मुझे लाल टेबल", "usual: fragment"),
     ],
@@ -111,10 +112,11 @@ def test_the_agents_question_counts(asked: Asked, text: str, verdict: str) -> No
         ("What is your phone number?", "digits"),
         ("Please tell me your account number.", "digits"),
         ("Your order is on its way.", ""),
-        ("", ""),
+        ("Okay?", None),
+        ("", None),
     ],
 )
-def test_what_the_agent_asks_for(text: str, asked: Asked) -> None:
+def test_what_the_agent_asks_for(text: str, asked: Asked | None) -> None:
     english = lexicon("en")
     assert english is not None
     assert asked_for(text, english) == asked

@@ -54,7 +54,7 @@ async def test_audio_of_less_than_50_ms_is_filled_up(count: int) -> None:
 
 async def test_interim_texts_and_word_times() -> None:
     async with listening(transcripts=["one two three", "four"], interim_s=0.2) as caller:
-        await caller.begins(30)
+        await caller.begins(25)
         await anyio.sleep(0.05)
         assert caller.transcripts(final=False) == ["one", "one two"]
         await caller.stops()

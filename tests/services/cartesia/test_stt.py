@@ -13,6 +13,7 @@ from duologue.errors import ConfigurationError
 from duologue.services.cartesia import CartesiaSTT, CartesiaSTTOptions
 from duologue.services.remote.errors import ConnectionLost
 from duologue.testing.scripted.cartesia import ScriptedCartesia
+from duologue.testing.scripted.cartesia_stt import ListeningCartesia
 from tests.services.elevenlabs.calls import ListeningCall, pieces
 
 
@@ -20,6 +21,12 @@ class CartesiaCall(ListeningCall):
     """A call through `CartesiaSTT`."""
 
     server: ScriptedCartesia  # type: ignore[assignment]
+
+    @property
+    def connection(self) -> ListeningCartesia:  # type: ignore[override]
+        connection = self.server.connections[-1]
+        assert isinstance(connection, ListeningCartesia)
+        return connection
 
 
 @asynccontextmanager
@@ -55,11 +62,11 @@ async def test_final_texts_that_are_cut_inside_a_word_are_joined_as_they_are(pie
 
 async def test_interim_texts_follow_the_final_pieces() -> None:
     async with listening(transcripts=["one two three"], interim_s=0.2) as caller:
-        await caller.begins(30)
+        await caller.begins(25)
         await anyio.sleep(0.05)
-        await caller.server.connections[-1].tell("Well, ", final=True)
+        await caller.connection.tell("Well, ", final=True)
         await anyio.sleep(0.05)
-        await caller.server.connections[-1].tell("yes", final=False)
+        await caller.connection.tell("yes", final=False)
         await anyio.sleep(0.05)
         assert [text.strip() for text in caller.transcripts(final=False)] == ["one", "one two", "Well,", "Well, yes"]
         await caller.stops()
@@ -100,7 +107,7 @@ async def test_after_a_loss_the_next_connection_gets_the_utterance_to_the_sample
 async def test_an_error_that_passes_loses_no_word() -> None:
     async with listening(transcripts=lambda pcm: "hello") as caller:
         first = await caller.begins(10)
-        await caller.server.connections[-1].send(type="error", status_code=500, message="Internal error")
+        await caller.connection.send(type="error", status_code=500, message="Internal error")
         await caller.goes_on(10)
         await caller.stops()
         assert await caller.until_transcribed(1) == ["hello"]

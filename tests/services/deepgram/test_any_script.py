@@ -28,7 +28,7 @@ async def test_utterances_of_nova(seed: int) -> None:
     ) as caller:
         for number in range(len(texts)):
             await caller.utters(dice.randint(5, 60))
-            await caller.transcribed(number + 1)
+            await caller.until_transcribed(number + 1)
             await anyio.sleep(dice.uniform(0.0, 0.3))
         assert [frame.text for frame in caller.finals()] == texts
         for frame in caller.finals():

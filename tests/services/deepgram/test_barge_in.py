@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from duologue.frames import BotAudio
-from duologue.services.deepgram import DeepgramFluxTTS, DeepgramTTS
+from duologue.services.deepgram import DeepgramFluxTTS, DeepgramFluxTTSOptions, DeepgramTTS
 from duologue.services.tts import TTS
 from duologue.testing.scripted.deepgram import ScriptedDeepgram
 from tests.services.elevenlabs.test_barge_in import ANSWER, SENTENCES, FarEnd, answering
@@ -64,11 +64,22 @@ async def barge_in(call: Story, far: FarEnd, seed: int) -> int:
     return heard
 
 
-@pytest.mark.parametrize("kind", [DeepgramTTS, DeepgramFluxTTS])
-@pytest.mark.parametrize("stream", range(len(STREAMS)))
-async def test_the_heard_text_is_right_to_a_word(stream: int, kind: type[DeepgramTTS | DeepgramFluxTTS]) -> None:
+@pytest.mark.parametrize(
+    ("stream", "feeding"),
+    [
+        *((stream, kind) for stream in range(len(STREAMS)) for kind in ("aura", "words")),
+        (0, "clauses"),
+        (3, "sentences"),
+    ],
+)
+async def test_the_heard_text_is_right_to_a_word(stream: int, feeding: Any) -> None:
     async with ScriptedDeepgram(**STREAMS[stream]) as server:
-        tts: TTS = kind(api_key="test", base_url=server.url)
+        tts: TTS
+        if feeding == "aura":
+            tts = DeepgramTTS(api_key="test", base_url=server.url)
+        else:
+            options = DeepgramFluxTTSOptions(feeding=feeding)
+            tts = DeepgramFluxTTS(api_key="test", base_url=server.url, options=options)
         async with answering(tts) as (call, far):
             assert await barge_in(call, far, stream) >= 20
         assert all(not got.refused for got in server.got)

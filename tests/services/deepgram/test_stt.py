@@ -14,7 +14,8 @@ from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
 from duologue.testing.scripted.deepgram import ScriptedDeepgram
 from duologue.testing.tls import loopback
-from tests.services.deepgram.calls import STTCall, hearing, pieces
+from tests.services.deepgram.calls import STTCall, hearing
+from tests.services.speech_calls import pieces
 
 QUICK = ConnectionSettings(backoff_s=0.05, retry_for_s=5.0)
 
@@ -25,9 +26,9 @@ QUICK = ConnectionSettings(backoff_s=0.05, retry_for_s=5.0)
 async def test_utterances_are_transcribed_one_after_the_other_over_one_connection() -> None:
     async with hearing(transcripts=["Hello there.", "And goodbye."]) as caller:
         first = await caller.utters()
-        assert await caller.transcribed(1) == ["Hello there."]
+        assert await caller.until_transcribed(1) == ["Hello there."]
         second = await caller.utters(50)
-        assert await caller.transcribed(2) == ["Hello there.", "And goodbye."]
+        assert await caller.until_transcribed(2) == ["Hello there.", "And goodbye."]
         (got,) = caller.server.got
         assert got.utterances == [first, second]
         assert [usage.input_audio_s for usage in caller.usage] == [pytest.approx(0.4), pytest.approx(1.0)]
@@ -43,7 +44,7 @@ async def test_utterances_are_transcribed_one_after_the_other_over_one_connectio
 async def test_interim_texts_go_out_and_final_segments_are_joined() -> None:
     async with hearing(transcripts=["one two three four five"], interim_s=0.2, final_words=2) as caller:
         await caller.utters(50)
-        assert await caller.transcribed(1) == ["one two three four five"]
+        assert await caller.until_transcribed(1) == ["one two three four five"]
         interim = [frame.text for frame in caller.finals(final=False)]
         assert interim[:4] == ["one", "one two", "one two three", "one two three four"]
         assert [word.text for word in caller.finals()[0].words] == ["one ", "two ", "three ", "four ", "five "]
@@ -54,7 +55,7 @@ async def test_interim_texts_go_out_and_final_segments_are_joined() -> None:
 async def test_segments_of_one_word_are_joined() -> None:
     async with hearing(transcripts=["one two three"], split_answer=True) as caller:
         await caller.utters(50)
-        assert await caller.transcribed(1) == ["one two three"]
+        assert await caller.until_transcribed(1) == ["one two three"]
 
 
 async def waited_s(caller: STTCall[DeepgramSTT], count: int = 50) -> float:
@@ -62,7 +63,7 @@ async def waited_s(caller: STTCall[DeepgramSTT], count: int = 50) -> float:
     before = len(caller.finals())
     await caller.utters(count)
     began = caller.session.now()
-    await caller.transcribed(before + 1)
+    await caller.until_transcribed(before + 1)
     return caller.session.now() - began
 
 
@@ -94,27 +95,27 @@ async def test_interim_text_without_an_answer_is_the_transcript_in_time() -> Non
         caller.server.behaviour.answers = 1
         caller.server.behaviour.transcripts = ["next"]
         await caller.utters()
-        assert await caller.transcribed(2) == ["one two three", "next"]
+        assert await caller.until_transcribed(2) == ["one two three", "next"]
         assert len(caller.server.got) == 2  # a late answer cannot be that of the next utterance
 
 
 async def test_two_finals_for_one_utterance_are_one_transcript() -> None:
     async with hearing(transcripts=["Hello.", "Goodbye."], answers=3) as caller:
         await caller.utters()
-        await caller.transcribed(1)
+        await caller.until_transcribed(1)
         await anyio.sleep(0.1)
         await caller.utters()
-        assert await caller.transcribed(2) == ["Hello.", "Goodbye."]
+        assert await caller.until_transcribed(2) == ["Hello.", "Goodbye."]
         assert not caller.errors
 
 
 async def test_a_late_answer_is_not_that_of_the_next_utterance() -> None:
     async with hearing(transcripts=["", "second"], answer_delay_s=3.0) as caller:
         await caller.utters()
-        await caller.transcribed(1)  # given up after 2 s, because no text has come
+        await caller.until_transcribed(1)  # given up after 2 s, because no text has come
         caller.server.behaviour.answer_delay_s = 1.0
         await caller.utters(20)
-        assert await caller.transcribed(2) == ["", "second"]
+        assert await caller.until_transcribed(2) == ["", "second"]
         (got,) = caller.server.got
         assert len(got.utterances) == 2
 
@@ -122,14 +123,14 @@ async def test_a_late_answer_is_not_that_of_the_next_utterance() -> None:
 async def test_late_text_of_an_earlier_utterance_is_dropped() -> None:
     async with hearing(transcripts=["first", "second"]) as caller:
         await caller.utters()
-        await caller.transcribed(1)
+        await caller.until_transcribed(1)
         await caller.begins(10)
         connection = caller.server.connections[-1]
         words = [{"word": "late", "start": 0.0, "end": 0.3, "confidence": 1.0}]
         connection.raw(result("late", start=0.0, duration=0.4, is_final=True, words=words))
         await caller.goes_on(10)
         await caller.stops()
-        assert await caller.transcribed(2) == ["first", "second"]
+        assert await caller.until_transcribed(2) == ["first", "second"]
 
 
 def result(text: str, *, start: float, duration: float, words: list[Any] = [], **fields: Any) -> dict[str, Any]:  # noqa: B006
@@ -159,7 +160,7 @@ async def test_a_message_that_is_odd_costs_nothing_else() -> None:
             connection.raw(message)
         await caller.goes_on(10)
         await caller.stops()
-        assert await caller.transcribed(1) == ["Hello."]
+        assert await caller.until_transcribed(1) == ["Hello."]
         assert {error.category for error in caller.errors} == {"bad_input"}
         assert len(caller.server.got) == 1
 
@@ -169,7 +170,7 @@ async def test_an_error_of_the_vendor_is_reported_and_costs_no_utterance() -> No
         await caller.utters()
         error = {"type": "Error", "variant": "SchemaError", "description": "Could not parse the message."}
         caller.server.connections[-1].raw(error)
-        assert await caller.transcribed(1) == ["Hello."]
+        assert await caller.until_transcribed(1) == ["Hello."]
         assert [error.message for error in caller.errors] == ["SchemaError: Could not parse the message."]
 
 
@@ -179,10 +180,10 @@ async def test_an_error_of_the_vendor_is_reported_and_costs_no_utterance() -> No
 async def test_an_idle_connection_is_kept_alive() -> None:
     async with hearing(transcripts=["Hello.", "Bye."]) as caller:
         await caller.utters()
-        await caller.transcribed(1)
+        await caller.until_transcribed(1)
         await anyio.sleep(60)
         await caller.utters()
-        assert await caller.transcribed(2) == ["Hello.", "Bye."]
+        assert await caller.until_transcribed(2) == ["Hello.", "Bye."]
         (got,) = caller.server.got
         assert 10 <= got.kinds().count("KeepAlive") <= 16
 
@@ -192,7 +193,7 @@ async def test_a_connection_without_any_audio_gets_a_little_silence() -> None:
         await anyio.sleep(15)
         assert bytes(caller.got.audio) == bytes(640)
         said = await caller.utters()
-        assert await caller.transcribed(1) == ["Hello."]
+        assert await caller.until_transcribed(1) == ["Hello."]
         assert caller.got.utterances == [bytes(640) + said]
         assert caller.finals()[0].words[0].start_s == pytest.approx(0.0, abs=0.03)
 
@@ -211,7 +212,7 @@ async def test_after_a_loss_the_next_connection_gets_the_utterance_to_the_sample
         caller.server.connections[-1].drop(code, "NET-0000")
         await caller.goes_on(40)
         await caller.stops()
-        assert await caller.transcribed(1) == ["Hello."]
+        assert await caller.until_transcribed(1) == ["Hello."]
         assert caller.got.utterances == [pieces(first, 60)]
         assert not caller.errors
 
@@ -222,7 +223,7 @@ async def test_a_connection_lost_while_the_answer_is_awaited_is_asked_again() ->
         await anyio.sleep(0.2)
         caller.server.behaviour.answers = 1
         caller.server.connections[-1].drop()
-        assert await caller.transcribed(1) == ["Hello."]
+        assert await caller.until_transcribed(1) == ["Hello."]
         assert caller.got.utterances == [said]
 
 
@@ -230,7 +231,7 @@ async def test_a_connection_lost_while_the_answer_is_awaited_is_asked_again() ->
 async def test_a_busy_vendor_is_tried_again(statuses: list[int]) -> None:
     async with hearing(refuse=statuses, transcripts=["Hello."], settings=QUICK) as caller:
         await caller.utters()
-        assert await caller.transcribed(1) == ["Hello."]
+        assert await caller.until_transcribed(1) == ["Hello."]
 
 
 async def test_the_pause_that_a_refusal_names_is_kept() -> None:
@@ -279,7 +280,7 @@ async def test_over_tls() -> None:
         stt = DeepgramSTT(api_key="test", base_url=server.url, ssl_context=loopback().client)
         async with STTCall(server, stt) as caller:
             await caller.utters()
-            assert await caller.transcribed(1) == ["Hello."]
+            assert await caller.until_transcribed(1) == ["Hello."]
 
 
 async def test_nobody_there_is_not_final() -> None:
@@ -328,10 +329,10 @@ async def test_options_are_sent() -> None:
 async def test_the_agents_language_takes_another_connection_before_the_next_utterance() -> None:
     async with hearing(DeepgramSTTOptions(language="en"), transcripts=["Hello.", "Hallo."]) as caller:
         await caller.utters()
-        await caller.transcribed(1)
+        await caller.until_transcribed(1)
         caller.stt.language = "de"
         await caller.utters()
-        assert await caller.transcribed(2) == ["Hello.", "Hallo."]
+        assert await caller.until_transcribed(2) == ["Hello.", "Hallo."]
         assert [got.query["language"] for got in caller.server.got] == [["en"], ["de"]]
 
 
@@ -339,7 +340,7 @@ async def test_keyterms_change_on_the_open_connection_and_stay() -> None:
     async with hearing(transcripts=["one", "two"], settings=QUICK) as caller:
         caller.stt.change(keyterms=("Zoe",), numerals=True)
         await caller.utters()
-        await caller.transcribed(1)
+        await caller.until_transcribed(1)
         assert caller.got.messages[0] == {"type": "Configure", "keyterms": ["Zoe"], "features": {"numerals": True}}
         with pytest.raises(ConfigurationError, match="model cannot change in a call: keyterms, numerals can"):
             caller.stt.change(model="nova-2")
@@ -347,7 +348,7 @@ async def test_keyterms_change_on_the_open_connection_and_stay() -> None:
             caller.stt.change(keyterms=("word " * 501,))
         caller.server.connections[-1].drop()
         await caller.utters()
-        await caller.transcribed(2)
+        await caller.until_transcribed(2)
         assert caller.got.query["keyterm"] == ["Zoe"]
         assert caller.got.query["numerals"] == ["true"]
         assert not caller.errors
@@ -358,7 +359,7 @@ async def test_a_change_that_the_vendor_refuses_costs_no_utterance() -> None:
         await caller.utters()
         failure = {"type": "ConfigureFailure", "request_id": "r", "code": "CONFIGURE_INTERNAL_ERROR"}
         caller.server.connections[-1].raw({**failure, "description": "No."})
-        assert await caller.transcribed(1) == ["Hello."]
+        assert await caller.until_transcribed(1) == ["Hello."]
         assert [error.message for error in caller.errors] == ["CONFIGURE_INTERNAL_ERROR: No."]
 
 
@@ -411,11 +412,11 @@ async def test_both_schemes_are_taken(scheme: str) -> None:
         url = f"{scheme}{server.url.removeprefix('ws')}/"
         async with STTCall(server, DeepgramSTT(api_key="test", base_url=url)) as caller:
             await caller.utters()
-            assert await caller.transcribed(1) == ["Hello."]
+            assert await caller.until_transcribed(1) == ["Hello."]
 
 
 async def test_the_transcript_goes_both_ways() -> None:
     async with hearing(transcripts=["Hello."]) as caller:
         await caller.utters()
-        await caller.transcribed(1)
+        await caller.until_transcribed(1)
         assert [frame.text for frame in caller.top.frames if isinstance(frame, UserTranscript)] == ["Hello."]

@@ -12,6 +12,7 @@ import pytest
 from duologue.errors import ConfigurationError
 from duologue.services.deepgram import DeepgramFluxTTS, DeepgramFluxTTSOptions, DeepgramTTS, DeepgramTTSOptions
 from duologue.services.deepgram.options import MAX_TEXT
+from duologue.services.deepgram.pronunciations import Pronunciations, plain_text
 from duologue.services.deepgram.speech import speak
 from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
@@ -98,10 +99,13 @@ async def test_a_very_long_text_is_spoken_whole() -> None:
 
 
 def test_a_text_that_is_too_long_for_a_message_is_cut_at_a_space() -> None:
-    words = speak("word " * 1_000)
+    words = speak("word " * 1_000, Pronunciations({}))
     assert [len(json.loads(message)["text"]) for message in words] == [2_000, 2_000, 1_000]
-    assert [len(json.loads(message)["text"]) for message in speak("x" * 4_500)] == [2_000, 2_000, 500]
-    assert [json.loads(message)["text"] for message in speak("a" + " " * 2_000)] == ["a" + " " * 1_999, " "]
+    assert [len(piece) for piece in Pronunciations({}).pieces("x" * 4_500, MAX_TEXT)] == [2_000, 2_000, 500]
+    assert list(Pronunciations({}).pieces("a" + " " * 2_000, MAX_TEXT)) == ["a" + " " * 1_999, " "]
+    marked = list(Pronunciations({"a": "eɪ"}).pieces("a b " * 300, MAX_TEXT))
+    assert max(map(len, marked)) <= MAX_TEXT
+    assert "".join(map(plain_text, marked)) == "a b " * 300
 
 
 # -- interruptions -----------------------------------------------------------------------------------------------------
@@ -383,9 +387,27 @@ async def test_options_are_sent() -> None:
         }
 
 
+@pytest.mark.parametrize("kind", [DeepgramTTSOptions, DeepgramFluxTTSOptions])
+async def test_pronunciations_are_sent_in_the_text_and_not_heard_of_otherwise(kind: type[Options]) -> None:
+    async with speaking(kind(pronunciations={"Nguyen": "wɪn", "Dr": "dɒk.tə"})) as agent:
+        response = await agent.says("Miss Nguyen sees Dr. Drake.")
+        await agent.until_ended(1)
+        (text,) = agent.got.texts()
+        nguyen, doctor = r'\{"word": "Nguyen", "pronounce": "wɪn"\}', r'\{"word": "Dr", "pronounce": "dɒk.tə"\}'
+        assert text == f"Miss {nguyen} sees {doctor}. Drake."
+        assert "".join(word.text for word in agent.words(response)) == "Miss Nguyen sees Dr. Drake."
+        assert agent.audio(response) == spoken("Miss Nguyen sees Dr. Drake.")
+        assert [usage.characters for usage in agent.usage] == [27]
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "named"),
     [
+        (DeepgramTTSOptions, {"pronunciations": {"New York": "n"}}, "not one word"),
+        (DeepgramTTSOptions, {"pronunciations": {"Nguyen": "{}"}}, "not IPA"),
+        (DeepgramFluxTTSOptions, {"pronunciations": {"Nguyen": ""}}, "not IPA"),
+        (DeepgramFluxTTSOptions, {"pronunciations": {"Nguyen": "wɪn"}, "speed": 1.1}, "together with a speed"),
+        (DeepgramFluxTTSOptions, {"feeding": "letters"}, "feeding"),
         (DeepgramTTSOptions, {"sample_rate": 44_100}, "sample_rate"),
         (DeepgramTTSOptions, {"speed": 0.6}, "speed"),
         (DeepgramTTSOptions, {"speed": float("nan")}, "speed"),

@@ -12,7 +12,7 @@ import pytest
 
 from duologue.frames import BotAudio
 from duologue.services.cascade import Cascade
-from duologue.services.elevenlabs import ElevenLabsHTTPTTS, ElevenLabsTTS
+from duologue.services.elevenlabs import ElevenLabsHTTPTTS, ElevenLabsTTS, ElevenLabsTTSOptions
 from duologue.services.tts import TTS
 from duologue.testing.mocks import MockLLM, MockSTT
 from duologue.testing.scripted.elevenlabs import ScriptedElevenLabs
@@ -107,10 +107,23 @@ async def barge_in(call: Story, far: FarEnd, seed: int, check: Callable[[], None
     return heard
 
 
-@pytest.mark.parametrize(("stream", "alignment"), [(0, "message"), (1, "sentence"), (2, "message"), (3, "message")])
-async def test_over_the_websocket(stream: int, alignment: str) -> None:
+@pytest.mark.parametrize(
+    ("stream", "alignment", "feeding"),
+    [
+        (0, "message", "sentences"),
+        (1, "sentence", "sentences"),
+        (2, "message", "sentences"),
+        (3, "message", "sentences"),
+        (0, "message", "words"),
+        (1, "message", "clauses"),
+        (2, "sentence", "clauses"),
+        (3, "message", "words"),
+    ],
+)
+async def test_over_the_websocket(stream: int, alignment: str, feeding: Any) -> None:
     async with ScriptedElevenLabs(alignment=alignment, **STREAMS[stream]) as server:
-        tts = ElevenLabsTTS(api_key="test", base_url=server.url)
+        options = ElevenLabsTTSOptions(feeding=feeding, auto_mode=feeding != "words")
+        tts = ElevenLabsTTS(api_key="test", base_url=server.url, options=options)
         async with answering(tts) as (call, far):
 
             def check() -> None:

@@ -455,6 +455,8 @@ async def test_every_option_is_sent() -> None:
         ({"dictionaries": (PronunciationDictionary("d", "v"),) * 4}, "4 dictionaries"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**32}, "seed is 4294967296"),
+        ({"feeding": "words"}, "auto_mode speaks each word alone"),
+        ({"feeding": "letters"}, "feeding is 'letters'"),
         ({"chunk_length_schedule": (100,)}, "chunk_length_schedule has no effect with auto_mode"),
         ({"chunk_length_schedule": (100, 501), "auto_mode": False}, "chunk_length_schedule is 100, 501"),
         ({"inactivity_timeout_s": 181}, "inactivity_timeout_s is 181"),

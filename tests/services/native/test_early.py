@@ -182,7 +182,7 @@ def syllables(pcm: bytes) -> str:
     return " ".join(["la"] * round(loud / 2_400))
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @given(
     turns=st.lists(st.lists(st.integers(3, 9), min_size=1, max_size=4), min_size=1, max_size=3), pause=st.integers(2, 5)
 )

@@ -26,7 +26,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
 
-class FileCall(ListeningCall):
+class FileCall(ListeningCall[OpenAIFileSTT]):
     def __init__(self, server: ScriptedOpenAIHTTP, stt: OpenAIFileSTT) -> None:
         self.server = server
         super().__init__(stt)

@@ -140,7 +140,7 @@ def test_what_a_transcript_consumed(usage: dict[str, Any], expected: dict[str, A
 # -- responses ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_spoken_response() -> None:
+def test_a_sonic_response() -> None:
     events = read(
         opened(),
         created(tag="ask_1"),

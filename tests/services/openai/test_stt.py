@@ -25,7 +25,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-class STTCall(ListeningCall):
+class STTCall(ListeningCall[OpenAISTT]):
     def __init__(self, server: ScriptedOpenAI, stt: OpenAISTT, *, ends: bool = True) -> None:
         self.server = server
         super().__init__(stt, ends=ends)

@@ -12,7 +12,7 @@ import pytest
 
 from duologue.agents.tool import Tool
 from duologue.errors import BadInput, ConfigurationError, DeadlineExceeded, ServiceError
-from duologue.frames import Configure, ResponseStarted, Usage, UserImage
+from duologue.frames import Configure, Respond, ResponseStarted, Usage, UserImage
 from duologue.services.cascade import Cascade
 from duologue.services.context import Message, Request
 from duologue.services.google import GeminiOptions
@@ -163,6 +163,51 @@ async def test_the_choice_of_tools_is_obeyed(vendor: Vendor) -> None:
         else ('"tool_choice": "required"' in required or '"tool_choice":"required"' in required)
     )
     assert "weather" in named.split("oolConfig" if vendor is GEMINI else "tool_choice")[1]
+
+
+def choice_in(body: dict[str, Any]) -> str:
+    """The choice of tools in a request, "" for none."""
+    config = body.get("toolConfig", {}).get("functionCallingConfig", {})
+    return str(body.get("tool_choice") or config.get("mode", "")).lower()
+
+
+def stable_part(body: dict[str, Any]) -> list[Any]:
+    """The parts of a request that stand before the conversation in a provider's cache."""
+    first = [message for message in body.get("messages", ())[:1] if message["role"] == "system"]
+    return [body.get("tools"), body.get("instructions"), body.get("systemInstruction"), first]
+
+
+async def test_what_is_meant_for_one_answer_leaves_the_beginning_of_the_request_as_it_is(vendor: Vendor) -> None:
+    async with vendor.serve([[Speak(text)] for text in ("One.", "Two.", "Three.", "Four.")]) as server:
+        async with through(vendor.made(server), tools=[Tool(weather)]) as call:
+            await call.says()
+            await call.waits_until(4)
+            await call.session.send(Respond(instructions="Be funny."))
+            await call.waits_until(8)
+            await call.session.send(Respond(tool_choice="none"))
+            await call.waits_until(12)
+            await call.says()
+            await call.waits_until(16)
+        assert call.log[-1] == "agent: Four."
+        bodies = [request.json for request in server.posts]
+        assert [choice_in(body) for body in bodies] == ["", "", "none", ""]
+        assert all(stable_part(body) == stable_part(bodies[0]) for body in bodies)
+        assert bodies[0]["tools"]
+        funny = [any("Be funny." in message.text for message in one.history) for one in server.model.asked]
+        assert funny == [False, True, False, False]
+        assert "Be funny." in server.model.asked[1].history[-1].text
+
+
+async def test_a_model_that_calls_tools_though_it_may_not_is_asked_without_them(vendor: Vendor) -> None:
+    async with vendor.serve([[CallTool("weather", {"city": "Bern"})], [Speak("It rains.")]]) as server:
+        async with through(vendor.made(server), tools=[Tool(weather)]) as call:
+            await call.session.send(Respond(tool_choice="none"))
+            await call.waits_until(4)
+        assert call.log == ["agent: It rains."]
+        first, second = (request.json for request in server.posts)
+        assert (choice_in(first), choice_in(second)) == ("none", "")
+        assert first["tools"]
+        assert "tools" not in second
 
 
 async def test_options_are_checked_and_sent(vendor: Vendor) -> None:

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import numpy as np
 import pytest
 
 from duologue.errors import ConfigurationError
@@ -19,7 +18,6 @@ from duologue.frames import (
     UserAudio,
     UserTranscript,
 )
-from duologue.processors import Pipeline
 from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
 from duologue.session import Session
@@ -28,64 +26,16 @@ from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import outgoing
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
 from duologue.testing.tls import loopback
-from tests.services.remote.calls import RemoteCall
-from tests.session.calls import Sink, Top, settled
-
-PIECE_S = 0.02
+from tests.services.speech_calls import ListeningCall, pieces
+from tests.session.calls import settled
 
 
-def piece(number: int) -> UserAudio:
-    """20 ms of audio that differs from all other pieces."""
-    samples = np.full(320, number + 1, "<i2")
-    return UserAudio(audio=samples.tobytes(), sample_rate=16_000, at=number * PIECE_S)
-
-
-def pieces(first: int, count: int) -> bytes:
-    return b"".join(piece(number).audio for number in range(first, first + count))
-
-
-class STTCall(RemoteCall):
+class STTCall(ListeningCall[ParrotSTT]):
     """A call through an STT, with a caller whose audio is numbered."""
 
     def __init__(self, server: ScriptedParrot, stt: ParrotSTT, *, ends: bool = True, may_fail: bool = False) -> None:
-        self.server, self.stt, self.sink, self.top = server, stt, Sink(), Top()
-        super().__init__(Session(Pipeline([self.top, stt, self.sink])), ends=ends, may_fail=may_fail)
-        self.number = 0
-
-    async def begins(self, count: int = 0) -> int:
-        """The caller begins to speak. Returns the number of the first piece."""
-        first = self.number
-        await self.session.send(SpeechStarted(at=self.number * PIECE_S))
-        await self.goes_on(count)
-        return first
-
-    async def goes_on(self, count: int) -> None:
-        """In real time, as a caller does."""
-        for _ in range(count):
-            await anyio.sleep(PIECE_S)
-            await self.session.send(piece(self.number))
-            self.number += 1
-
-    async def stops(self) -> None:
-        at = self.number * PIECE_S
-        await self.session.send(SpeechStopped(at=at))
-        await self.session.send(EndOfTurn(at=at))
-
-    async def utters(self, count: int = 20) -> bytes:
-        """Returns the audio of the utterance."""
-        first = await self.begins(count)
-        await self.stops()
-        return pieces(first, count)
-
-    async def until_transcribed(self, count: int, within_s: float = 20.0) -> list[str]:
-        await self.until(lambda: len(self.transcripts()) >= count, f"{count} transcripts", within_s)
-        return self.transcripts()
-
-    def transcripts(self, final: bool = True) -> list[str]:
-        return [frame.text for frame in self.finals(final)]
-
-    def finals(self, final: bool = True) -> list[UserTranscript]:
-        return [f for f in self.sink.frames if isinstance(f, UserTranscript) and f.final is final]
+        self.server = server
+        super().__init__(stt, ends=ends, may_fail=may_fail)
 
     @property
     def connection(self) -> ListeningParrot:

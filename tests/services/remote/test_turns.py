@@ -22,7 +22,7 @@ from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import decode_parrot, open_parrot
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
 from tests.services.remote.calls import RemoteCall
-from tests.services.remote.test_stt import piece, pieces
+from tests.services.speech_calls import piece, pieces
 from tests.session.calls import Sink, Top, settled
 
 

@@ -51,7 +51,7 @@ def whisper(**options: Any) -> WhisperSTT:
 
 
 @asynccontextmanager
-async def line(**options: Any) -> AsyncIterator[ListeningCall]:
+async def line(**options: Any) -> AsyncIterator[ListeningCall[WhisperSTT]]:
     stt = whisper(**options)
     stt.load()
     async with ListeningCall(stt) as call:

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from duologue.errors import BadInput
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.codecs import make_decoder, make_encoder, offered_codec
-from duologue.transports.webrtc.peer import MAX_ADDRESSES, MAX_SDP, close_connection, has_fingerprint
+from duologue.transports.webrtc.peer import MAX_ADDRESSES, MAX_SDP, close_connection
+from duologue.transports.webrtc.sdp import has_fingerprint
 from tests.patience import until
 from tests.transports.webrtc.test_webrtc import line
 from tests.web.webrtc_client import RATE, envelope, loudness, tone

@@ -254,8 +254,9 @@ async def test_text_in_and_text_out() -> None:
             ("user", "[system] A note."),
             ("assistant", "Earlier."),
             ("user", "How are you?"),
+            ("system", "Be brief."),
         ]
-        assert mocks.llms[0].requests[0].instructions == "Be kind.\n\nBe brief."
+        assert mocks.llms[0].requests[0].instructions == "Be kind."
 
 
 async def test_telephone_audio() -> None:
@@ -295,8 +296,8 @@ async def test_instructions_for_the_answer_to_a_spoken_turn() -> None:
             await client.send("response.create", response=response)
             await client.until("response.done")
         asked = [request.instructions for request in mocks.llms[0].requests]
-        assert asked == ["Be kind.\n\nIn French.", "Be kind."]
-        assert mocks.asked(0) == [("user", "hello there")]
+        assert asked == ["Be kind.", "Be kind."]
+        assert mocks.asked(0) == [("user", "hello there"), ("system", "In French.")]
 
 
 async def test_settings_that_have_no_meaning_here() -> None:

@@ -88,7 +88,7 @@ async def test_what_livekit_sends_gets_its_answers() -> None:
         answer = await said(client, "Bye.", tool_choice="none", instructions=None)
         assert answer["status"] == "completed"
         requests = mocks.llms[0].requests
-        assert [len(request.tools) for request in requests] == [1, 1, 0]
+        assert [(request.tool_choice, len(request.tools)) for request in requests] == [("", 1), ("", 1), ("none", 1)]
 
 
 # -- tool_choice for one response --------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ async def test_one_response_may_have_its_own_choice_of_tools() -> None:
             await said(client, "Go.", tool_choice=choice)
         await said(client, "Go.", tools=[])
         asked = [(request.tool_choice, len(request.tools)) for request in mocks.llms[0].requests]
-        assert asked == [("", 0), ("required", 1), ("get_weather", 1), ("", 1), ("", 0)]
+        assert asked == [("none", 1), ("required", 1), ("get_weather", 1), ("", 1), ("none", 1)]
         for choice in ({"type": "function", "name": "other"}, {"type": "mcp", "server_label": "x"}):
             await client.send("response.create", response={"tool_choice": choice})
             assert (await client.refused())["param"] == "response.tool_choice"
@@ -136,7 +136,8 @@ async def test_a_spoken_turn_may_have_its_own_choice_too() -> None:
             await client.send("input_audio_buffer.commit")
             await client.send("response.create", response={"tool_choice": choice})
             await client.until("response.done")
-        assert [len(request.tools) for request in mocks.llms[0].requests] == [0, 1]
+        asked = [(request.tool_choice, len(request.tools)) for request in mocks.llms[0].requests]
+        assert asked == [("none", 1), ("", 1)]
 
 
 async def test_a_native_engine_obeys_it_as_well() -> None:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from duologue import Agent
-from duologue.frames import ApprovalGiven, ApprovalWanted, ConnectionChanged
+from duologue.frames import ApprovalGiven, ApprovalWanted, ConnectionChanged, ServiceChanged
 from duologue.services.llm import Request, ToolRequest
 from duologue.session.latency import STAGES
 from duologue.session.usage import Price
@@ -214,6 +214,10 @@ async def test_times_usage_connection_and_end_are_told() -> None:
                 "how": "fresh",
                 "gap_ms": 12.3,
             }
+        ]
+        call.session.broadcast(ServiceChanged(kind="tts", source="A", target="B", reason="refused"))
+        assert client.page("service") == [
+            {"type": "duologue.service", "kind": "tts", "source": "A", "target": "B", "reason": "refused"}
         ]
         call.session.set_access("muted")
         assert client.page("state")[-1]["access"] == "muted"

@@ -10,7 +10,7 @@ import numpy as np
 
 from .calls import TurnCall
 from .line import STEP_S
-from .recogniser import ERRORS_IN, MANNERS
+from .recogniser import ERRORS_IN, MANNERS, Manner
 from .rooms import CONDITIONS, Room
 from .scripts import ScriptTurn, read_script
 from .settings import EarSettings
@@ -106,31 +106,39 @@ def callers(which: str, share: int = 1) -> list[Person]:
 async def play_endpoints(
     caller: Person, settings: EarSettings, condition: str, manner: str, seed: int = 0
 ) -> list[TurnResult]:
-    """Return what became of a caller's turns."""
-    script = [turn.agent for turn in caller.turns]
-    place = 0
-    end_s = 0.0
-
-    def reply() -> str:
-        """Return the next question, or a word of an agent who thinks that the caller has finished."""
-        if call.now() < end_s:
-            return GO_ON
-        return script[place] if place < len(script) else GO_ON
-
+    """Return the outcome of a caller's turns."""
     seed += caller.seed
     room = Room(CONDITIONS[condition], caller.which, caller.language, caller.level_dbfs, seed)
     said = MANNERS[manner]
     said = replace(said, errors=max(said.errors, ERRORS_IN.get(condition, 0.0)))
-    pool = [word for turn in caller.turns for part in turn.parts for word in part.split() if word[0] != "~"]
-    call = TurnCall(settings, room, said, caller.language, reply, seed=seed, pool=pool)
+    turns = [(turn, spoken(turn, caller.voice, caller.pace)) for turn in caller.turns]
+    return await play_turns(turns, settings, room, said, caller.language, seed)
+
+
+async def play_turns(
+    turns: Sequence[tuple[ScriptTurn, SpokenTurn]],
+    settings: EarSettings,
+    room: Room,
+    manner: Manner,
+    language: str,
+    seed: int,
+) -> list[TurnResult]:
+    """Return the outcome of turns that are said one after the other, each as the answer to its question."""
+    place, end_s = 0, 0.0
+
+    def reply() -> str:
+        """Return the next question, or a word of an agent that believes the turn to be over."""
+        return turns[place][0].agent if call.now() >= end_s and place < len(turns) else GO_ON
+
+    pool = [word.text for _, sound in turns for word in sound.words if not word.filler]
+    call = TurnCall(settings, room, manner, language, reply, seed=seed, pool=pool)
     found: list[TurnResult] = []
     async with call:
         await call.ask()
-        for number, turn in enumerate(caller.turns):
+        for number, (turn, sound) in enumerate(turns):
             await call.waits(lambda: call.agent_busy, 1.5)
             await call.quiet()
             await call.until(call.now() + REACTION_S)
-            sound = spoken(turn, caller.voice, caller.pace)
             place, end_s = number + 1, np.inf
             start = await call.say(room.carried(sound.samples), sound.words)
             end_s = start + sound.end_s
@@ -140,7 +148,7 @@ async def play_endpoints(
             if decided:
                 await call.waits(lambda: call.session.floor.agent_speaking, 3.0)
                 await call.quiet()
-            found.append(_turn_result(call, caller.language, turn, sound, start))
+            found.append(_turn_result(call, language, turn, sound, start))
     return found
 
 

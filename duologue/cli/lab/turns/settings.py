@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ....audio.silero import SileroVad
+from ....audio.vad import Detector
 from ....errors import BadInput
+from ....processors.cleaning import EchoCancellation, NoiseSuppression
 from ....processors.processor import Processor
 from ....processors.turns.acoustics import SoundPolicy
 from ....processors.turns.endpointing import Endpointing
 from ....processors.turns.interruption import Evidence, Interruption, InterruptionPolicy
 from ....processors.turns.policy import EndpointingPolicy
+from ....processors.turns.smart_turn import SmartTurn
 from ....processors.turns.vad import Vad
 
 
@@ -28,12 +32,18 @@ _PARTS = {
     "speaking": {field.name for field in fields(Evidence)},
     "thinking": {field.name for field in fields(Evidence)},
     "sounds": {field.name for field in fields(SoundPolicy)},
+    "options": {"detector", "turn_model", "echo_cancellation", "noise_db"},
 }
+_DETECTORS: dict[str, Callable[[], Detector | None]] = {"webrtc": lambda: None, "silero": SileroVad}
 
 
 @dataclass(frozen=True, slots=True)
 class EarSettings:
-    """The settings that are not defaults, each with its part of the ear."""
+    """The settings that are not defaults, each with its part of the ear.
+
+    The options are `detector` (webrtc or silero), `turn_model` (a file for `SmartTurn`), `echo_cancellation` (true) and
+    `noise_db` (the reduction of `NoiseSuppression`).
+    """
 
     text: str = ""
     given: tuple[tuple[str, str, Any], ...] = ()
@@ -45,10 +55,16 @@ class EarSettings:
             parts[part][name] = value
         if "silence_ms" in parts["endpointing"]:
             parts["endpointing"].setdefault("by_words", False)
+        options = parts["options"]
+        name, noise_db, path = (options.get(key) for key in ("detector", "noise_db", "turn_model"))
+        if name not in (None, *_DETECTORS):
+            raise BadInput(f"detector is {name!r}: it is one of {', '.join(_DETECTORS)}")
         interruption = InterruptionPolicy(**parts["interruption"], sounds=SoundPolicy(**parts["sounds"]))
         return [
-            Vad(**parts["vad"]),
-            Endpointing(EndpointingPolicy(**parts["endpointing"])),
+            *([EchoCancellation()] if options.get("echo_cancellation") else []),
+            *([NoiseSuppression(reduction_db=noise_db)] if noise_db else []),
+            Vad(_DETECTORS[name or "webrtc"](), **parts["vad"]),
+            Endpointing(EndpointingPolicy(**parts["endpointing"]), turn_model=SmartTurn(path) if path else None),
             Interruption(
                 replace(
                     interruption,

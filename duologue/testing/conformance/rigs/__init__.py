@@ -6,7 +6,7 @@ from ..rig import Rig
 
 
 def all_rigs() -> list[Rig]:
-    """The cascades of local services, of a made-up vendor's and of paid ones, and the native engines.
+    """Return the rigs of all cascades (of local services, of a made-up vendor, of paid vendors) and native engines.
 
     The native engines come with either side's turn detection. Raises MissingExtra without the extras `local`,
     `openai`, `google`, `deepgram`, `elevenlabs` and `testing`.

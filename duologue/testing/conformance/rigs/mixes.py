@@ -25,6 +25,8 @@ MIXES = (
     ("deepgram-flux", "openai", "deepgram-flux"),
     ("elevenlabs", "gemini", "deepgram"),
     ("openai", "openai-responses", "elevenlabs-http"),
+    ("assemblyai", "openai", "cartesia"),
+    ("cartesia", "gemini", "cartesia"),
 )
 """Speech-to-text, language model, text-to-speech, by their names in `duologue.services.vendors`."""
 
@@ -35,6 +37,7 @@ VOICES = {
     "deepgram": ("aura-2-thalia-en", "aura-2-luna-en"),
     "deepgram-flux": ("flux-alexis-en", "flux-haley-en"),
     "openai": ("ash", "coral"),
+    "cartesia": ("a5136bf9-224c-4d76-b823-52bd5efcffcc", "694f9389-aac1-45b6-b726-9d9369183238"),
 }
 
 
