@@ -147,6 +147,15 @@ def test_a_telephone_carries_its_band_only() -> None:
     assert levels[0] < levels[1] / 5
 
 
+@pytest.mark.parametrize("echo_db", [-20.0, -30.0])
+def test_an_echo_is_late_and_quieter_by_its_level(echo_db: float) -> None:
+    path = Room(CONDITIONS["clean"], "dev", "en", -24.0, 3).echo_path(echo_db)
+    assert 10 * np.log10((path**2).sum()) == pytest.approx(echo_db)
+    first = int(np.flatnonzero(path)[0])
+    assert 0.06 * RATE <= first <= 0.25 * RATE
+    assert np.abs(path).argmax() == first
+
+
 # -- turns -------------------------------------------------------------------------------------------------------------
 
 
