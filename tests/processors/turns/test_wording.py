@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duologue.processors.turns.lexicon import languages, lexicon
+from duologue.processors.turns.lexicon import known_languages, lexicon
 from duologue.processors.turns.wording import Asked, asked_for, judge
 
 
@@ -122,7 +122,7 @@ def test_what_the_agent_asks_for(text: str, asked: Asked | None) -> None:
     assert asked_for(text, english) == asked
 
 
-@given(text=st.text(max_size=300), language=st.sampled_from(languages()))
+@given(text=st.text(max_size=300), language=st.sampled_from(known_languages()))
 def test_any_text_has_a_verdict(text: str, language: str) -> None:
     assert rule(text, language).partition(":")[0] in ("", "quick", "usual", "patient")
 
