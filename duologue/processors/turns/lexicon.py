@@ -44,8 +44,6 @@ class Lexicon:
     """Pronouns: with a verb they are a clause."""
     particles: frozenset[str]
     """Endings after which a statement goes on, but not a question: "for" in "what is it for"."""
-    loose_words: frozenset[str]
-    """Endings after which a clause may go on or not: "on" in "is it on"."""
     closed: frozenset[str]
     """Endings that complete a clause. The longer ending of a text counts: "is" is open, "yes it is" is closed."""
     answers: frozenset[str]

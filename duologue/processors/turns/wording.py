@@ -40,7 +40,6 @@ QUESTION = Verdict("quick", "question")
 STATEMENT = Verdict("quick", "statement")
 SHORT = Verdict("usual", "short statement")
 PAUSING = Verdict("usual", "many pauses")
-LOOSE = Verdict("usual", "loose")
 FRAGMENT = Verdict("usual", "fragment")
 ENDED_OPEN = Verdict("usual", "open, but punctuated")
 FULL_NUMBER = Verdict("quick", "full number")
@@ -67,11 +66,11 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
     mark = text[-1]
     closed = _ending(said, lexicon.closed) or said[-1].endswith(lexicon.closed_suffixes)
     open_ = _ending(said, lexicon.open_words) or said[-1].endswith(lexicon.open_suffixes)
-    particle, loose = _ending(said, lexicon.particles), _ending(said, lexicon.loose_words)
+    particle = _ending(said, lexicon.particles)
     if (number := _readout(said, lexicon, asked)) and (not closed or said[-1] in lexicon.numbers):
         return number
     whole, sentence = len(text) <= _TAIL, _last_sentence(text, said)
-    complete = closed > max(open_, particle, loose)
+    complete = closed > max(open_, particle)
     if complete and not lexicon.verb_last:
         return CLOSED
     if whole and " ".join(said) in lexicon.answers:
@@ -84,8 +83,6 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
     if not complete:
         if (open_ >= particle and open_) or (particle and not strands):
             return ENDED_OPEN if punctuated else OPEN
-        if loose and not strands and not punctuated:
-            return LOOSE
         if not punctuated and _begins_clause(said, lexicon):
             return CLAUSE
     if asks:

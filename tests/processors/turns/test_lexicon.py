@@ -6,7 +6,7 @@ from duologue.errors import ConfigurationError
 from duologue.processors.turns.lexicon import KEYS, Lexicon, guess, known_languages, lexicon, parse, words
 
 LANGUAGES = ["de", "en", "es", "fr", "hi", "it", "pt"]
-OPTIONAL = ("particles", "loose_words", "letters", "open_suffixes", "closed_suffixes")
+OPTIONAL = ("particles", "letters", "open_suffixes", "closed_suffixes")
 CONTRADICTIONS = [
     ("open_words", "closed"),
     ("open_words", "particles"),
