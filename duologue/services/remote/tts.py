@@ -191,7 +191,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         if context is not None and frame.response_id == context.response.response_id:
             unfinished, context.unfinished, context.ended = context.unfinished, False, True
             context.touch()
-            if self.connection is not None and not context.finished.is_set():
+            if self.connection is not None and context.opened and not context.finished.is_set():
                 dialect = self.connection.dialect
                 self.connection.send([*(dialect.flush(context.id) if unfinished else ()), *dialect.end(context.id)])
                 if dialect.is_spoken(context.id):
@@ -219,6 +219,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         """Tell the vendor to stop a context."""
         if self.connection is not None and context.opened and not context.done:
             self.connection.send(self.connection.dialect.cancel(context.id))
+        context.opened = False
 
     def prepare_speech(self, wanted: Prepare) -> None:
         """Open a context for a sentence, if the connection can speak it as it is, or cancel that context."""
