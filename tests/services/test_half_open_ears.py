@@ -1,4 +1,4 @@
-"""A speech-to-text vendor whose connection is dead without a sign: no utterance becomes an empty transcript silently."""
+"""A speech-to-text vendor whose connection is dead without a sign: no utterance is lost in silence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Line(ListeningCall[RemoteSTT]):
         """The connection becomes half-open. `for_good`: no other one can be made."""
         self.server.connections[-1].go_half_open()
         if for_good:
-            self.stt.dial = refuse  # type: ignore[method-assign]
+            self.stt.dial = refuse  # type: ignore[method-assign, assignment]
 
 
 async def refuse(_: Any) -> Wire:

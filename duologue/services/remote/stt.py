@@ -218,7 +218,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             within_s = self.connection.dialect.answers_within_s if self.connection is not None else inf
             left_s = inf if spoken.asked_at is None else spoken.asked_at + within_s - now()
             if left_s <= 0:
-                if await self._is_there():
+                if await self._is_there() and not answer.done():
                     return
                 continue
             with anyio.move_on_after(min(left_s, self.timeout_s)):
@@ -230,7 +230,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         connection = self.connection
         if connection is not None:
             await connection.check(PONG_S)
-        return connection is not None and connection.open
+        return connection is not None and connection is self.connection
 
     def _transcription(self, spoken: SpokenAudio) -> Transcription:
         segments = spoken.segments

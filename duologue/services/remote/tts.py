@@ -150,7 +150,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         self._send_text(piece, ends=False)
 
     def _send_text(self, sentence: BotText, *, ends: bool) -> None:
-        context = self._context
+        context, place = self._context, self._speech.take(sentence.text)
         reader = context.reader if context is not None else Reader(self.reading, self._language)
         spoken = reader.read(sentence.text)
         text = spoken.text
@@ -160,14 +160,14 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         if context is None:
             context = self._begin_context(early or self.new_context(self._speech.response, self._language, reader))
         if context.error is not None:
-            said = context.sentences[-1].shown if context.unfinished else ""
-            self.session.ledger.correct_text(sentence.response_id, said + sentence.text, said)
+            self.session.ledger.correct_text(sentence.response_id, place, sentence.text, "")
             context.unfinished = context.unfinished and not ends
             return
         self._speech.characters += len(text)
         if early is not None:
+            context.adopt(spoken, place)
             return  # the vendor has it already
-        context.add(spoken, ends=ends)
+        context.add(spoken, place, ends=ends)
         if self.connection is not None:
             dialect = self.connection.dialect
             self.connection.send([*dialect.text(context.id, text), *(dialect.flush(context.id) if ends else ())])
