@@ -91,8 +91,8 @@ class ContextVoice(RemoteService[D], TTS, Generic[D]):
             context.error = error
             failure = self._speech.failure = f"no speech for a response: {str(error) or type(error).__name__}"
             self.report(ServiceError(failure))
-            for written, said in context.leave_out_rest():
-                self.session.ledger.correct_text(context.response.response_id, written, said)
+            for place, written, said in context.leave_out_rest():
+                self.session.ledger.correct_text(context.response.response_id, place, written, said)
             self.stop_context(context)
             self.lose_hung(error)
         if not context.spoken_s:

@@ -154,6 +154,29 @@ async def test_a_response_without_words_to_speak_opens_no_context() -> None:
         assert agent.kinds() == []
 
 
+async def test_a_response_that_was_never_opened_is_not_ended_on_the_wire() -> None:
+    async with ScriptedParrot() as server:
+        tts = OneVoice(api_key="test", base_url=server.url)
+        async with TTSCall(server, tts) as agent:
+            server.behaviour.refuse = [403]
+            await agent.says("Hello there.", voice="blue")
+            assert [ended.status for ended in await agent.until_ended(1)] == ["failed"]
+            assert agent.kinds() == []
+
+
+async def test_a_response_that_was_cancelled_is_not_ended_on_the_wire() -> None:
+    async with line(silent=True, never_done=True, timeout_s=2) as agent:
+        response = await agent.begins()
+        await agent.writes(response, "Hello there. ")
+        await agent.until(lambda: agent.errors, "the failure")
+        await agent.ends(response)
+        await agent.until_ended(1)
+        await anyio.sleep(1)
+        kinds = agent.kinds()
+        assert kinds.count("cancel") == kinds.count("open")
+        assert "end" not in kinds
+
+
 async def test_what_stands_before_a_tool_call_is_spoken() -> None:
     async with line() as agent:
         response = await agent.begins()
