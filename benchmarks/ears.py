@@ -141,6 +141,7 @@ def cleaning() -> dict[str, dict[str, float]]:
     echo = np.fft.irfft(np.fft.rfft(far, size) * np.fft.rfft(tail, size), size)[: len(far)]
     echo = np.concatenate((np.zeros(int(0.08 * RATE)), echo))[: len(far)]
     noise = random.standard_normal(len(far)) * 10 ** (-46 / 20)
+    near = echo + random.standard_normal(len(far)) * 10 ** (-72 / 20)
 
     def pcm(samples: Any) -> Any:
         return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
@@ -149,7 +150,7 @@ def cleaning() -> dict[str, dict[str, float]]:
         processor = AudioProcessor(sample_rate=RATE, echo_cancellation=True)
         steps = range(0, len(far), PIECE // 2)
         return np.concatenate(
-            [processor.process(pcm(echo[at : at + PIECE // 2]), pcm(far[at : at + PIECE // 2])) for at in steps]
+            [processor.process(pcm(near[at : at + PIECE // 2]), pcm(far[at : at + PIECE // 2])) for at in steps]
         )
 
     def noise_free() -> Any:

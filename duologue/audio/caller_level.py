@@ -19,7 +19,7 @@ class CallerLevel:
     """Learns the level of the caller's speech while the agent is silent.
 
     While the agent speaks, and `ECHO_TAIL_S` after that, sound counts as the caller's only if the mean of its last
-    130 ms lies at most `below_db` below that level: the agent's own echo, a television and people further away are
+    0.4 s lies at most `below_db` below that level: the agent's own echo, a television and people further away are
     quieter. Until the caller has spoken, their level is taken to be `EXPECTED_DBFS`. All powers are mean squares of
     samples from -1 to 1, of audio frames that last `frame_s` seconds. Raises ConfigurationError for a `below_db`
     outside 0 to 60 dB.
@@ -43,6 +43,8 @@ class CallerLevel:
     def agent_speaks(self, speaking: bool) -> None:
         """Take the news that the caller begins or ceases to hear the agent."""
         self._left = -1 if speaking else self._tail
+        if speaking:
+            self._recent.clear()
 
     def is_near(self, power: float) -> bool:
         """Take the power of the next audio frame. Returns False if the sound is too quiet to be the caller's."""

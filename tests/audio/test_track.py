@@ -13,7 +13,8 @@ def ones(count: int, value: int = 1) -> bytes:
 
 
 def rendered(track: Track, start: int, end: int) -> list[int]:
-    return np.frombuffer(track.render(start, end), "<i2").tolist()
+    samples: list[int] = np.frombuffer(track.render(start, end), "<i2").tolist()
+    return samples
 
 
 def test_pieces_stand_at_their_times_and_the_rest_is_silence() -> None:

@@ -39,6 +39,7 @@ from duologue.cli.lab.turns.suite import Measured, jobs
 from duologue.cli.lab.turns.voices import LONGEST_GAP_S, QUIET_DB, RATE, Samples, Speaker, speakers, speech_of
 from duologue.errors import BadInput, ConfigurationError
 from duologue.testing.clock import run
+from tests.processors.turns.onnx_files import write_mean_model
 
 TURN = "number | Your number? | ~Um [700] one two, [1200] three."
 VOICE = Speaker("en-us+f2")
@@ -144,6 +145,15 @@ def test_a_telephone_carries_its_band_only() -> None:
     levels = [np.abs(np.frombuffer(room.carried(tone), "<i2")[800:-800]).max() for tone in (low, inside)]
     assert room.sample_rate == 8_000
     assert levels[0] < levels[1] / 5
+
+
+@pytest.mark.parametrize("echo_db", [-20.0, -30.0])
+def test_an_echo_is_late_and_quieter_by_its_level(echo_db: float) -> None:
+    path = Room(CONDITIONS["clean"], "dev", "en", -24.0, 3).echo_path(echo_db)
+    assert 10 * np.log10((path**2).sum()) == pytest.approx(echo_db)
+    first = int(np.flatnonzero(path)[0])
+    assert 0.06 * RATE <= first <= 0.25 * RATE
+    assert np.abs(path).argmax() == first
 
 
 # -- turns -------------------------------------------------------------------------------------------------------------
@@ -357,3 +367,12 @@ def test_the_lab_writes_a_table_and_a_picture(tmp_path: Path, monkeypatch: pytes
     assert [float(row["cut_offs"]) for row in rows] == [100.0, 0.0]
     assert [row["on_frontier"] for row in rows] == ["True", "True"]
     assert (tmp_path / "turns.png").stat().st_size > 1_000
+
+
+def test_the_optional_ears_are_settings_too(tmp_path: Path) -> None:
+    model = write_mean_model(tmp_path / "model.onnx")
+    ear = parse_settings(f"detector=silero echo_cancellation=true noise_db=18 turn_model={model}").ear()
+    assert [type(part).__name__ for part in ear[:4]] == ["EchoCancellation", "NoiseSuppression", "Vad", "Endpointing"]
+    assert len(parse_settings("detector=webrtc").ear()) == len(ear) - 2
+    with pytest.raises(BadInput, match="detector is 'bat'"):
+        parse_settings("detector=bat")
