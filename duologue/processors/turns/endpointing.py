@@ -63,14 +63,6 @@ def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> No
         )
 
 
-def _merged(policy: EndpointingPolicy | None, **given: Any) -> EndpointingPolicy:
-    """Return a policy with the settings that are given. None are not."""
-    settings = {name: value for name, value in given.items() if value is not None}
-    if "silence_ms" in settings:
-        settings["by_words"] = False
-    return dataclasses.replace(policy or EndpointingPolicy(), **settings)
-
-
 class Endpointing(Processor):
     """Ends the caller's turn, by a silence whose length depends on their words: see `EndpointingPolicy`.
 
@@ -102,6 +94,7 @@ class Endpointing(Processor):
     def __init__(
         self,
         policy: EndpointingPolicy | None = None,
+        /,
         *,
         silence_ms: int | None = None,
         min_speech_ms: int | None = None,
@@ -109,9 +102,7 @@ class Endpointing(Processor):
         eager_ms: int | None = None,
         turn_model: TurnModel | None = None,
     ) -> None:
-        self.policy = _merged(
-            policy, silence_ms=silence_ms, min_speech_ms=min_speech_ms, max_turn_s=max_turn_s, eager_ms=eager_ms
-        )
+        self.policy = _with(policy, silence_ms, min_speech_ms, max_turn_s, eager_ms)
         """May be replaced at any time. It holds for the silences that begin after that."""
         self._sound = TurnSound(turn_model) if turn_model is not None else None
         self._time = StreamTime()
@@ -120,8 +111,6 @@ class Endpointing(Processor):
         self._began_at = 0.0
         self._spoke_until = 0.0
         self._stalled = StalledWords()
-        self._latest: UserAudio | None = None
-        self._noisy = False  # the silence is hardly lower than the speech
         self._put_off_s = 0.0  # for what may be the beginning of speech
         self._silence_s = 0.0  # the silence that ends the turn, as things are
         self._ends_at = math.inf  # audio time at which the turn ends, if nothing more is said
@@ -153,7 +142,6 @@ class Endpointing(Processor):
     async def audio(self, frame: UserAudio) -> None:
         """Pass the audio on, with an `EndOfTurn` at its place in it."""
         self._arrived_at = None
-        self._latest = frame
         start = self._time.start_of(frame)
         if self._sound is not None:
             self._sound.hear(frame)
@@ -167,9 +155,9 @@ class Endpointing(Processor):
                 await self.push(head)
             await self._end_due()
         await self.push(frame)
-        if self._speaking and self.policy.by_words and self.policy.stall_ms:
-            self._stalled.hear(frame, self._time.end_s)
-            if self._stalled.stalled(self._time.end_s, self.policy.stall_ms / 1000):
+        if self._open and self.policy.by_words:
+            self._stalled.hear(frame, self._time.end_s, self._speaking)
+            if self._speaking and self._stalled.stalled(self._time.end_s, self.policy.stall_ms / 1000):
                 await self._end_turn("stall")
         if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
             await self._settle()
@@ -206,10 +194,7 @@ class Endpointing(Processor):
         self._speaking = False
         if self._sound is not None and self._words.wait(frame.at) is None:
             self.spawn(self._ask, self._sound, frame.at)
-        self._stalled.paused()
-        latest = self._latest
-        silent = latest is not None and self._time.end_s - latest.duration_s >= frame.at
-        self._noisy = silent and latest is not None and self._stalled.is_near(latest.audio)
+        self._stalled.paused(frame.at)
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()
@@ -273,7 +258,7 @@ class Endpointing(Processor):
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
         self._spoke_until, self._put_off_s = at, 0.0
-        self._silence_s = self._words.silence_s(at) + (NOISE_S if self._noisy else 0.0)
+        self._silence_s = self._words.silence_s(at) + (NOISE_S if self._stalled.noisy else 0.0)
         limit = self._began_at + self.policy.max_turn_s
         self._due_at = self._ends_at = min(max(at + self._silence_s, self._time.end_s), limit)
         if self.policy.eager_ms and not self._eager and not self._words.go_on:
@@ -321,3 +306,18 @@ class Endpointing(Processor):
             else:
                 await self._end_turn("silence")
         self._watched = False
+
+
+def _with(
+    policy: EndpointingPolicy | None,
+    silence_ms: int | None,
+    min_speech_ms: int | None,
+    max_turn_s: float | None,
+    eager_ms: int | None,
+) -> EndpointingPolicy:
+    """Return the policy with those settings that are given."""
+    given: dict[str, Any] = {"min_speech_ms": min_speech_ms, "max_turn_s": max_turn_s, "eager_ms": eager_ms}
+    settings = {name: value for name, value in given.items() if value is not None}
+    if silence_ms is not None:
+        settings |= {"silence_ms": silence_ms, "by_words": False}
+    return dataclasses.replace(policy or EndpointingPolicy(), **settings)
