@@ -63,6 +63,14 @@ def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> No
         )
 
 
+def _merged(policy: EndpointingPolicy | None, **given: Any) -> EndpointingPolicy:
+    """Return a policy with the settings that are given. None are not."""
+    settings = {name: value for name, value in given.items() if value is not None}
+    if "silence_ms" in settings:
+        settings["by_words"] = False
+    return dataclasses.replace(policy or EndpointingPolicy(), **settings)
+
+
 class Endpointing(Processor):
     """Ends the caller's turn, by a silence whose length depends on their words: see `EndpointingPolicy`.
 
@@ -102,7 +110,9 @@ class Endpointing(Processor):
         eager_ms: int | None = None,
         turn_model: TurnModel | None = None,
     ) -> None:
-        self.policy = _with(policy, silence_ms, min_speech_ms, max_turn_s, eager_ms)
+        self.policy = _merged(
+            policy, silence_ms=silence_ms, min_speech_ms=min_speech_ms, max_turn_s=max_turn_s, eager_ms=eager_ms
+        )
         """May be replaced at any time. It holds for the silences that begin after that."""
         self._sound = TurnSound(turn_model) if turn_model is not None else None
         self._time = StreamTime()
@@ -306,18 +316,3 @@ class Endpointing(Processor):
             else:
                 await self._end_turn("silence")
         self._watched = False
-
-
-def _with(
-    policy: EndpointingPolicy | None,
-    silence_ms: int | None,
-    min_speech_ms: int | None,
-    max_turn_s: float | None,
-    eager_ms: int | None,
-) -> EndpointingPolicy:
-    """Return the policy with those settings that are given."""
-    given: dict[str, Any] = {"min_speech_ms": min_speech_ms, "max_turn_s": max_turn_s, "eager_ms": eager_ms}
-    settings = {name: value for name, value in given.items() if value is not None}
-    if silence_ms is not None:
-        settings |= {"silence_ms": silence_ms, "by_words": False}
-    return dataclasses.replace(policy or EndpointingPolicy(), **settings)

@@ -21,12 +21,12 @@ from ....processors.turns.smart_turn import SmartTurn
 from ....processors.turns.vad import Vad
 
 
-def _names(part: Any) -> set[str]:
+def _parameter_names(part: Any) -> set[str]:
     return {name for name in inspect.signature(part).parameters if name not in ("self", "detector")}
 
 
 _PARTS = {
-    "vad": _names(Vad),
+    "vad": _parameter_names(Vad),
     "endpointing": {field.name for field in fields(EndpointingPolicy)} - {"lexicon"},
     "interruption": {"enabled", "max_hold_s", "language"},
     "speaking": {field.name for field in fields(Evidence)},
