@@ -90,7 +90,7 @@ class SileroVad:
         return score
 
     def _begin(self) -> None:
-        """Let the model hear what came just before the voice. What it heard earlier is too long ago."""
+        """Let the model hear the audio from just before the voice, and forget the rest: it is too old."""
         self._stream.reset()
         for samples in self._lead:
             self._stream.score(samples)

@@ -54,7 +54,7 @@ class SmartTurn:
     languages. A process loads a file once, for all calls; `load` does it before the first call. `threads` is the
     number of threads of one judgement.
 
-    Raises ConfigurationError for a file that is missing or not such a model, and MissingExtra without the extra.
+    Raises ConfigurationError for a file that is missing or not this model, and MissingExtra without the extra.
     """
 
     sample_rate = SAMPLE_RATE

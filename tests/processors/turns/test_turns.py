@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import anyio
 import pytest
@@ -343,8 +344,9 @@ def test_whatever_is_said_and_however_it_is_cut(script: list[tuple[bool, float]]
 
 @pytest.mark.parametrize("option", ["silence_ms", "min_speech_ms", "max_turn_s"])
 def test_settings_out_of_range_are_refused_by_name(option: str) -> None:
+    settings: dict[str, Any] = {option: -1}
     with pytest.raises(ConfigurationError, match=option):
-        Endpointing(**{option: -1})  # type: ignore[arg-type]
+        Endpointing(**settings)
 
 
 # -- push to talk ------------------------------------------------------------------------------------------------------
