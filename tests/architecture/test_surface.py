@@ -66,9 +66,9 @@ TAGS = """
     AccessChanged ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
     BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure ConnectionChanged
     Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed HandoffStarted Idle
-    Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged SessionEnding
-    SessionStarted SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer TurnResumed Usage
-    UserAudio UserImage UserText UserTranscript WordTimes
+    Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged SessionEnding SessionStarted
+    SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer TurnResumed Usage UserAudio
+    UserImage UserText UserTranscript WordTimes
 """
 
 
