@@ -62,7 +62,7 @@ async def started(
     """
 
     def of_request(request: Request) -> str | ToolRequest:
-        told = [message.text for message in request.messages if message.role in ("user", "tool")]
+        told = [message.text for message in request.messages if message.role in ("user", "tool", "system")]
         return reply("\n".join([request.instructions, *told[-1:]]))
 
     def of_native(asked: Asked) -> Sequence[Act]:

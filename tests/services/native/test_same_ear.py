@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from duologue.errors import ServiceError
 from duologue.frames import BotPaused, BotResumed, EndOfTurn, Interrupted, Say, SpeechStarted
 from duologue.processors import Processor, handles
 from duologue.processors.turns.interruption import Evidence, InterruptionPolicy
@@ -192,3 +193,25 @@ async def test_words_beside_the_engine_decide_before_it_as_in_a_cascade(kind: st
         answers = [text for text in call.said_by_agent if text.startswith("You said")]
         assert answers == [f"You said: {heard[0]}.", f"You said: {heard[2]}."]
         assert not call.errors
+
+
+class BrokenSTT(MockSTT):
+    """A speech-to-text that always fails."""
+
+    async def begin(self) -> None:
+        raise ServiceError("the microphone has no words today")
+
+
+async def test_the_call_goes_on_without_the_words_of_a_service_that_fails() -> None:
+    words = Transcribe(BrokenSTT())
+    async with (
+        engine("openai", ["one", "two", "three", "four", "five"]) as agent,
+        Call.through(*ear(), words, agent, may_fail=True) as call,
+    ):
+        for _ in range(5):
+            await speaks(call, 1.0)
+            await call.hears()
+        assert call.said_by_caller == ["one", "two", "three", "four", "five"]
+        assert len(call.said_by_agent) == 5
+        assert call.errors
+        assert not any(error.fatal for error in call.errors)
