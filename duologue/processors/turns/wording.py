@@ -81,6 +81,8 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
     asks = mark in "?؟" or (len(core) >= _STATEMENT and _starts_with(core, lexicon.question_starts))
     strands = not lexicon.question_words.isdisjoint(core)
     if not complete:
+        if " ".join(core) in lexicon.announcements:
+            return OPEN
         if (open_ >= particle and open_) or (particle and not strands):
             return ENDED_OPEN if punctuated else OPEN
         if not punctuated and _begins_clause(said, lexicon):
