@@ -10,7 +10,7 @@ from .lexicon import Lexicon, words
 Wait = Literal["quick", "usual", "patient"]
 """The length of the silence that ends a turn: after a complete text, after one that may go on, after one that will."""
 Asked = Literal["", "yes_no", "digits", "detail", "story"]
-"""What the agent has asked for: nothing, yes or no, digits or letters, a detail, or something that takes sentences."""
+"""The request of the agent: none, for yes or no, digits or letters, a detail, or an answer that takes sentences."""
 
 _TAIL, _HEAD = 160, 80  # characters at the end and at the beginning of a text that are looked at
 _LONGEST = 5  # words of the longest phrase that is looked for
