@@ -53,7 +53,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--settings", nargs="*", default=[], help="like silence_ms=600; without, the defaults")
     parser.add_argument("--lines", default="", help="lines of the endpoints, like clean,babble; without, all")
     parser.add_argument("--quick", action="store_true", help="a third of the turns, two lines")
-    parser.add_argument("--no-baselines", action="store_true", help="without plain silence")
+    parser.add_argument("--compare", nargs="*", default=list(BASELINES), help="other settings, each in quotes")
+    parser.add_argument("--no-baselines", action="store_true", help="compare with nothing")
     parser.add_argument("--no-cpu", action="store_true", help="without the work of the ear")
     parser.add_argument("--processes", type=int, default=0, help="default: one for each core, at most 4")
     return parser.parse_args()
@@ -92,6 +93,17 @@ def tau_voice(found: Mapping[str, Table]) -> dict[str, Figure]:
     return {shown: row[name] for shown, name in TAU_VOICE.items() for row in clean if name in row}
 
 
+def compared(found: Mapping[str, Mapping[str, Table]]) -> dict[str, Table]:
+    """Return tables that set settings side by side: each as a column, on a clean line and under the stronger echo."""
+    side_by_side: dict[str, Table] = {}
+    for label, own in found.items():
+        for title, table in own.items():
+            line = next((line for line in ("clean", "-20 dB") if line in table), None)
+            if line is not None and len(found) > 1:
+                side_by_side.setdefault(f"{title}, settings compared", {})[label] = table[line]
+    return {title: table for title, table in side_by_side.items() if len(table) > 1}
+
+
 def print_table(title: str, table: Table, file: Any = None) -> None:
     """Print a table: a column for each line, a row for each figure."""
     names = list(dict.fromkeys(name for row in table.values() for name in row))
@@ -110,14 +122,14 @@ def main() -> None:
     lines = [line.strip() for line in chosen.lines.split(",") if line.strip()]
     began = time.monotonic()
     calls = jobs(chosen.which, settings, parts, quick=chosen.quick, lines=lines)
-    plain = [parse_settings(text) for text in BASELINES] if "endpoints" in parts and not chosen.no_baselines else []
-    for one in plain:
-        calls += jobs(chosen.which, one, ("endpoints",), quick=chosen.quick, lines=("clean",))
+    others = [one for one in map(parse_settings, () if chosen.no_baselines else chosen.compare) if one != settings]
+    for one in others:
+        own = parts if chosen.compare != list(BASELINES) else [part for part in parts if part == "endpoints"]
+        calls += jobs(chosen.which, one, own, quick=chosen.quick, lines=("clean",))
     measured = measure(calls, chosen.processes)
     results = measured[settings]
     found = tables(results)
-    if plain:
-        found["plain silence, clean"] = {one.label: turn_figures(measured[one].turns["clean"]) for one in plain}
+    found |= compared({one.label: tables(measured[one]) for one in (settings, *others) if one in measured})
     work = None if chosen.no_cpu else cpu_ms(chosen.which, settings)
     took_s = time.monotonic() - began
     if chosen.json:

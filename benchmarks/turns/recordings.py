@@ -59,14 +59,14 @@ def recorded(name: str) -> tuple[ScriptTurn, SpokenTurn, RecordedRoom]:
     """Return a recording as a turn, from its first part to the end of its last."""
     (first, last), parts = RECORDINGS[name]
     pcm, _, _ = read_wav(DATA / f"{name}.wav")
-    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+    samples: Samples = (np.frombuffer(pcm, "<i2") / 32768).astype(np.float32)
     start = parts[0][0]
     words = []
     for begins, ends, text in parts:
         tokens = text.split()
         places = np.cumsum([0, *(len(token) + 1 for token in tokens)])
         marks = begins - start + (ends - begins) * places / places[-1]
-        words += [SpokenWord(token, *map(float, marks[at : at + 2])) for at, token in enumerate(tokens)]
+        words += [SpokenWord(token, float(marks[at]), float(marks[at + 1])) for at, token in enumerate(tokens)]
     pauses = tuple(round(1000 * (after[0] - before[1])) for before, after in itertools.pairwise(parts))
     turn = ScriptTurn("recording", "Please go on.", tuple(text for _, _, text in parts), pauses)
     sound = SpokenTurn(

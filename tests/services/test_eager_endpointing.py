@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,7 +26,7 @@ SAID = "What about the weather?"
 ANSWER = "It rains today. Take a coat."
 
 
-def listening(llm: LLM, tts: TTS, probe: Probe, text: str = SAID, **options: int) -> EarsCall:
+def listening(llm: LLM, tts: TTS, probe: Probe, text: str = SAID, **options: Any) -> EarsCall:
     stt = MockSTT([text], delay_s=0.1, interim_s=0.2)
     return EarsCall(Vad(level_vad()), Endpointing(**options), stt, Probe(), llm, tts, probe)
 

@@ -43,13 +43,13 @@ class AgentVoice(TTS):
     def __init__(self, voice: Speaker) -> None:
         super().__init__()
         self._voice = voice
-        self.spoken: list[bytes] = []
-        """The audio of each sentence that was begun."""
+        self.spoken: dict[str, bytes] = {}
+        """The audio of each sentence that was begun, by its text, in their order. Callers may clear it."""
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of a sentence."""
         pcm = self.pcm(text)
-        self.spoken.append(pcm)
+        self.spoken[text.strip()] = pcm
         await anyio.sleep(FIRST_AUDIO_S)
         size = 2 * RATE // 10
         for place in range(0, len(pcm), size):
@@ -144,6 +144,11 @@ class TurnCall:
                 return False
             await anyio.sleep(0.02)
         return True
+
+    @property
+    def said(self) -> int:
+        """The number of messages of which the caller has heard at least a part."""
+        return sum(item.kind == "message" and item.role == "agent" for item in self.session.conversation)
 
     @property
     def agent_busy(self) -> bool:

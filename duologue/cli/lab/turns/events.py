@@ -20,12 +20,16 @@ from .voices import RATE, Samples, SpokenPart, SpokenWord, speech_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+AT_S = 0.4, 3.5
+"""The earliest and the latest time of an event, from the start of the answer."""
 AFTER_S = 3.0
 """Seconds after an event in which its effects are looked for."""
 ASIDE_DB = -8.0
 """The level of words for others in the room: the mouth is away from the microphone."""
 DAMAGE_S = 0.08
 """More than the fades of a voice that was held may add."""
+IGNORED_S = 1.0
+"""A longer silence is a reaction to the event."""
 SEAM_S = 0.05
 """A longer silence that was not in the agent's speech is a seam."""
 SOUND_ROUNDS = 2
@@ -82,7 +86,7 @@ class EventResult:
     answered: bool
     """True if the agent said something new because of the event."""
     yield_s: float | None = None
-    """From the start of an interruption to the agent's silence, None if it was not cut."""
+    """From the start of an event to the agent's silence; None if it was not cut, or silent before."""
     whole: bool = False
     """True if the recogniser got an interruption from its first sample on."""
 
@@ -90,6 +94,11 @@ class EventResult:
     def stopped(self) -> bool:
         """True if the agent stopped."""
         return self.interrupted or self.silent_s >= STOPPED_S
+
+    @property
+    def ignored(self) -> bool:
+        """True if the agent went on with its answer, after a short silence at most, and said nothing else."""
+        return not self.interrupted and not self.answered and self.silent_s < IGNORED_S
 
     @property
     def seam(self) -> bool:
@@ -118,9 +127,17 @@ def events(caller: Person, kinds: tuple[str, ...]) -> list[Disturbance]:
 
 
 async def play_events(
-    caller: Person, kinds: tuple[str, ...], settings: EarSettings, condition: str, manner: str, seed: int = 0
+    caller: Person,
+    kinds: tuple[str, ...],
+    settings: EarSettings,
+    condition: str,
+    seed: int = 0,
+    echo_db: float | None = None,
 ) -> list[EventResult]:
-    """Return what became of a caller's events. The agent begins a long answer before each of them."""
+    """Return the outcome of a caller's events. The agent begins a long answer before each of them.
+
+    With `echo_db` the agent's voice comes back into the microphone, by that much quieter (below 0).
+    """
     texts, asked, number = MONOLOGUES[caller.language], False, 0
 
     def reply() -> str:
@@ -133,44 +150,49 @@ async def play_events(
     seed += caller.seed
     random = np.random.default_rng([seed, 7])
     room = Room(CONDITIONS[condition], caller.which, caller.language, caller.level_dbfs, seed)
-    said = MANNERS[manner]
-    said = replace(said, errors=max(said.errors, ERRORS_IN.get(condition, 0.0)))
+    said = replace(MANNERS["plain"], errors=ERRORS_IN.get(condition, 0.0))
     found = []
-    async with TurnCall(settings, room, said, caller.language, reply, seed=seed) as call:
+    async with TurnCall(settings, room, said, caller.language, reply, seed=seed, echo_db=echo_db) as call:
         opening = spoken(caller.turns[0], caller.voice)  # the ear knows the caller's voice before
         await call.say(room.carried(opening.samples), opening.words)
         await call.until(call.now() + opening.end_s + 2.5)
         await call.quiet()
         for event in events(caller, kinds):
-            asked = True
+            asked, said_before = True, call.said
             call.voice.spoken.clear()
             await call.ask()
             if not await call.waits(lambda: call.session.floor.agent_speaking, 5.0):
                 asked = False
                 continue
-            began, asks = call.now(), len(call.llm.requests)
-            await call.until(began + random.uniform(1.2, 3.0))
+            began = call.now()
+            await call.until(began + random.uniform(*AT_S))
             start = await call.say(room.carried(event.samples, event.gain_db), event.words)
             length = len(event.samples) / RATE
             await call.until(start + length + AFTER_S)
             await call.quiet()
-            found.append(_event_result(call, caller.language, event, began, start, asks))
+            found.append(
+                _event_result(
+                    call, caller.language, event, began, start, texts[number % len(texts)], call.said - said_before
+                )
+            )
             await call.until(call.now() + 0.7)
     return found
 
 
 def _event_result(
-    call: TurnCall, language: str, event: Disturbance, began: float, start: float, asks: int
+    call: TurnCall, language: str, event: Disturbance, began: float, start: float, answer: str, messages: int
 ) -> EventResult:
     end = start + len(event.samples) / RATE
     cuts = [at for at in call.ends.interrupted if start <= at < end + AFTER_S]
-    answered = len(call.llm.requests) > asks
+    answered = messages > 1
     silent_s, damaged, yield_s = 0.0, False, None
     if cuts:
         loud = np.flatnonzero(call.audible(began, cuts[0] + 0.2))
-        yield_s = max(0.0, began + float(loud[-1] + 1) * STEP_S - start) if len(loud) else 0.0
+        silent_at = began + float(loud[-1] + 1) * STEP_S if len(loud) else began
+        yield_s = max(0.0, silent_at - start) if silent_at > start - STOPPED_S else None
     elif not answered:
-        heard, meant = call.audible(began - 0.1, call.now()), audible(b"".join(call.voice.spoken), RATE)
+        sentences = [pcm for text, pcm in call.voice.spoken.items() if text in answer]
+        heard, meant = call.audible(began - 0.1, call.now()), audible(b"".join(sentences), RATE)
         silent_s = max(0.0, _span_s(heard) - _span_s(meant))
         damaged = abs(int(heard.sum()) - int(meant.sum())) * STEP_S > DAMAGE_S
     first = next((text for begins, ends, text in call.stt.texts if begins <= start + 0.02 and ends > start), None)

@@ -113,8 +113,8 @@ def sound_figures(results: Sequence[EventResult]) -> dict[str, Figure]:
         "backchannels with an audible seam per 100": _share(backchannels, lambda result: result.seam),
         "seam p50 ms": percentile(_in_ms(r.silent_s for r in backchannels if not r.interrupted and r.seam), 50),
         "answers damaged per 100": _share(results, lambda result: result.damaged),
-        "backchannels ignored %": _share(backchannels, lambda result: not (result.stopped or result.answered)),
-        "not-for-it ignored %": _share([*sounds, *asides], lambda result: not (result.stopped or result.answered)),
+        "backchannels ignored %": _share(backchannels, lambda result: result.ignored),
+        "not-for-it ignored %": _share([*sounds, *asides], lambda result: result.ignored),
     }
 
 

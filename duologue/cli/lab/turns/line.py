@@ -18,8 +18,8 @@ LOUD_DBFS = -50.0
 """The lowest level at which the agent counts as audible."""
 STEP_S = 0.01
 """The resolution of what was audible."""
-ECHO_S = 0.08
-"""The delay of the agent's echo."""
+DRIVE = 2.0
+"""How far a loudspeaker that gives back the agent's voice is driven into distortion."""
 _GROWTH_S = 60
 
 
@@ -29,6 +29,13 @@ def audible(pcm: bytes, sample_rate: int) -> NDArray[np.bool_]:
     frames = np.frombuffer(pcm[: len(pcm) // (2 * size) * 2 * size], "<i2").reshape(-1, size).astype(np.float32)
     loud: NDArray[np.bool_] = np.sqrt((frames**2).mean(axis=1)) >= 32768 * 10 ** (LOUD_DBFS / 20)
     return loud
+
+
+def _prepared(path: NDArray[np.float64], piece: int) -> tuple[int, int, Any]:
+    """Return the delay of an echo's path and its length, in samples, and the transform of the rest of it."""
+    delay = int(np.flatnonzero(path)[0])
+    size = 1 << (len(path) - delay + piece).bit_length()
+    return delay, len(path) - delay, np.fft.rfft(path[delay:], size)
 
 
 class Line:
@@ -46,7 +53,7 @@ class Line:
         self._piece = 2 * round(self.sample_rate * PERIOD_S)
         self._waiting = b""
         self._begun: asyncio.Future[float] | None = None
-        self._echo = None if echo_db is None else 10 ** (echo_db / 20)
+        self._echo = None if echo_db is None else _prepared(room.echo_path(echo_db), self._piece // 2)
         self._heard: NDArray[np.int16] = np.zeros(0, np.int16)
         transport.on_audio(self._hear)
         transport.on_clear(self._drop)
@@ -86,13 +93,20 @@ class Line:
             sent = self._with_echo(sent, now, self._echo)
         self._transport.send(sent)
 
-    def _with_echo(self, sent: bytes, now: float, factor: float) -> bytes:
-        first = round((now - PERIOD_S - ECHO_S) * self.sample_rate)
+    def _with_echo(self, sent: bytes, now: float, echo: tuple[int, int, Any]) -> bytes:
+        delay, taps, spectrum = echo
+        end = round(now * self.sample_rate) - delay
+        first = end - len(sent) // 2 - taps
         if first < 0:
             return sent
-        self._grow(first + len(sent) // 2)
-        echo = self._heard[first : first + len(sent) // 2] * factor
-        mixed: Any = np.frombuffer(sent, "<i2") + echo
+        size = 2 * (len(spectrum) - 1)
+        self._grow(end)
+        heard = self._heard[first:end]
+        if not heard.any():
+            return sent
+        spoken = np.tanh(heard / 32768 * DRIVE) / DRIVE * 32768  # a small loudspeaker distorts
+        echoed = np.fft.irfft(np.fft.rfft(spoken, size) * spectrum, size)[taps : taps + len(sent) // 2]
+        mixed = np.frombuffer(sent, "<i2") + echoed
         return bytes(np.clip(np.rint(mixed), -32768, 32767).astype("<i2").tobytes())
 
     def _hear(self, pcm: bytes, at: float) -> None:

@@ -23,6 +23,9 @@ BAND_HZ = 300.0, 3_400.0
 BACKGROUND_S = 10
 """The background repeats after this many seconds."""
 TALKERS = 6
+ECHO_DELAY_S = 0.06, 0.25
+"""The least and the most delay of the agent's echo."""
+ECHO_REVERB_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Room:
         self.sample_rate = condition.sample_rate
         self._level = 10 ** (level_dbfs / 20)
         self._random = np.random.default_rng([seed, 1])
-        self._echoes = self._impulse() if condition.reverb_s else None
+        self._echoes = self._impulse(condition.reverb_s, RATE) if condition.reverb_s else None
         size = BACKGROUND_S * RATE
         if condition.snr_db is None:
             noise, level = self._random.standard_normal(size), 10 ** (QUIET_DBFS / 20)
@@ -89,11 +92,17 @@ class Room:
         places = (np.arange(len(sound)) + self._random.integers(len(self._noise))) % len(self._noise)
         return self._sent(sound + self._noise[places])
 
-    def _impulse(self) -> Any:
-        """Return a room: the direct sound, and a tail 5 dB below it that decays."""
-        size = int(0.8 * self.condition.reverb_s * RATE)
-        tail = self._random.standard_normal(size) * 10 ** (-3 * np.arange(size) / (self.condition.reverb_s * RATE))
-        tail[: RATE // 200] = 0.0
+    def echo_path(self, echo_db: float) -> Any:
+        """Return the way from the agent's loudspeaker into the microphone: a delay, and the room."""
+        rate = self.sample_rate
+        delay = np.zeros(int(self._random.uniform(*ECHO_DELAY_S) * rate))
+        return np.concatenate((delay, self._impulse(ECHO_REVERB_S, rate))) * 10 ** (echo_db / 20)
+
+    def _impulse(self, reverb_s: float, rate: int) -> Any:
+        """Return a room: the direct sound, and a tail 5 dB below it that decays. Its energy is 1."""
+        size = int(0.8 * reverb_s * rate)
+        tail = self._random.standard_normal(size) * 10 ** (-3 * np.arange(size) / (reverb_s * rate))
+        tail[: rate // 200] = 0.0
         tail *= 10 ** (-5 / 20) / np.sqrt((tail**2).sum())
         tail[0] = 1.0
         return tail / np.sqrt((tail**2).sum())

@@ -21,12 +21,12 @@ from ....processors.turns.smart_turn import SmartTurn
 from ....processors.turns.vad import Vad
 
 
-def _names(part: Any) -> set[str]:
+def _parameter_names(part: Any) -> set[str]:
     return {name for name in inspect.signature(part).parameters if name not in ("self", "detector")}
 
 
 _PARTS = {
-    "vad": _names(Vad),
+    "vad": _parameter_names(Vad),
     "endpointing": {field.name for field in fields(EndpointingPolicy)} - {"lexicon"},
     "interruption": {"enabled", "max_hold_s", "language"},
     "speaking": {field.name for field in fields(Evidence)},
@@ -56,14 +56,14 @@ class EarSettings:
         if "silence_ms" in parts["endpointing"]:
             parts["endpointing"].setdefault("by_words", False)
         options = parts["options"]
-        name, noise_db, path = (options.get(key) for key in ("detector", "noise_db", "turn_model"))
-        if name not in (None, *_DETECTORS):
-            raise BadInput(f"detector is {name!r}: it is one of {', '.join(_DETECTORS)}")
+        detector, noise_db, path = options.get("detector", "webrtc"), options.get("noise_db"), options.get("turn_model")
+        if detector not in _DETECTORS:
+            raise BadInput(f"detector is {detector!r}: it is one of {', '.join(_DETECTORS)}")
         interruption = InterruptionPolicy(**parts["interruption"], sounds=SoundPolicy(**parts["sounds"]))
         return [
             *([EchoCancellation()] if options.get("echo_cancellation") else []),
             *([NoiseSuppression(reduction_db=noise_db)] if noise_db else []),
-            Vad(_DETECTORS[name or "webrtc"](), **parts["vad"]),
+            Vad(_DETECTORS[detector](), **parts["vad"]),
             Endpointing(EndpointingPolicy(**parts["endpointing"]), turn_model=SmartTurn(path) if path else None),
             Interruption(
                 replace(

@@ -21,6 +21,8 @@ Part = Literal["endpoints", "sounds", "interruptions", "echo"]
 PARTS: tuple[Part, ...] = get_args(Part)
 RECOGNISERS = ("terse", "final texts only", "shaky")
 """The manners of the recogniser that are played on a clean line, beside the plain one."""
+UNDER_ECHO = "under echo"
+"""A clean line on which the agent hears itself at -20 dB."""
 QUICK_SHARE = 3
 Found = list[TurnResult] | list[EventResult] | list[EchoResult]
 
@@ -54,16 +56,21 @@ class TurnPlay:
         if self.part == "echo":
             return [run(partial(play_echo, caller, settings, float(self.name.removesuffix(" dB")), seed))]
         kinds = ("interruption",) if self.part == "interruptions" else ("sound", "backchannel", "aside")
-        return run(partial(play_events, caller, kinds, settings, self.name, "plain", seed))
+        line, echo_db = ("clean", ECHOES_DB[0]) if self.name == UNDER_ECHO else (self.name, None)
+        return run(partial(play_events, caller, kinds, settings, line, seed, echo_db))
 
 
 def jobs(
     which: str, settings: EarSettings, parts: Sequence[Part], *, quick: bool, lines: Sequence[str] = ()
 ) -> list[TurnPlay]:
-    """Return the calls of a set. `lines` are the lines and manners of the endpoints, by default all."""
+    """Return the calls of a set. `lines` are the lines and manners of the endpoints, by default all.
+
+    Sounds and interruptions are played on a clean line, and unless `lines` is only that at 20 dB.
+    """
     people = callers(which, QUICK_SHARE if quick else 1)
     few = people[:: 3 if quick else 1]
     lines = lines or (("clean", "10 dB") if quick else ("clean", *RECOGNISERS, *ADVERSE))
+    others = ("clean",) if quick or lines == ("clean",) else ("clean", "20 dB")
     found: list[TurnPlay] = []
     for part in parts:
         if part == "endpoints":
@@ -71,11 +78,8 @@ def jobs(
         elif part == "echo":
             found += [TurnPlay(part, f"{echo_db:g} dB", one, settings) for echo_db in ECHOES_DB for one in few[::2]]
         else:
-            found += [
-                TurnPlay(part, line, one, settings)
-                for line in (("clean",) if quick else ("clean", "20 dB"))
-                for one in few
-            ]
+            also = (UNDER_ECHO,) if part == "interruptions" else ()
+            found += [TurnPlay(part, line, one, settings) for line in (*others, *also) for one in few]
     return found
 
 
