@@ -117,6 +117,13 @@ def miswired(transport: MemoryTransport) -> Pipeline:
     return Pipeline([transport.input(), Endpointing(), Cascade(MockSTT(), MockLLM(), MockTTS())])
 
 
+def test_doctor_shows_the_settings_of_turn_taking() -> None:
+    _, lines = examined()
+    shown = "\n".join(lines)
+    assert "the settings of turn-taking by default:" in shown
+    assert "endpointing: by_words=True, quick_ms=" in shown
+
+
 def test_doctor_shows_the_wiring_of_a_call() -> None:
     status, lines = examined(f"{__name__}:sound")
     assert status == 0

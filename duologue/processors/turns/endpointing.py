@@ -124,8 +124,8 @@ class Endpointing(Processor):
         self._put_off_s = 0.0  # for what may be the beginning of speech
         self._silence_s = 0.0  # the silence that ends the turn, as things are
         self._ends_at = math.inf  # audio time at which the turn ends, if nothing more is said
-        self._due_at = math.inf  # the same, or an earlier time at which its probable end is told
-        self._eager = False  # that was told, and the caller has been silent since
+        self._due_at = math.inf  # the same, or an earlier time at which its probable end is pushed
+        self._eager = False  # it was pushed, and the caller has been silent since
         self._ended_at = 0.0  # audio time of the latest EndOfTurn
         self._candidate: SpeechStarted | None = None  # speech that is still too short
         self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
@@ -275,7 +275,7 @@ class Endpointing(Processor):
             self._due_at = min(at + self.policy.eager_ms / 1000, self._ends_at)
 
     async def _end_due(self) -> None:
-        """End the turn, or tell that it has probably ended. What may be the beginning of speech puts it off."""
+        """End the turn, or push its probable end. Sound that may be the beginning of speech puts both off."""
         if self.session.floor.caller_may_speak and not self._speaking and self._put_off_s < MOST_PUT_OFF_S:
             self._put_off_s += PUT_OFF_S
             self._ends_at += PUT_OFF_S

@@ -40,6 +40,8 @@ class Lexicon:
     """Sounds of a caller who looks for words: "um". They mean that the turn goes on."""
     open_words: frozenset[str]
     """Endings after which a clause goes on: "and", "the", "my name is"."""
+    announcements: frozenset[str]
+    """Whole sentences after which something follows: "my number"."""
     subjects: frozenset[str]
     """Pronouns: with a verb they are a clause."""
     particles: frozenset[str]

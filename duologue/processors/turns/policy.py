@@ -33,9 +33,9 @@ class EndpointingPolicy:
     """If False, the silence is always `silence_ms`."""
     quick_ms: int = 380
     """Milliseconds of silence that end the turn after a complete sentence, a question or an answer."""
-    usual_ms: int = 900
+    usual_ms: int = 950
     """The same after words that may be complete or not."""
-    patient_ms: int = 1800
+    patient_ms: int = 1250
     """The same after words that go on: a filler, an open clause, a number being read out."""
     silence_ms: int = 600
     """The same where no words are known: the service gives no interim texts, or the language has no lexicon."""

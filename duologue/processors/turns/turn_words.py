@@ -28,7 +28,7 @@ class TurnWords:
     def __init__(self, session: Session, sound: TurnSound | None = None) -> None:
         self.policy = EndpointingPolicy()
         self.verdict: Verdict | None = None
-        """What the words of the turn say, None without words."""
+        """The verdict on the words of the turn, None without words."""
         self._session, self._sound = session, sound
         self._began_at = 0.0
         self._pauses = 0  # in the turn

@@ -10,7 +10,7 @@ from .lexicon import Lexicon, words
 Wait = Literal["quick", "usual", "patient"]
 """The length of the silence that ends a turn: after a complete text, after one that may go on, after one that will."""
 Asked = Literal["", "yes_no", "digits", "detail", "story"]
-"""What the agent has asked for: nothing, yes or no, digits or letters, a detail, or something that takes sentences."""
+"""The request of the agent: none, for yes or no, digits or letters, a detail, or an answer that takes sentences."""
 
 _TAIL, _HEAD = 160, 80  # characters at the end and at the beginning of a text that are looked at
 _LONGEST = 5  # words of the longest phrase that is looked for
@@ -81,6 +81,8 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
     asks = mark in "?؟" or (len(core) >= _STATEMENT and _starts_with(core, lexicon.question_starts))
     strands = not lexicon.question_words.isdisjoint(core)
     if not complete:
+        if " ".join(core) in lexicon.announcements:
+            return OPEN
         if (open_ >= particle and open_) or (particle and not strands):
             return ENDED_OPEN if punctuated else OPEN
         if not punctuated and _begins_clause(said, lexicon):
