@@ -16,12 +16,12 @@ from benchmarks._call import Call, Microphone, speech
 from benchmarks._report import arguments, percentile, report
 from duologue.frames import BotAudio, Frame, Interrupted, SessionStarted
 from duologue.processors import Processor
-from duologue.processors.turns.interruption import InterruptionPolicy
+from duologue.processors.turns.interruption import Evidence, InterruptionPolicy
 
 
 async def measure(interruptions: int) -> dict[str, float]:
     """Return the figures of this number of barge-ins in one call."""
-    call = Call(policy=InterruptionPolicy(resume_after_ms=None))
+    call = Call(policy=InterruptionPolicy(speaking=Evidence(sure_ms=0)))
     session, loop = call.session, asyncio.get_running_loop()
     silence_ms: list[float] = []
     stale = 0

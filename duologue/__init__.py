@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .agents.engine import Capabilities as Capabilities
     from .agents.engine import Engine as Engine
     from .agents.tool import Tool as Tool
+    from .audio.silero import SileroVad as SileroVad
     from .errors import BadInput as BadInput
     from .errors import ConfigurationError as ConfigurationError
     from .errors import DeadlineExceeded as DeadlineExceeded
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
     from .errors import MissingExtra as MissingExtra
     from .errors import ServiceError as ServiceError
     from .errors import ToolError as ToolError
+    from .processors.cleaning import EchoCancellation as EchoCancellation
+    from .processors.cleaning import NoiseSuppression as NoiseSuppression
     from .processors.handoff.handoff import Handoff as Handoff
     from .processors.kernel.host import Deadlines as Deadlines
+    from .processors.life import CallLimit as CallLimit
+    from .processors.life import IdlePrompts as IdlePrompts
     from .processors.pipeline import Pipeline as Pipeline
     from .processors.processor import Processor as Processor
     from .processors.processor import handles as handles
@@ -41,10 +46,15 @@ if TYPE_CHECKING:
     from .processors.switch import Switch as Switch
     from .processors.tee import Tee as Tee
     from .processors.tools import Tools as Tools
+    from .processors.turns.ear import Ear as Ear
     from .processors.turns.endpointing import Endpointing as Endpointing
-    from .processors.turns.endpointing import PushToTalk as PushToTalk
     from .processors.turns.interruption import Interruption as Interruption
     from .processors.turns.interruption import InterruptionPolicy as InterruptionPolicy
+    from .processors.turns.policy import EndpointingPolicy as EndpointingPolicy
+    from .processors.turns.policy import TurnPolicy as TurnPolicy
+    from .processors.turns.policy import VadPolicy as VadPolicy
+    from .processors.turns.push_to_talk import PushToTalk as PushToTalk
+    from .processors.turns.smart_turn import SmartTurn as SmartTurn
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
     from .services.fallback import Fallback as Fallback
@@ -72,19 +82,26 @@ _HOMES = {
     "agents.agent": "Agent Flow Stage",
     "agents.engine": "Capabilities Engine",
     "agents.tool": "Tool",
+    "audio.silero": "SileroVad",
     "errors": (
         "BadInput ConfigurationError DeadlineExceeded DuologueError IllegalState MissingExtra ServiceError ToolError"
     ),
+    "processors.cleaning": "EchoCancellation NoiseSuppression",
     "processors.handoff.handoff": "Handoff",
     "processors.kernel.host": "Deadlines",
+    "processors.life": "CallLimit IdlePrompts",
     "processors.pipeline": "Pipeline",
     "processors.processor": "Processor handles",
     "processors.recorder": "Recorder",
     "processors.switch": "Switch",
     "processors.tee": "Tee",
     "processors.tools": "Tools",
-    "processors.turns.endpointing": "Endpointing PushToTalk",
+    "processors.turns.ear": "Ear",
+    "processors.turns.endpointing": "Endpointing",
     "processors.turns.interruption": "Interruption InterruptionPolicy",
+    "processors.turns.policy": "EndpointingPolicy TurnPolicy VadPolicy",
+    "processors.turns.push_to_talk": "PushToTalk",
+    "processors.turns.smart_turn": "SmartTurn",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",
     "services.fallback": "Fallback",

@@ -8,11 +8,12 @@ from __future__ import annotations
 import anyio
 
 from duologue import Endpointing, Interruption, InterruptionPolicy, MemoryTransport, Pipeline, Session, Vad
+from duologue.processors.turns.interruption import Evidence
 from duologue.services.local import Rule
 from duologue.testing import Call
 from examples.offline import offline
 
-POLICY = InterruptionPolicy(min_speech_ms=200, min_words=2, resume_after_ms=1200)
+POLICY = InterruptionPolicy(speaking=Evidence(min_words=2, resume_after_ms=1200))
 
 RULES = [
     Rule(

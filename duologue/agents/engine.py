@@ -51,6 +51,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """True if the model hears the caller's mood and answers in kind."""
     text_may_change: bool = False
     """True if hooks may change a sentence before it is spoken. Otherwise they can only block it."""
+    early_answers: bool = False
+    """True if an answer can begin at a probable end of the caller's turn, and be taken back without a trace. A native
+    engine can with the pipeline's turns only."""
     conformance: int = 1
     """The version of the conformance suite for which the engine was written."""
     answer_settings: frozenset[AnswerSetting] = frozenset()

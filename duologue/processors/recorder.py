@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from os import PathLike, fspath
 from typing import Protocol
 
 from ..audio.pcm import BYTES_PER_SAMPLE, check_rate, downmix, interleave
-from ..audio.resample import Resampler
+from ..audio.track import Track
 from ..audio.wav import WavWriter
 from ..errors import BadInput, DuologueError, ServiceError
 from ..frames import UserAudio
 from .kernel.threads import RECORDINGS
 from .processor import Processor, handles
 
-SEAM_S = 0.03
-"""Audio continues the previous audio seamlessly if its time is at most this many seconds from the end of that."""
 LAG_S = 3.0
 """Seconds within which audio must arrive. After that the tape has silence at its time."""
 MAX_UNWRITTEN_S = 30.0
@@ -209,7 +206,7 @@ class Tape:
     def __init__(self, file: Store | str | PathLike[str], sample_rate: int, channels: int) -> None:
         self.file: Store = _create(file, sample_rate, channels) if isinstance(file, str | PathLike) else file
         self._sample_rate = sample_rate
-        self._tracks = [_Track(sample_rate) for _ in range(channels)]
+        self._tracks = [Track(sample_rate) for _ in range(channels)]
         self._written = 0  # samples
         self._lag = int(LAG_S * sample_rate)
 
@@ -249,74 +246,3 @@ class Tape:
             self.file.write(channels[0] if len(channels) == 1 else interleave(*channels))
             self._written = end
         self.file.flush()
-
-
-class _Track:
-    """One channel: pieces of audio at their places, converted to the tape's rate."""
-
-    def __init__(self, sample_rate: int) -> None:
-        self._sample_rate = sample_rate
-        self._pieces: deque[tuple[int, bytes]] = deque()  # (first sample, audio)
-        self.held = 0  # bytes of these pieces
-        self._converter: Resampler | None = None
-        self._source_rate = sample_rate
-        self._next_at: float | None = None
-        self._written = 0
-        self.end = 0  # the sample after the last
-        self.late = 0
-
-    def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
-        if self._next_at is None or abs(at - self._next_at) > SEAM_S or sample_rate != self._source_rate:
-            pcm, at = self._begin(pcm, sample_rate, at)
-            self._next_at = at
-        self._next_at += len(pcm) / (BYTES_PER_SAMPLE * sample_rate)
-        self._append(pcm if self._converter is None else self._converter.process(pcm))
-
-    def _begin(self, pcm: bytes, sample_rate: int, at: float) -> tuple[bytes, float]:
-        """Begin a new stretch at `at`. Returns the audio to place and its time, without overlap with placed audio."""
-        self.flush()
-        start_s = self.end / self._sample_rate
-        overlap_s = start_s - at
-        if overlap_s > SEAM_S:
-            if at >= 0:  # audio from before the call does not count as late
-                self.late += round(min(overlap_s, len(pcm) / (BYTES_PER_SAMPLE * sample_rate)) * self._sample_rate)
-            pcm = pcm[BYTES_PER_SAMPLE * round(overlap_s * sample_rate) :]
-        at = max(at, start_s)
-        self.end = round(at * self._sample_rate)
-        if sample_rate != self._source_rate:
-            self._source_rate = sample_rate
-            same = sample_rate == self._sample_rate
-            self._converter = None if same else Resampler(sample_rate, self._sample_rate)
-        return pcm, at
-
-    def flush(self) -> None:
-        """End the present stretch of audio."""
-        if self._converter is not None:
-            self._append(self._converter.flush())
-        self._next_at = None
-
-    def _append(self, pcm: bytes) -> None:
-        if (missed := self._written - self.end) > 0:
-            missed = min(missed, len(pcm) // BYTES_PER_SAMPLE)
-            pcm = pcm[BYTES_PER_SAMPLE * missed :]
-            self.end += missed
-            self.late += missed
-        if pcm:
-            self._pieces.append((self.end, pcm))
-            self.held += len(pcm)
-            self.end += len(pcm) // BYTES_PER_SAMPLE
-
-    def render(self, start: int, end: int) -> bytes:
-        """Return the audio from sample `start` to `end`, silence included. Earlier audio is dropped."""
-        self._written = end
-        out = bytearray(BYTES_PER_SAMPLE * (end - start))
-        while self._pieces and self._pieces[0][0] < end:
-            place, pcm = self._pieces.popleft()
-            fits = BYTES_PER_SAMPLE * (end - place)
-            if len(pcm) > fits:
-                self._pieces.appendleft((end, pcm[fits:]))
-                pcm = pcm[:fits]
-            self.held -= len(pcm)
-            offset = BYTES_PER_SAMPLE * (place - start)
-            out[offset : offset + len(pcm)] = pcm
-        return bytes(out)

@@ -163,6 +163,7 @@ class Cascade(Pipeline):
             tools="blocking",
             billing="token",
             text_may_change=True,
+            early_answers=True,
             answer_settings=self._answer_settings(),
             voices=self.tts.voices,
         )

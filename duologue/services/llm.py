@@ -224,7 +224,9 @@ class LLM(Asking):
     async def transcript(self, frame: UserTranscript) -> None:
         """Log the caller's words."""
         if frame.final and frame.text:
-            log_caller(self.session, frame.text, id=frame.utterance, at=frame.start_s, ended_at=frame.end_s)
+            backchannel = self.session.floor.dismissed
+            times = {"at": frame.start_s, "ended_at": frame.end_s}
+            log_caller(self.session, frame.text, id=frame.utterance, backchannel=backchannel, **times)
             self._said = "words"
         elif frame.final and self._said in ("", "noise"):
             self._said = "failed" if frame.failed else "noise"

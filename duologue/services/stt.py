@@ -73,6 +73,8 @@ class STT(TellsProbableEnd):
 
     answered: bool = True
     """False if the service has not confirmed the text of the latest utterance: it may be lost."""
+    hook: Callable[[UserTranscript], Awaitable[UserTranscript | None]] | None = None
+    """Called with every transcript in the place of the session's hooks and watchers; returns what goes on, or None."""
     interims: Callable[[str], Awaitable[None]] | None = None
     """Takes the interim texts in place of the pipeline, for a service in a `Fallback`."""
 
@@ -228,7 +230,7 @@ class STT(TellsProbableEnd):
             return
         speech = self._speech
         transcript = UserTranscript(text=text, final=False, start_s=speech.began_at, utterance=speech.utterance)
-        told = await self.session.hooks.transcript(transcript)
+        told = await (self.hook or self.session.hooks.transcript)(transcript)
         going_on = self._listening and transcript.utterance == speech.utterance
         if told is not None and going_on and not speech.released:
             await self.push_up(told)  # turn-taking sits above
@@ -264,7 +266,8 @@ class STT(TellsProbableEnd):
         if self._speech.released:
             return
         try:
-            told = await self._transcribing.patience.wait(self.session.hooks.transcript(transcript), math.inf)
+            hook = self.hook or self.session.hooks.transcript
+            told = await self._transcribing.patience.wait(hook(transcript), math.inf)
         except Overdue:
             return
         if self._speech.released:

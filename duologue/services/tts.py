@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
 
@@ -237,7 +238,7 @@ class TTS(Preparing):
                 await self._time(sentence, speech.times_of_rest(text))
                 self.tell_misfits(speech.words)
                 return
-            if not (self._recovery.failed(error) and again) or speech.sentence_s:
+            if not (self._recovery.failed(error, in_part=speech.sentence_s > 0) and again) or speech.sentence_s:
                 break
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
         speech.failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
@@ -273,12 +274,11 @@ class TTS(Preparing):
             await self._recovery.ready()
             chunks = self._ahead.take(sentence, text.text, voice) or self.synthesize(text.text, voice)
             await work.read(stream_of(self, "synthesize", chunks, "SpeechChunk"), take)
-            if not speech.sentence_s:
-                raise ServiceError("the service gave no audio")
-            if speech.sentence_s > longest_s:
-                raise ServiceError(
-                    f"more than {longest_s:g} s of audio for {len(text.text)} characters: the rest is cut"
-                )
+            speech.check_sentence(text, longest_s)
+        except asyncio.CancelledError:
+            if speech.sentence_s:
+                self._recovery.worked()  # it spoke until it was interrupted
+            raise
         except Overdue:
             return DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
         except Exception as error:

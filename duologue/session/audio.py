@@ -60,8 +60,13 @@ class CallAudio:
         self._host = host
         self.said = AudioListeners(host.report, "listener of the caller's audio")
         """The caller's audio as the pipeline gets it; the transport feeds it."""
+        self.ear = AudioListeners(host.report, "listener of the detector's audio")
+        """The caller's audio as the detector of speech gets it, in mono; `Vad` feeds it before it judges a piece."""
         self.played = AudioListeners(host.report, "listener of the agent's audio")
         """The agent's audio as the caller has just heard it; the playout feeds it."""
+        self.written = AudioListeners(host.report, "listener of the agent's audio")
+        """The agent's audio as the playout writes it: it will be heard from the given time on, unless a later piece has
+        an earlier time. A playout that is paced by the client does not feed it."""
         self.has_playout = False
         """True once a transport plays the agent's audio and reports it to the ledger."""
         self.access: Access = "active"

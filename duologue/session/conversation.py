@@ -31,6 +31,7 @@ _VALUE_BYTES = 16  # of a number or a container
 class Item(WellFormed, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of the conversation. Times are session times in seconds.
 
+    `backchannel` marks words of the caller that did not interrupt the agent and that want no answer.
     `text` of an agent's message is the text that the caller heard; it is empty until that is known. `written` is the
     model's own text if processors or hooks changed it before it was spoken, else empty. A tool call and its
     result share the `call_id`.
@@ -55,6 +56,7 @@ class Item(WellFormed, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     data: Any = None
     heard_s: float = 0.0
     words: tuple[Word, ...] = ()
+    backchannel: bool = False
 
 
 class Conversation:

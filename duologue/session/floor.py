@@ -23,6 +23,7 @@ from ..frames import (
 INSIST_S = 1.0
 """Seconds after which work that ignores its cancellation is cancelled once more, for the last time."""
 Owner = Literal["caller", "agent"]
+Expected = Literal["digits", "yes_no"]
 VoiceListener = Callable[[float, float], None]
 """Called with the session times of the first and the latest voiced frame of the caller's speech, in seconds."""
 Edge = Callable[[tuple[str, ...]], None]
@@ -116,13 +117,30 @@ class Floor:
         """True while the caller speaks. Set by `caller_speaks`."""
         self.dismissed = False
         """True if the caller's turn that is ending was a backchannel: see `take_dismissed`."""
-        self.touched: Callable[[], None] = lambda: None
-        """Called at every sign of life. Code that changes one of the attributes above calls it too."""
+        self.caller_may_speak = False
+        """True while the latest sound is a voice, if only for a moment: speech may begin. A detector sets it."""
+        self.expected: Expected | None = None
+        """What the caller's next turn probably is. `Session.expect` sets it, the end of the turn clears it."""
         self._working: frozenset[int] = frozenset()
         self._protected: frozenset[int] = frozenset()
         self._scopes: dict[TurnScope, None] = {}
         self._holds = Holds()
         self._voice_listeners: tuple[VoiceListener, ...] = ()
+        self._life_listeners: tuple[Callable[[], None], ...] = ()
+
+    def touched(self) -> None:
+        """Record a sign of life. Code that changes one of the attributes above calls it too."""
+        for listener in self._life_listeners:
+            listener()
+
+    def on_life(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` at every sign of life of either side. Returns a function that removes it."""
+        self._life_listeners = (*self._life_listeners, listener)
+
+        def stop() -> None:
+            self._life_listeners = tuple(other for other in self._life_listeners if other != listener)
+
+        return stop
 
     def watch_idle(self, idle_s: float, on: Callable[[type[Any], Callable[[Any], None]], object]) -> None:
         """Broadcast `Idle` from now on, as `IdleClock` says."""
@@ -378,15 +396,16 @@ class IdleClock:
         self._idle_s = idle_s
         self._broadcast = broadcast
         self._timer: asyncio.TimerHandle | None = None
+        self._stop_listening: Callable[[], None] = lambda: None
         on(SessionStarted, self._start)
         on(SessionEnding, self._stop)
 
     def _start(self, signal: SessionStarted) -> None:
-        self._floor.touched = self._touch
+        self._stop_listening = self._floor.on_life(self._touch)
         self._touch()
 
     def _stop(self, signal: SessionEnding) -> None:
-        self._floor.touched = lambda: None
+        self._stop_listening()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import anyio
 
@@ -29,7 +29,7 @@ from .audio import Access, CallAudio
 from .conversation import Conversation
 from .error_desk import ErrorPolicy
 from .feed import Feed
-from .floor import Floor
+from .floor import Expected, Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
 from .life import Outcome, State
@@ -267,6 +267,14 @@ class Session:
         images are dropped as well. `by` names the origin of the change. Raises ConfigurationError for another access.
         """
         self.audio.set_access(access, by)
+
+    def expect(self, answer: Expected | None) -> None:
+        """Say what the caller's next turn probably is: "digits", such as a card's number, or "yes_no"; None takes it
+        back. It changes how long a silence ends that turn, nothing else. Raises ConfigurationError for another value.
+        """
+        if answer not in (None, *get_args(Expected)):
+            raise ConfigurationError(f"an expected answer is one of {', '.join(get_args(Expected))}, not {answer!r}")
+        self.floor.expected = answer
 
 
 def _check_agent(agent: Agent, nodes: list[Node]) -> None:

@@ -15,11 +15,12 @@ from duologue import frames
 from duologue.frames import frame_types
 
 PUBLIC = """
-    Agent BadInput Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines DuologueError
-    Endpointing Engine Fallback Feed Flow Handoff IllegalState Interruption InterruptionPolicy Item LLM
-    LocalAudioTransport MemoryTransport MissingExtra Outcome Pipeline Processor PushToTalk Reading Recorder STT
-    ServiceError Session SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools Vad WavTransport WebRTCTransport
-    WebSocketTransport __version__ cost handles run
+    Agent BadInput CallLimit Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines
+    DuologueError Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IdlePrompts
+    IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport MemoryTransport MissingExtra
+    NoiseSuppression Outcome Pipeline Processor PushToTalk Reading Recorder STT ServiceError Session SileroVad
+    SmartTurn SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport
+    WebRTCTransport WebSocketTransport __version__ cost handles run
 """
 
 
@@ -63,8 +64,8 @@ def test_the_import_loads_none_of_the_modules_behind_the_names() -> None:
 
 TAGS = """
     AccessChanged ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
-    BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure
-    ConnectionChanged Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed HandoffStarted Idle
+    BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure ConnectionChanged
+    Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed HandoffStarted Idle
     Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged SessionEnding SessionStarted
     SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer TurnResumed Usage UserAudio
     UserImage UserText UserTranscript WordTimes

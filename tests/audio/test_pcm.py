@@ -73,6 +73,18 @@ def test_a_fade_treats_channels_alike() -> None:
     assert pcm.deinterleave(stereo) == [pcm.fade_out(mono, 8000, 5)] * 2
 
 
+def test_a_fade_in_completes_a_fade_out() -> None:
+    audio = tone(300, 16000, 0.02)
+    faded = pcm.fade_in(audio, 16000, 5)
+    assert values(faded)[0] == pytest.approx(0, abs=1)
+    assert (values(faded)[:80] + values(pcm.fade_out(audio[:160], 16000, 5)) == values(audio)[:80]).all()
+    assert faded[160:] == audio[160:]
+    assert pcm.fade_in(b"", 8000, 5) == b""
+    assert pcm.fade_in(s16(5, 5), 8000, 0) == s16(5, 5)
+    with pytest.raises(BadInput, match="fade_ms"):
+        pcm.fade_in(s16(5), 8000, -1)
+
+
 def test_no_fade_changes_nothing() -> None:
     assert pcm.fade_out(s16(5, 5), 8000, 0) == s16(5, 5)
     assert pcm.fade_out(b"", 8000, 5) == b""

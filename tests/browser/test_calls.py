@@ -93,7 +93,7 @@ def _check_barge_in(sound: Sound, said: Sound, messages: list[Message], kept: Pa
     told_at = next(message.at for message in messages if message.at > onset and message.type == "duologue.hold")
     figures = {
         "silent_after_being_told_ms": round(silent_at - told_at),
-        "silent_after_200_ms_of_speech_ms": round(silent_at - onset - InterruptionPolicy().min_speech_ms),
+        "silent_after_200_ms_of_speech_ms": round(silent_at - onset - InterruptionPolicy().speaking.min_speech_ms),
     }
     kept.write_text(json.dumps(figures, indent=2) + "\n")
     assert silent_at > onset, "the agent had fallen silent before it was interrupted"

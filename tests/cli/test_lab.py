@@ -188,7 +188,7 @@ def test_a_folder_without_clips_and_clips_without_text_or_sound_are_named(tmp_pa
         clip("short", "words", b"\1\0")
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(snr_db=st.floats(0, 40), seed=st.integers(0, 2**32), kind=st.sampled_from(["pink", "babble"]))
 def test_noise_has_its_level_and_is_that_of_its_seed(snr_db: float, seed: int, kind: Any) -> None:
     clean = [clip(f"{hz} Hz", "a tone", SILENCE + tone(1.0, RATE, hz=hz) + SILENCE) for hz in (300, 440, 700)]

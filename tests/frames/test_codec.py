@@ -90,7 +90,7 @@ def frames_of(kind: type[Frame]) -> st.SearchStrategy[Frame]:
 
 
 @pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind.__name__)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_every_frame_comes_back_as_it_was(kind: type[Frame], data: st.DataObject) -> None:
     frame = data.draw(frames_of(kind))
@@ -183,7 +183,7 @@ def test_lengths_that_lie_take_no_memory() -> None:
             decode(opening + lie)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60))
 def test_noise_is_refused_and_never_anything_worse(noise: bytes) -> None:
     for format in FORMATS:
@@ -191,7 +191,7 @@ def test_noise_is_refused_and_never_anything_worse(noise: bytes) -> None:
             decode(noise, format)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(frame=st.sampled_from(CATALOGUE).flatmap(frames_of), data=st.data())
 def test_half_a_frame_is_refused(frame: Frame, data: st.DataObject) -> None:
     for format in FORMATS:
@@ -200,7 +200,7 @@ def test_half_a_frame_is_refused(frame: Frame, data: st.DataObject) -> None:
             decode(whole[: data.draw(st.integers(0, len(whole) - 1))], format)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(frame=st.sampled_from(CATALOGUE).flatmap(frames_of), data=st.data())
 def test_a_damaged_frame_is_a_frame_or_refused(frame: Frame, data: st.DataObject) -> None:
     for format in FORMATS:

@@ -118,7 +118,7 @@ async def in_a_lane(script: list[Deed], capacity: int) -> list[tuple[str, float]
     return list(zip(labels, sink.times, strict=True))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(script=deeds, capacity=st.integers(1, 3), seed=st.none() | st.integers(0, 1000))
 def test_a_lane_does_what_the_book_says_to_the_moment(script: list[Deed], capacity: int, seed: int | None) -> None:
     came_out = clock.run(in_a_lane, script, capacity, seed=seed)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from duologue import Cascade, Tool, Tools
@@ -59,7 +59,7 @@ def tool(number: int, plan: dict[str, Any]) -> Tool:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(plans=st.lists(tools, min_size=1, max_size=3), events=events, hangs_up_s=st.sampled_from([0.3, 2.0, 40.0]))
 @example(  # "still running" comes after another turn: nothing is asked because of it
     plans=[{"takes_s": 3.0, "ends": "result", "stubborn": True, "timeout_s": 1.0, "cancel": None, "approval": "yes"}],

@@ -98,7 +98,7 @@ class STT(MockSTT):
 faults = st.lists(st.sampled_from(FAULTS), max_size=8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     llm=faults,
     tts=faults,

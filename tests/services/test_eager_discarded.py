@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.frames import (
@@ -195,7 +195,7 @@ async def test_an_interruption_after_the_end_of_the_turn_closes_the_request() ->
 # -- a turn that goes on, at random ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, derandomize=True)
 @given(
     resumes=st.lists(st.floats(0, 1.2), min_size=2, max_size=4),
     first_token_s=st.floats(0, 0.4),

@@ -90,7 +90,7 @@ async def spoken(script: list[Piece], takes_s: float) -> tuple[Spoken, Taker]:
     return story, taker
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(script=st.lists(pieces, min_size=1, max_size=20), takes_s=st.sampled_from([0.0, 0.0, 0.05]))
 def test_only_what_was_spoken_while_active_reaches_the_pipeline(script: list[Piece], takes_s: float) -> None:
     story, taker = clock.run(spoken, script, takes_s)
@@ -106,7 +106,7 @@ def test_only_what_was_spoken_while_active_reaches_the_pipeline(script: list[Pie
     assert np.all(passed[then & at_feeding & at_delivery])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(script=st.lists(st.builds(Piece, st.integers(1, 60), st.just(0), st.none() | accesses), min_size=1, max_size=20))
 def test_changes_between_pieces_cost_no_sample(script: list[Piece]) -> None:
     story, taker = clock.run(spoken, script, 0.0)

@@ -74,7 +74,7 @@ def test_an_interruption_gives_the_floor_to_the_caller() -> None:
 def test_every_move_is_a_sign_of_life() -> None:
     touches: list[int] = []
     floor = Floor()
-    floor.touched = lambda: touches.append(floor.turn)
+    floor.on_life(lambda: touches.append(floor.turn))
     floor.finish(floor.begin())
     floor.raise_fence()
     assert touches == [1, 1, 1]

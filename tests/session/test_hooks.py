@@ -30,7 +30,7 @@ from duologue.frames import (
 from duologue.processors import Pipeline
 from duologue.processors.handoff.handoff import Handoff
 from duologue.processors.tools import Tools
-from duologue.processors.turns.endpointing import PushToTalk
+from duologue.processors.turns.push_to_talk import PushToTalk
 from duologue.processors.turns.vad import Vad
 from duologue.services.cascade import Cascade
 from duologue.session import Session

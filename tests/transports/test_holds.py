@@ -11,7 +11,7 @@ from duologue.errors import IllegalState
 from duologue.frames import BotPaused, BotResumed, ClientChanged, Interrupted, Signal, UserTranscript
 from duologue.processors.processor import Processor
 from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns.interruption import Evidence, Interruption, InterruptionPolicy
 from duologue.processors.turns.vad import Vad
 from duologue.session import Outcome
 from duologue.testing import BareCall
@@ -57,7 +57,7 @@ class SlowClientCall(WireCall):
 
 
 async def test_a_slow_clients_catching_up_makes_no_interruption_of_a_backchannel() -> None:
-    async with SlowClientCall(InterruptionPolicy(min_words=2)) as call:
+    async with SlowClientCall(InterruptionPolicy(speaking=Evidence(min_words=2))) as call:
         await call.agent.say(ramp(0, 4 * RATE), "a long story")
         await call.waits(1.0)
         call.wire.flowing.clear()  # the client reads nothing, until its speech is held
@@ -75,7 +75,9 @@ async def test_a_slow_clients_catching_up_makes_no_interruption_of_a_backchannel
 
 
 async def test_the_callers_hold_has_its_whole_time_when_it_begins_in_a_slow_clients() -> None:
-    async with SlowClientCall(InterruptionPolicy(min_words=2, resume_after_ms=None)) as call:
+    async with SlowClientCall(
+        InterruptionPolicy(speaking=Evidence(min_speech_ms=200, min_words=2, resume_after_ms=None))
+    ) as call:
         await call.agent.say(ramp(0, 4 * RATE), "a long story")
         await call.waits(1.0)
         call.wire.flowing.clear()

@@ -1,1 +1,1 @@
-"""`duologue lab`: speech-to-text and text-to-speech services measured on the same clips and texts."""
+"""`duologue lab`: speech services measured on the same clips and texts, and turn-taking on the same callers."""

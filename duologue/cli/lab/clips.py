@@ -116,7 +116,7 @@ def with_noise(clips: Sequence[Clip], snr_db: float, kind: Noise, seed: int) -> 
     for one in clips:
         speech = _floats(one.pcm)
         size = len(speech) + int(TAIL_S * RATE)
-        noise = _pink(size, random) if kind == "pink" else _babble(size, random, [c for c in clips if c is not one])
+        noise = pink(size, random) if kind == "pink" else _babble(size, random, [c for c in clips if c is not one])
         power = float((speech[one.start : one.end] ** 2).mean())
         noise *= np.sqrt(power / 10 ** (snr_db / 10) / float((noise**2).mean()))
         mixed = noise
@@ -131,7 +131,7 @@ def _floats(pcm: bytes) -> NDArray[np.float64]:
     return np.frombuffer(pcm, dtype="<i2").astype(np.float64)
 
 
-def _pink(size: int, random: np.random.Generator) -> NDArray[np.float64]:
+def pink(size: int, random: np.random.Generator) -> NDArray[np.float64]:
     """Return noise whose power falls by 3 dB for each octave, from 20 Hz on."""
     bands = np.fft.rfftfreq(size, 1 / RATE)
     weights = np.where(bands >= 20, 1 / np.sqrt(np.maximum(bands, 20)), 0.0)

@@ -1,4 +1,4 @@
-"""The commands `duologue lab stt` and `duologue lab tts`."""
+"""The commands `duologue lab stt`, `duologue lab tts` and `duologue lab turns`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 from ..guard import guarded
 
 lab = typer.Typer(
-    help="Compare speech services on the same clips or texts: errors, latencies, cost.", no_args_is_help=True
+    help="Compare speech services on the same clips or texts, and settings of turn-taking on the same callers.",
+    no_args_is_help=True,
 )
 
 Services = Annotated[
@@ -95,5 +96,37 @@ def tts(
             out=out,
         )
         return made.run(virtual=virtual)
+
+    guarded(run)
+
+
+class CallerSet(StrEnum):
+    """The sets of callers."""
+
+    dev = "dev"
+    held_out = "held-out"
+
+
+@lab.command()
+def turns(
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(help='Settings of the ear, like "silence_ms=400,600 stop_ms=200". Commas make several settings.'),
+    ] = None,
+    callers: Annotated[CallerSet, typer.Option("--set", help="The callers for tuning, or those for reports.")] = (
+        CallerSet.dev
+    ),
+    lines: Annotated[str, typer.Option(help="The lines, like clean,10 dB,telephone.")] = "clean",
+    quick: Annotated[bool, typer.Option("--quick", help="A third of the turns.")] = False,
+    processes: Annotated[int, typer.Option(help="Processes; 0 for one on each core.", min=0, max=64)] = 0,
+    out: Out = Path("lab"),
+) -> None:
+    """Compare settings of turn-taking: how often callers are cut off, how soon they get an answer."""
+
+    def run() -> int:
+        from .turns.lab import TurnsLab
+
+        made = TurnsLab(settings or (), which=callers.value, lines=lines, quick=quick, processes=processes, out=out)
+        return made.run()
 
     guarded(run)

@@ -87,6 +87,16 @@ class Picture:
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8)
 
+    def points(self, title: str, x: str, y: str, values: Mapping[str, tuple[float, float]]) -> None:
+        """Draw a named point for each of the values."""
+        axes = next(self._axes)
+        for name, (right, up) in values.items():
+            axes.plot(right, up, marker="o")
+            axes.annotate(f" {name}", (right, up), fontsize=7)
+        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.margins(x=0.3)
+        axes.set_ylim(bottom=0)
+
     def bars(
         self, title: str, values: Mapping[str, float | None], form: Callable[[float], str] = "{:.0f}".format
     ) -> None:

@@ -1,15 +1,17 @@
-"""`Endpointing` and `PushToTalk`: decide when the caller's turn is over."""
+"""`Endpointing`: decides when the caller's turn is over."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import anyio
 
-from ...errors import ConfigurationError, IllegalState
+from ...errors import ConfigurationError
 from ...frames import (
     EagerEndOfTurn,
     End,
@@ -23,10 +25,21 @@ from ...frames import (
 )
 from ..kernel.node import Node
 from ..processor import Processor, handles
-from .interruption import may_interrupt
-from .vad import INPUT_MISSING, STALL_S, StreamTime, split
+from .policy import EndpointingPolicy
+from .smart_turn import TurnModel
+from .stalled import StalledWords
+from .turn_sound import TurnSound
+from .turn_words import TurnWords
+from .vad import STALL_S, StreamTime, split
 
 log = logging.getLogger("duologue")
+
+LAG_S = 0.6
+"""Seconds by which words are behind the speech: newer words in a silence are from speech that was not detected."""
+NOISE_S = 0.15
+"""Seconds by which a silence is longer in noise: a detector hears the beginning of speech late there."""
+PUT_OFF_S, MOST_PUT_OFF_S = 0.02, 0.1
+"""Seconds by which an end is put off while the latest sound may be speech: each time, and at most."""
 
 
 def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> None:
@@ -50,43 +63,66 @@ def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> No
         )
 
 
-class Endpointing(Processor):
-    """Ends the caller's turn: pushes `EndOfTurn(by="silence")` once `silence_ms` have passed since the last speech.
+def _merged(policy: EndpointingPolicy | None, **given: Any) -> EndpointingPolicy:
+    """Return a policy with the settings that are given. None are not."""
+    settings = {name: value for name, value in given.items() if value is not None}
+    if "silence_ms" in settings:
+        settings["by_words"] = False
+    return dataclasses.replace(policy or EndpointingPolicy(), **settings)
 
-    Silence is measured in the audio, and `EndOfTurn` has its place among the audio; if the audio stops, the clock
-    measures. Speech within that time continues the turn. A turn that lasts `max_turn_s` is ended (by="limit"); if the
-    caller speaks on, the next turn starts at the same sample. The `End` also ends the turn (by="end").
+
+class Endpointing(Processor):
+    """Ends the caller's turn, by a silence whose length depends on their words: see `EndpointingPolicy`.
+
+    Without a policy the default one holds. Single settings replace those of the policy; with `silence_ms` the silence
+    always has this length. Raises ConfigurationError for a setting out of range.
+
+    Silence is measured in the audio, and `EndOfTurn` (by="silence") has its place among the audio; if the audio stops,
+    the clock measures. Speech within that time continues the turn. Words that come while the silence lasts change its
+    length, for the future only; in noise it is `NOISE_S` longer. A turn that lasts `max_turn_s` is ended (by="limit");
+    if the caller speaks on, the next turn starts at the same sample. The same holds (by="stall") if words have come,
+    the detector still hears a voice, but no new words come and the sound is lower: the caller has finished, and others
+    talk. The `End` also ends the turn (by="end").
 
     Speech shorter than `min_speech_ms` does not start a turn: its audio passes, its `SpeechStarted` and
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
-    outside a turn start a turn. Raises ConfigurationError for a setting out of range.
+    outside a turn start a turn.
 
-    With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, and speech within the turn after it a
-    `TurnResumed`. The speech-to-text adds the text, if it has interim texts; the model begins its answer then.
+    `turn_model`, such as `SmartTurn`, is asked at pauses where no words are known: a turn that sounds complete ends
+    after the quick silence, another one after the patient silence.
+
+    With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
+    first; speech within the turn after it becomes a `TurnResumed`. The speech-to-text adds the text, if it has interim
+    texts; the model begins its answer then.
     """
 
     gives = frozenset({EndOfTurn})
     needs: Mapping[type[Frame], str] = {SpeechStarted: "put Vad before it"}
 
     def __init__(
-        self, *, silence_ms: int = 600, min_speech_ms: int = 100, max_turn_s: float = 60.0, eager_ms: int = 0
+        self,
+        policy: EndpointingPolicy | None = None,
+        /,
+        *,
+        silence_ms: int | None = None,
+        min_speech_ms: int | None = None,
+        max_turn_s: float | None = None,
+        eager_ms: int | None = None,
+        turn_model: TurnModel | None = None,
     ) -> None:
-        if not 0 < silence_ms <= 60_000:
-            raise ConfigurationError(f"silence_ms is {silence_ms!r}: it lies above 0 and up to 60000")
-        if not 0 <= min_speech_ms <= 10_000:
-            raise ConfigurationError(f"min_speech_ms is {min_speech_ms!r}: it lies between 0 and 10000")
-        if not 0 <= eager_ms < silence_ms:
-            raise ConfigurationError(f"eager_ms is {eager_ms!r}: it lies between 0, for never, and below silence_ms")
-        _check_limit(max_turn_s)
-        self._silence_s = silence_ms / 1000
-        self._eager_s = eager_ms / 1000
-        self._min_speech_s = min_speech_ms / 1000
-        self._max_turn_s = max_turn_s
+        self.policy = _merged(
+            policy, silence_ms=silence_ms, min_speech_ms=min_speech_ms, max_turn_s=max_turn_s, eager_ms=eager_ms
+        )
+        """May be replaced at any time. It holds for the silences that begin after that."""
+        self._sound = TurnSound(turn_model) if turn_model is not None else None
         self._time = StreamTime()
         self._open = False
         self._speaking = False
         self._began_at = 0.0
         self._spoke_until = 0.0
+        self._stalled = StalledWords()
+        self._put_off_s = 0.0  # for what may be the beginning of speech
+        self._silence_s = 0.0  # the silence that ends the turn, as things are
         self._ends_at = math.inf  # audio time at which the turn ends, if nothing more is said
         self._due_at = math.inf  # the same, or an earlier time at which its probable end is told
         self._eager = False  # that was told, and the caller has been silent since
@@ -98,12 +134,16 @@ class Endpointing(Processor):
 
     async def open(self) -> None:
         """Follow the length of the caller's speech."""
+        if self._sound is not None:
+            await self._sound.load()
         self._now = asyncio.get_running_loop().time
+        self._words = TurnWords(self.session, self._sound)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
 
     async def close(self) -> None:
         """Stop following it."""
         self._stop_listening()
+        self._words.close()
 
     def _voiced(self, start_s: float, end_s: float) -> None:
         self._voice_start, self._voice_end = start_s, end_s
@@ -113,6 +153,8 @@ class Endpointing(Processor):
         """Pass the audio on, with an `EndOfTurn` at its place in it."""
         self._arrived_at = None
         start = self._time.start_of(frame)
+        if self._sound is not None:
+            self._sound.hear(frame)
         while self._due_at <= self._time.end_s:
             samples = round((self._due_at - start) * frame.sample_rate)
             if samples >= len(frame.audio) // (2 * frame.channels):
@@ -123,6 +165,10 @@ class Endpointing(Processor):
                 await self.push(head)
             await self._end_due()
         await self.push(frame)
+        if self._open and self.policy.by_words:
+            self._stalled.hear(frame, self._time.end_s, self._speaking)
+            if self._speaking and self._stalled.stalled(self._time.end_s, self.policy.stall_ms / 1000):
+                await self._end_turn("stall")
         if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
             await self._settle()
         self._arrived_at = self._now()
@@ -131,8 +177,10 @@ class Endpointing(Processor):
     async def started(self, frame: SpeechStarted) -> None:
         """Begin or continue a turn."""
         if self._open:
+            if not self._speaking:
+                self._words.resumed(frame.at - self._spoke_until)
             self._speaking = True
-            self._due_at = self._ends_at = self._began_at + self._max_turn_s
+            self._due_at = self._ends_at = self._began_at + self.policy.max_turn_s
             if self._eager:
                 self._eager = False
                 await self.push(TurnResumed(at=frame.at))
@@ -148,23 +196,42 @@ class Endpointing(Processor):
         """Begin to measure the silence."""
         if self._candidate is not None:
             candidate, self._candidate = self._candidate, None
-            if frame.at - candidate.at < self._min_speech_s - 1e-6:
+            if frame.at - candidate.at < self.policy.min_speech_ms / 1000 - 1e-6:
                 return
             await self._begin(candidate)
         if not self._open:
             return
         self._speaking = False
+        if self._sound is not None and self._words.wait(frame.at) is None:
+            self.spawn(self._ask, self._sound, frame.at)
+        self._stalled.paused(frame.at)
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()
 
+    async def _ask(self, sound: TurnSound, stopped_at: float) -> None:
+        """Ask the model if the turn is complete: that changes the silence that ends it, for the future only."""
+        judged = await sound.judge(stopped_at, self._time.end_s - self._began_at)
+        if judged and self._open and not self._speaking and self._spoke_until == stopped_at:
+            self._silent_since(stopped_at)
+
     @handles(UserTranscript, upstream=True)
     async def transcript(self, frame: UserTranscript) -> None:
-        """Begin a turn for words outside a turn, if they are from after the last one: the detector missed them."""
+        """Take the caller's words. Those from after the latest turn begin one: the detector missed their speech."""
         # Do not push downstream from here: the transcribing service would wait for itself.
         if not self._open and frame.end_s > self._ended_at and frame.text.strip():
             self._open_at(frame.start_s)
+            self._words.take(frame, self._time.end_s)
             self._silent_since(frame.end_s)
+        elif self._open:
+            now, before = self._time.end_s, self._words.text
+            changed = self._words.take(frame, now)
+            if self._words.text != before:
+                self._stalled.words_came(now)
+                if not self._speaking:  # the detector may have missed speech
+                    self._spoke_until = max(self._spoke_until, now - LAG_S)
+            if changed and not self._speaking:
+                self._silent_since(self._spoke_until)
         await self.push_up(frame)
 
     @handles(End)
@@ -176,14 +243,12 @@ class Endpointing(Processor):
     async def _settle(self) -> None:
         """Begin or end the turn if that is due at the end of the present audio."""
         candidate = self._candidate
-        if candidate is not None and self._voice_start == candidate.at and self._is_long_enough():
+        long_enough = self._voice_end - self._voice_start >= self.policy.min_speech_ms / 1000 - 1e-6
+        if long_enough and candidate is not None and self._voice_start == candidate.at:
             self._candidate = None
             await self._begin(candidate)
         while self._due_at <= self._time.end_s + 1e-6:
             await self._end_due()
-
-    def _is_long_enough(self) -> bool:
-        return self._voice_end - self._voice_start >= self._min_speech_s - 1e-6
 
     async def _begin(self, frame: SpeechStarted) -> None:
         self._speaking = True
@@ -192,19 +257,30 @@ class Endpointing(Processor):
 
     def _open_at(self, at: float) -> None:
         self._open, self._began_at = True, at
-        self._due_at = self._ends_at = at + self._max_turn_s
+        self._due_at = self._ends_at = at + self.policy.max_turn_s
+        self._words.policy = self.policy
+        self._words.begin(at)
+        self._stalled.begin()
         if not self._watched:
             self._watched = True
             self.spawn(self._watch)
 
     def _silent_since(self, at: float) -> None:
-        self._spoke_until = at
-        self._due_at = self._ends_at = min(at + self._silence_s, self._began_at + self._max_turn_s)
-        if self._eager_s:
-            self._due_at = min(at + self._eager_s, self._ends_at)
+        """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
+        self._spoke_until, self._put_off_s = at, 0.0
+        self._silence_s = self._words.silence_s(at) + (NOISE_S if self._stalled.noisy else 0.0)
+        limit = self._began_at + self.policy.max_turn_s
+        self._due_at = self._ends_at = min(max(at + self._silence_s, self._time.end_s), limit)
+        if self.policy.eager_ms and not self._eager and not self._words.go_on:
+            self._due_at = min(at + self.policy.eager_ms / 1000, self._ends_at)
 
     async def _end_due(self) -> None:
-        """End the turn, or tell that it has probably ended."""
+        """End the turn, or tell that it has probably ended. What may be the beginning of speech puts it off."""
+        if self.session.floor.caller_may_speak and not self._speaking and self._put_off_s < MOST_PUT_OFF_S:
+            self._put_off_s += PUT_OFF_S
+            self._ends_at += PUT_OFF_S
+            self._due_at += PUT_OFF_S
+            return
         if self._due_at < self._ends_at:
             self._due_at = self._ends_at
             self._eager = True
@@ -220,11 +296,12 @@ class Endpointing(Processor):
         self._open = self._eager = False
         self._due_at = self._ends_at = math.inf
         self._ended_at = place
+        self._words.end(place, by)
         if speaking:
             self._spoke_until = place
             await self.push(SpeechStopped(at=place))
         await self.push(EndOfTurn(at=self._spoke_until, by=by))
-        if speaking and by == "limit":
+        if speaking and by in ("limit", "stall"):
             await self._begin(SpeechStarted(at=place))
 
     async def _watch(self) -> None:
@@ -232,81 +309,10 @@ class Endpointing(Processor):
         while self._open:
             idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
             silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
-            wait = max(STALL_S - idle, self._silence_s - silence)
+            needed = self.policy.silence_ms / 1000 if self._speaking else self._silence_s
+            wait = max(STALL_S - idle, needed - silence)
             if wait > 1e-6:
-                await anyio.sleep(wait)
+                await anyio.sleep(min(wait, STALL_S))  # words may shorten the silence
             else:
                 await self._end_turn("silence")
         self._watched = False
-
-
-class PushToTalk(Processor):
-    """Takes the caller's turn from `start_turn` to `end_turn`. Other audio is dropped.
-
-    It replaces `Vad` and `Endpointing`. `start_turn` interrupts the agent, unless its speech is protected. A turn that
-    lasts `max_turn_s` is ended (by="limit"), and the next turn begins at the same sample. Raises ConfigurationError for
-    a limit out of range.
-    """
-
-    gives = frozenset[type[Frame]]((SpeechStarted, EndOfTurn))
-    needs: Mapping[type[Frame], str] = {UserAudio: INPUT_MISSING}
-
-    def __init__(self, *, max_turn_s: float = 60.0) -> None:
-        _check_limit(max_turn_s)
-        self._max_turn_s = max_turn_s
-        self._talking = False
-        self._said_s = 0.0
-
-    async def start_turn(self) -> None:
-        """Begin the caller's turn: they press the button. Raises IllegalState if it is down already."""
-        if self._talking:
-            raise IllegalState("the caller's turn has started already: end_turn() comes first")
-        self._talking = True
-        self.session.floor.caller_speaks(True, self.session.now())
-        if may_interrupt(self.session):
-            self.session.interrupt("push-to-talk")
-        await self._begin()
-
-    async def end_turn(self) -> None:
-        """End the caller's turn: they release the button. Raises IllegalState if it is not down."""
-        if not self._talking:
-            raise IllegalState("the caller's turn has not started: start_turn() comes first")
-        self._talking = False
-        self.session.floor.caller_speaks(False, self.session.now())
-        await self._finish("manual")
-
-    @handles(UserAudio)
-    async def audio(self, frame: UserAudio) -> None:
-        """Pass on the audio of a turn."""
-        while self._talking:
-            samples = round((self._max_turn_s - self._said_s) * frame.sample_rate)
-            if samples >= len(frame.audio) // (2 * frame.channels):
-                self._said_s += frame.duration_s
-                await self.push(frame)
-                return
-            head, frame = split(frame, samples)
-            await self.push(head)
-            await self._finish("limit")
-            await self._begin()
-
-    @handles(End)
-    async def end(self, frame: End) -> None:
-        """End the turn with the call."""
-        if self._talking:
-            self._talking = False
-            self.session.floor.caller_speaks(False, self.session.now())
-            await self._finish("end")
-
-    async def _begin(self) -> None:
-        self._said_s = 0.0
-        await self.push(SpeechStarted(at=self.session.now()))
-
-    async def _finish(self, by: str) -> None:
-        at = self.session.now()
-        await self.push(SpeechStopped(at=at))
-        await self.push(EndOfTurn(at=at, by=by))
-
-
-def _check_limit(max_turn_s: float) -> None:
-    if not 1 <= max_turn_s <= 3600:
-        raise ConfigurationError(f"max_turn_s is {max_turn_s!r}: it lies between 1 and 3600")

@@ -2,53 +2,104 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from ...errors import ConfigurationError
-from ...frames import BotStartedSpeaking, EndOfTurn, Frame, Interrupted, SpeechStarted, UserTranscript
-from ...session.floor import Hold
+from ...frames import (
+    BotStartedSpeaking,
+    CallerStoppedSpeaking,
+    Dismissed,
+    EagerEndOfTurn,
+    EndOfTurn,
+    Frame,
+    Interrupted,
+    SpeechStarted,
+    SpeechStopped,
+    TurnResumed,
+    UserTranscript,
+)
 from ...session.session import Session
 from ..processor import Processor, handles
+from .acoustics import Acoustics, Sound, SoundPolicy
+from .caller_words import CallerWords
+from .trial import Trial
 
-CALLER = "caller"
-"""The owner's name of the holds that `Interruption` begins."""
-_RANGES = {
-    "min_speech_ms": (0, 10_000),
-    "min_words": (0, 100),
-    "resume_after_ms": (200, 60_000),
-    "max_hold_s": (0.2, 60.0),
-}
+Cause = Literal["backchannel", "noise", "aside", "echo"]
+UNSURE_S = 0.45
+"""Seconds after which a sound that may be speech goes to the engine: words may tell."""
+ANSWER_S = 1.0
+"""Seconds before the end of the agent's speech from which on a backchannel counts as an answer: "yes"."""
+
+
+def _check(policy: object, ranges: dict[str, tuple[float, float]]) -> None:
+    for name, (low, high) in ranges.items():
+        value = getattr(policy, name)
+        if value is not None and not low <= value <= high:
+            raise ConfigurationError(f"{name} is {value!r}: it lies between {low:g} and {high:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """The speech and the words that make an interruption. Raises ConfigurationError for a setting out of range."""
+
+    min_speech_ms: int = 120
+    """Milliseconds of speech without a pause after which the agent's voice is put on hold."""
+    min_words: int = 1
+    """Words that make it an interruption. Backchannels and fillers of the language do not count."""
+    sure_ms: int | None = 1200
+    """Milliseconds of speech that make it an interruption without any words. None leaves it to words and `max_hold_s`.
+
+    If it is not longer than `min_speech_ms`, speech interrupts at once, and nothing is put on hold.
+    """
+    resume_after_ms: int | None = 1500
+    """Milliseconds without words, from the end of the speech, after which the agent goes on.
+
+    If None, the transcript of the finished turn decides, or `max_hold_s`.
+    """
+
+    _ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        "min_speech_ms": (0, 10_000),
+        "min_words": (1, 100),
+        "sure_ms": (0, 60_000),
+        "resume_after_ms": (200, 60_000),
+    }
+
+    def __post_init__(self) -> None:
+        _check(self, self._ranges)
+
+    @property
+    def at_once(self) -> bool:
+        """True if speech interrupts without a hold."""
+        return self.sure_ms is not None and self.sure_ms <= self.min_speech_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptionPolicy:
-    """The conditions under which the caller's speech interrupts the agent while it speaks or works on an answer.
+    """The conditions under which the caller's speech interrupts the agent. Its parts:
 
-    With `min_words=0` and `resume_after_ms=None` speech alone interrupts. Otherwise speech puts the agent's speech on
-    hold, which sounds the same to the caller. The agent is interrupted once `min_words` words (at least one) are
-    recognised. Without words the speech resumes where it stopped. Raises ConfigurationError for a setting out of range.
+    - `sounds`: which sounds are the caller's speech;
+    - `speaking`, `thinking`: the evidence for an interruption while the agent speaks, and while it works on an answer.
+
+    Speech puts the agent's voice on hold, which sounds the same to the caller as an interruption. Then words decide, or
+    the length of the speech. A backchannel, or a sound, lets the agent go on at the sample where it stopped. Words such
+    as "stop" and "wait" always interrupt.
     """
 
     enabled: bool = True
     """If False, the caller cannot interrupt, and their words during the agent's speech become the next turn."""
-    min_speech_ms: int = 200
-    """Milliseconds of speech without a pause after which the agent is silenced."""
-    min_words: int = 0
-    """Words that an interruption needs. With 2 the agent goes on after an "uh-huh"."""
-    resume_after_ms: int | None = 1500
-    """Milliseconds without words, from the end of the speech, after which the agent goes on.
-
-    If None and words are needed, the transcript of the finished turn decides, or `max_hold_s`.
-    """
+    speaking: Evidence = field(default_factory=Evidence)
+    thinking: Evidence = field(default_factory=lambda: Evidence(min_speech_ms=200, sure_ms=600))
+    sounds: SoundPolicy | None = field(default_factory=SoundPolicy)
+    """None to take all speech that the detector finds for the caller's."""
     max_hold_s: float = 5.0
     """Seconds after which the hold expires. If the caller still speaks then, they interrupt."""
+    language: str = ""
+    """The caller's language, for example "en". If empty: that of the transcript, else of the agent, else a guess."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ConfigurationError(f"{name} is {value!r}: it lies between {low:g} and {high:g}")
+        _check(self, {"max_hold_s": (0.2, 60.0)})
 
 
 def may_interrupt(session: Session) -> bool:
@@ -59,18 +110,6 @@ def may_interrupt(session: Session) -> bool:
     return not any(floor.is_protected(response.turn) for response in session.ledger.unsettled)
 
 
-def count_words(text: str) -> int:
-    """Return the number of words in a text. In scripts without spaces two characters count as a word."""
-    words = 0
-    for token in text.split():
-        if token.isascii():
-            words += token.isalnum() or any(map(str.isalnum, token))
-            continue
-        unspaced = sum("\u3040" <= character <= "\u9fff" or "\u0e00" <= character <= "\u0eff" for character in token)
-        words += (unspaced + 1) // 2 or any(map(str.isalnum, token))
-    return words
-
-
 class Interruption(Processor):
     """Interrupts the agent when the caller speaks, or holds its speech until words decide: see `InterruptionPolicy`.
 
@@ -78,7 +117,10 @@ class Interruption(Processor):
     agent began later. Words count from the start of the caller's turn. A turn that ends with too few words was a
     backchannel: the agent goes on, and the words stay in the log without an answer. Words that are recognised later
     still interrupt, unless the agent has begun a new turn. A hold that expires while the caller speaks becomes an
-    interruption. The engine gets all frames without delay.
+    interruption. `Dismissed` tells which speech was not an interruption.
+
+    All audio passes at once. While the agent has the floor, the marks of speech wait until it may be the caller's: a
+    turn in which there are only echoes, asides and short noises does not reach the engine.
     """
 
     follows = frozenset[type[Frame]]((SpeechStarted, EndOfTurn))
@@ -87,38 +129,49 @@ class Interruption(Processor):
         self.policy = policy or InterruptionPolicy()
         """May be replaced at any time."""
         self._voice_start = self._voice_end = 0.0  # session times of the caller's latest speech
-        self._voice_at = 0.0  # loop time at which this was last prolonged
         self._counts_from = 0.0  # speech before this belongs to an earlier turn of the caller
         # The caller's turn: True once it is over, its start, the agent's turn before it, and its words.
         self._turn_over = True
         self._turn_from = 0.0
         self._turn_after = 0
-        self._words = 0
-        self._interim_words = 0
-        self._suspect: int | None = None  # the agent's turn during which the caller began to speak
-        self._hold: Hold | None = None  # out until it is decided whether the caller interrupts
-        self._timer: asyncio.TimerHandle | None = None  # resumes the speech if no words come
+        self._sound: Sound | None = None  # the latest judgement of the latest speech
+        self._over: int | None = None  # the agent's turn over which there was a sound of enough length
+        self._suspect: int | None = None  # the same, if it was the caller's speech by its sound
+        self._held_from = math.inf  # the session time from which on the speech counts that is on trial
+        self._told: tuple[Cause, float] | None = None  # what was dismissed last
+        self._withheld: SpeechStarted | None = None
+        self._accepted = False  # the withheld mark is to go on
+        self._passing = False  # the engine knows of the caller's turn
+        self._dropped = False  # a mark of the turn did not reach it
 
     async def open(self) -> None:
         """Follow the caller's speech."""
         self._floor = self.session.floor
-        self._now = asyncio.get_running_loop().time
+        self._acoustics = Acoustics(self.session)
+        self._said = CallerWords(self.session)
+        self._trial = Trial(self._floor, lambda: self._resume("noise"), self._expired)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
     async def close(self) -> None:
         """Release the hold and cancel the timer."""
         self._stop_listening()
-        self._resume()
+        self._acoustics.close()
+        self._trial.end()
+
+    # -- what is heard -----------------------------------------------------------------------------------------------
 
     def _voiced(self, start_s: float, end_s: float) -> None:
         turn = self._floor.turn
         # Without EndOfTurn frames, a new turn of the agent ends the caller's turn.
         over = self._turn_over or (turn != self._turn_after and start_s != self._voice_start)
-        if over and not self._undecided:
+        if over and not self._trial.out:
             self._turn_from, self._turn_after = max(start_s, self._counts_from), turn
-            self._words = self._interim_words = 0
+            self._said.clear()
         self._turn_over = False
-        self._voice_start, self._voice_end, self._voice_at = start_s, end_s, self._now()
+        if start_s != self._voice_start:
+            self._sound = None
+        self._voice_start, self._voice_end = start_s, end_s
+        self._trial.voiced()
         self._consider()
 
     @handles(BotStartedSpeaking)
@@ -127,43 +180,25 @@ class Interruption(Processor):
         # In its own task, after all listeners have received the signal.
         self._consider()
 
-    @handles(Interrupted)
-    def interrupted(self, signal: Interrupted) -> None:
-        """Forget the undecided speech: the agent is interrupted already."""
-        self._resume()
-        self._suspect = None
-
-    @handles(EndOfTurn)
-    async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """End the caller's turn, and decide unless a final transcript is still to come."""
-        self._turn_over = True
-        self._counts_from = frame.at
-        if 0 < self._words < self._needed and not self._interim_words:
-            self._dismiss()
-        await self.push(frame)
+    @handles(CallerStoppedSpeaking)
+    def caller_stopped(self, signal: CallerStoppedSpeaking) -> None:
+        """Let the agent go on after a backchannel, and learn the caller's level from speech that had the floor."""
+        if self._floor.owner == "caller":
+            self._acoustics.learn(self._voice_start, self._voice_end)
+        elif self._trial.out:
+            self._weigh()
+        elif self._sound is not None and self._sound != "speech":
+            self._tell("noise" if self._sound == "unclear" else self._sound)
 
     @handles(UserTranscript, upstream=True)
     async def transcript(self, frame: UserTranscript) -> None:
         """Count the words of the turn, and decide."""
         if not self._is_earlier(frame):
-            words = count_words(frame.text)
-            self._interim_words = 0 if frame.final else words
-            self._words += words if frame.final else 0
-            if self._words + self._interim_words >= self._needed:
-                meant = self._undecided or self._suspect == self._floor.turn
-                if meant and may_interrupt(self.session):
-                    self.session.interrupt()
-            elif frame.final and self._turn_over:
+            self._said.take(frame, self.policy.language)
+            self._weigh()
+            if frame.final and self._turn_over and self._said.count < self._evidence.min_words:
                 self._dismiss()
         await self.push_up(frame)
-
-    @property
-    def _needed(self) -> int:
-        return max(1, self.policy.min_words)
-
-    @property
-    def _undecided(self) -> bool:
-        return self._hold is not None and self._hold.out
 
     def _is_earlier(self, frame: UserTranscript) -> bool:
         """Return True for a transcript of an earlier turn of the caller. Interim transcripts may have only a start."""
@@ -171,55 +206,157 @@ class Interruption(Processor):
             return frame.end_s <= self._turn_from
         return 0 < frame.start_s < self._turn_from - 1e-6
 
+    @handles(Interrupted)
+    def interrupted(self, signal: Interrupted) -> None:
+        """Forget the undecided speech: the agent is interrupted already."""
+        self._trial.end()
+        self._suspect = None
+
+    # -- the marks of speech -----------------------------------------------------------------------------------------
+
+    @handles(SpeechStarted)
+    async def speech_started(self, frame: SpeechStarted) -> None:
+        """Keep the mark of speech over the agent until it may be the caller's."""
+        on_trial = self.policy.sounds is not None and self._floor.owner == "agent" and self._sound != "speech"
+        if self._passing or not on_trial or frame.at != self._voice_start:
+            self._passing = True
+            await self.push(frame)
+        else:
+            self._withheld, self._accepted = frame, False
+
+    async def _release(self) -> None:
+        mark, self._withheld = self._withheld, None
+        if mark is not None:
+            self._passing = True
+            await self.push(mark)
+
+    async def _settle(self) -> None:
+        """Push or drop the mark of speech that is over."""
+        if self._accepted:
+            await self._release()
+        elif self._withheld is not None:
+            self._withheld, self._dropped = None, True
+
+    @handles(SpeechStopped)
+    async def speech_stopped(self, frame: SpeechStopped) -> None:
+        """Push on the end of speech whose start was pushed on."""
+        await self._settle()
+        if self._passing:
+            await self.push(frame)
+
+    @handles(EagerEndOfTurn, TurnResumed)
+    async def probable_end(self, frame: EagerEndOfTurn | TurnResumed) -> None:
+        """Push on the probable end of a turn that the engine knows of, and its return."""
+        if self._passing or not self._dropped:
+            await self.push(frame)
+
+    @handles(EndOfTurn)
+    async def end_of_turn(self, frame: EndOfTurn) -> None:
+        """End the caller's turn, and decide unless a final transcript is still to come."""
+        await self._settle()
+        passes = self._passing or not self._dropped or self._said.anything
+        self._passing = self._dropped = False
+        self._turn_over = True
+        self._counts_from = frame.at
+        if not passes:
+            self._trial.end()
+            return
+        known = self._said.is_final or (self._said.is_backchannel and not self._trial.out)
+        if known and self._said.count < self._evidence.min_words:
+            self._dismiss()
+        await self.push(frame)
+
+    # -- what it means -----------------------------------------------------------------------------------------------
+
+    @property
+    def _evidence(self) -> Evidence:
+        return self.policy.speaking if self._floor.agent_speaking else self.policy.thinking
+
     def _consider(self) -> None:
         """Interrupt or hold if the caller has spoken for long enough."""
-        policy, floor = self.policy, self._floor
+        floor, evidence = self._floor, self._evidence
+        in_question = self.policy.enabled and may_interrupt(self.session)
+        if not floor.caller_speaking or not (in_question or self._withheld is not None):
+            return
+        on_trial = self._trial.out and self._suspect == floor.turn
+        if on_trial:
+            spoken_s = self._voice_end - max(self._voice_start, self._held_from)
+            sure = evidence.sure_ms is not None and spoken_s >= evidence.sure_ms / 1000 - 1e-6
+            if sure and in_question and not self._said.anything:
+                self.session.interrupt()
+            if self._withheld is None:
+                return
         spoken_s = self._voice_end - max(self._voice_start, self._counts_from)
-        if not policy.enabled or spoken_s < policy.min_speech_ms / 1000 - 1e-6 or not floor.caller_speaking:
+        sounds = self.policy.sounds
+        sound: Sound = "speech"
+        if sounds is not None:
+            free = floor.owner == "caller"
+            sound = self._acoustics.judge_tail(sounds) if free else self._acoustics.judge(sounds, spoken_s)
+        self._sound = sound
+        unsure = sound == "unclear" and (spoken_s >= UNSURE_S or self._acoustics.hints(self._voice_start))
+        if self._withheld is not None and (sound == "speech" or unsure):
+            self._accepted = True
+            self.spawn(self._release)
+        if not in_question or on_trial:
             return
-        if (self._undecided and self._suspect == floor.turn) or not may_interrupt(self.session):
-            return
-        at_once = policy.min_words == 0 and policy.resume_after_ms is None
-        if at_once or self._words + self._interim_words >= self._needed:
+        if spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
+            self._over = floor.turn
+            if sound == "speech":
+                self._try(evidence)
+
+    def _try(self, evidence: Evidence) -> None:
+        """Interrupt at once, or put the agent's voice on hold."""
+        if evidence.at_once or self._said.count >= evidence.min_words or self._said.stops:
             self.session.interrupt()
             return
-        self._suspect = floor.turn
-        if not self._undecided:
-            self._hold = floor.hold(CALLER, patience_s=policy.max_hold_s, on_expired=self._expired)
-        if policy.resume_after_ms is not None and self._timer is None:
-            self._wait(policy.resume_after_ms / 1000)
+        self._suspect = self._floor.turn
+        self._held_from = self._voice_end - evidence.min_speech_ms / 1000
+        self._trial.begin(self.policy.max_hold_s)
+        if evidence.resume_after_ms is not None:
+            self._trial.wait(evidence.resume_after_ms / 1000)
+
+    def _weigh(self) -> None:
+        """Interrupt for words, or let the agent go on after a backchannel."""
+        said, turn = self._said, self._floor.turn
+        enough = said.count >= self._evidence.min_words and (self._trial.out or self._suspect == turn)
+        if enough or (said.stops and self._over == turn and self._sound not in ("echo", "aside")):
+            if self.policy.enabled and may_interrupt(self.session):
+                self.session.interrupt()
+        elif self._trial.out and said.is_backchannel and not self._floor.caller_speaking:
+            self._resume("backchannel")
 
     def _expired(self) -> None:
         """The hold has expired without a decision: interrupt if the caller still speaks."""
-        self._stop_timer()
         if self._floor.caller_speaking and may_interrupt(self.session):
             self.session.interrupt()
 
-    def _wait(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._no_words)
-
-    def _no_words(self) -> None:
-        # The timer is not restarted with every piece of speech: it checks the time of the last piece.
-        self._timer = None
-        left_s = self._voice_at + (self.policy.resume_after_ms or 0) / 1000 - self._now()
-        if left_s > 1e-6:
-            self._wait(left_s)
-        else:
-            self._resume()
-
     def _dismiss(self) -> None:
         """Treat the caller's turn as a backchannel: the agent goes on, and no answer is owed."""
-        if may_interrupt(self.session):
+        if may_interrupt(self.session) and not self._nearly_silent():
             self._floor.dismissed = True
+            self._tell("backchannel" if self._said.anything else "noise")
         self._resume()
 
-    def _resume(self) -> None:
-        self._stop_timer()
-        if self._hold is not None:
-            self._hold.release()
-            self._hold = None
+    def _resume(self, cause: Cause | None = None) -> None:
+        if cause is not None:
+            self._tell(cause)
+        self._sound = None
+        self._trial.end()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _nearly_silent(self) -> bool:
+        """Return True if the agent has almost finished: a short word is then an answer to what it has said."""
+        responses = self.session.ledger.unsettled
+        left_s = sum(response.sent_s - response.played_s for response in responses)
+        return bool(responses) and all(response.all_sent for response in responses) and left_s < ANSWER_S
+
+    def _tell(self, cause: Cause) -> None:
+        """Tell, once for each stretch of speech or turn, that it was not an interruption."""
+        of = self._turn_from if cause == "backchannel" else self._voice_start
+        if self._told == (cause, of):
+            return
+        self._told = cause, of
+        if cause == "backchannel":
+            for utterance in self._said.utterances:
+                if self.session.conversation.get(utterance) is not None:
+                    self.session.conversation.update(utterance, backchannel=True)
+        self.session.broadcast(Dismissed(turn=self._floor.turn, cause=cause, start_s=of, end_s=self._voice_end))

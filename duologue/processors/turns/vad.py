@@ -10,10 +10,19 @@ import anyio
 import msgspec
 
 from ...audio.pcm import downmix
-from ...audio.vad import Detector, Framer, NoiseGate, WebRtcVad
-from ...errors import ConfigurationError
-from ...frames import End, Frame, Input, SpeechStarted, SpeechStopped, UserAudio
+from ...audio.vad import AgentAware, Detector, Framer, NoiseGate, WebRtcVad
+from ...frames import (
+    BotStartedSpeaking,
+    BotStoppedSpeaking,
+    End,
+    Frame,
+    Input,
+    SpeechStarted,
+    SpeechStopped,
+    UserAudio,
+)
 from ..processor import Processor, handles
+from .policy import VadPolicy
 
 STALL_S = 0.5
 """Seconds without audio that count as silence: the caller is muted, or the network failed."""
@@ -53,10 +62,11 @@ class Vad(Processor):
     """Marks where the caller's speech starts and stops. All audio passes, unchanged and at once.
 
     `detector` scores audio frames; a score of `threshold` (0 to 1) or more is voiced. The default is WebRTC's detector
-    behind a `NoiseGate`. Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops
-    `stop_ms` after the last voiced frame; a single voiced frame does not count. `SpeechStarted.at` is the start of the
-    first voiced frame and `SpeechStopped.at` the end of the last one. Both are pushed right after the sample that
-    proved them, which cuts a piece of audio in two. Pieces over 100 ms are passed on in parts.
+    behind a `NoiseGate`; `SileroVad` tells speech from other sounds. Speech starts once `start_ms` of about the last
+    1.5 `start_ms` were voiced, and stops `stop_ms` after the last voiced frame; a single voiced frame does not count.
+    `SpeechStarted.at` is the start of the first voiced frame and `SpeechStopped.at` the end of the last one. Both are
+    pushed right after the sample that proved them, which cuts a piece of audio in two. Pieces over 100 ms are passed on
+    in parts.
 
     Speech also stops at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
     out of range.
@@ -70,11 +80,8 @@ class Vad(Processor):
     ) -> None:
         if detector is None:
             detector = NoiseGate(WebRtcVad())
-        for name, value in (("start_ms", start_ms), ("stop_ms", stop_ms)):
-            if not 0 < value <= 10_000:
-                raise ConfigurationError(f"{name} is {value!r}: it lies above 0 and up to 10000")
-        if not 0 < threshold <= 1:
-            raise ConfigurationError(f"threshold is {threshold!r}: it lies above 0 and up to 1")
+        self.policy = VadPolicy(start_ms=start_ms, stop_ms=stop_ms, threshold=threshold)
+        """The settings with which it was made."""
         self.threshold = threshold
         self._detector = detector
         self._frame_s = detector.frame_samples / detector.sample_rate
@@ -97,12 +104,25 @@ class Vad(Processor):
     async def open(self) -> None:
         """Take the clock and the floor of the session."""
         self._floor = self.session.floor
+        self._ear = self.session.audio.ear
         self._now = asyncio.get_running_loop().time
 
     async def close(self) -> None:
         """End the speech, if there is one."""
         if self._speaking:
             self._floor.caller_speaks(False, self._voiced_until)
+
+    @handles(BotStartedSpeaking)
+    def agent_started(self, frame: BotStartedSpeaking) -> None:
+        """Tell the detector that the caller hears the agent."""
+        if isinstance(self._detector, AgentAware):
+            self._detector.agent_speaks(True)
+
+    @handles(BotStoppedSpeaking)
+    def agent_stopped(self, frame: BotStoppedSpeaking) -> None:
+        """Tell the detector that the agent is silent."""
+        if isinstance(self._detector, AgentAware):
+            self._detector.agent_speaks(False)
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
@@ -165,6 +185,8 @@ class Vad(Processor):
         pcm = frame.audio
         if frame.channels != 1:
             pcm = downmix(pcm, frame.channels)
+        if self._ear.listeners:
+            self._ear.hear(pcm, frame.sample_rate, start)
         fed = self._fed
         self._fed += len(pcm) // 2
         if self._speaking and start - self._voiced_until > self._stop_s + STALL_S:
@@ -181,6 +203,7 @@ class Vad(Processor):
                 self._voiced_until = at
             elif not voiced and at - self._voiced_until > self._stop_s - 1e-6:
                 marks.append((max(0, end - fed), self._stop()))
+        self._floor.caller_may_speak = bool(self._history & 3)
         self._prolonged = self._speaking and self._voiced_until != voiced_until
 
     def _tune(self, sample_rate: int) -> None:

@@ -9,7 +9,7 @@ from ..remote.lenient import audio_of
 from ..remote.service import Setup
 from ..remote.speech_context import ContextAudio, ContextDone
 from ..remote.tts import RemoteTTS, TTSDialect
-from .spoken_response import SpokenResponse
+from .sonic_response import SonicResponse
 from .tts_options import CartesiaTTSOptions, check_voice_id
 from .wire import CartesiaService, cartesia_message, decode_speech
 
@@ -21,11 +21,11 @@ class CartesiaTTSDialect(TTSDialect):
 
     def __init__(self, options: CartesiaTTSOptions) -> None:
         self._options = options
-        self._responses: dict[str, SpokenResponse] = {}  # that are not over, by their contexts of ours
+        self._responses: dict[str, SonicResponse] = {}  # that are not over, by their contexts of ours
 
     def open(self, context: str, voice: str, language: str) -> Sequence[WireMessage]:
         """Note a response. Its voice and language go with each text."""
-        self._responses[context] = SpokenResponse(context, self._options.request(voice, language))
+        self._responses[context] = SonicResponse(context, self._options.request(voice, language))
         return ()
 
     def text(self, context: str, text: str) -> Sequence[WireMessage]:

@@ -60,7 +60,7 @@ class WordTimestamps(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(Word(word, begin_s + start, begin_s + end) for word, start, end in triples)
 
 
-class SpeechMessage(msgspec.Struct, frozen=True, kw_only=True):
+class SonicMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message about a context. `type` determines which fields have a meaning."""
 
     type: str
@@ -80,7 +80,7 @@ class SpeechMessage(msgspec.Struct, frozen=True, kw_only=True):
         return Refused(code=code, message=self.message or self.title or "", about=about, fatal=final)
 
 
-decode_speech = message_reader(SpeechMessage, "Cartesia")
+decode_speech = message_reader(SonicMessage, "Cartesia")
 
 
 def cartesia_message(**fields: Any) -> str:

@@ -37,6 +37,7 @@ class GeminiDialect(Dialect):
     """
 
     answers_results = True
+    requests_stop = True
     acknowledges_updates = False
     announces_responses = False
 
@@ -51,6 +52,7 @@ class GeminiDialect(Dialect):
         service: str = "",
     ) -> None:
         self.server_turns = options.turn_detection is not None
+        self.stops_at_speech = not options.uninterruptible
         self.holds_text = family.text == "realtime"
         self._config, self._options, self._family = config, options, family
         self._responses = Responses(options, family, model=model, service=service)
@@ -109,7 +111,8 @@ class GeminiDialect(Dialect):
 
     def turn_ends(self) -> list[str]:
         """Return the message that ends the turn. The model answers then."""
-        self._in_turn, self._responses.awaited = False, True
+        self._in_turn = False
+        self._responses.owe()
         return [_realtime("activityEnd", {})]
 
     def history(self, messages: Sequence[Message]) -> list[str]:

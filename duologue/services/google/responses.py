@@ -62,6 +62,7 @@ class Responses:
         """Tags of the requested responses that have not begun."""
         self.awaited = False
         """True while the model owes an answer to a turn or to results without a request."""
+        self._tags_before = 0  # requests that were sent before it owed that answer, and are not answered
         self.calls = Recent[CallGroup](MAX_KEPT)
         """The group of each call, by call id."""
         self._partial = PartialCalls()
@@ -117,9 +118,13 @@ class Responses:
         """Return True for a call to which the provider has given no id."""
         return call_id in self._partial.unnamed
 
+    def owe(self) -> None:
+        """Note that the model owes an answer without a request."""
+        self.awaited, self._tags_before = True, len(self.tags)
+
     def results_given(self, *, blocking: bool) -> None:
         """Note that the model owes an answer to the results of its calls. After `blocking` calls its turn goes on."""
-        self.awaited = True
+        self.owe()
         if blocking:
             self._said_something = False
 
@@ -164,8 +169,12 @@ class Responses:
         if content.generation_complete and self._response and not self._family.ends_at_idle:
             events.append(AudioComplete(response=self._response))
         if content.interrupted and not self._cut:
-            events.append(CutShort())
-            if self.tags and not self._response:
+            unasked = self.awaited and not (self._response or self._tags_before)
+            if not (unasked and self.tags):  # a request has stopped an answer that had not begun
+                events.append(CutShort())
+            if unasked:
+                self.awaited = False
+            elif self.tags and not self._response:
                 self._begin(events)  # the requested response was stopped before its first word
             self._finish(events, "interrupted")
             self._cut = self._said_something = True
@@ -211,6 +220,7 @@ class Responses:
         self.count += 1
         self._response = f"r{self.count}"
         events.append(ResponseBegan(response=self._response, tag=self.tags.popleft() if self.tags else ""))
+        self._tags_before = max(0, self._tags_before - 1)
 
     def _finish(self, events: list[Event], status: ResponseStatus = "completed", reason: str = "") -> None:
         if self._response:

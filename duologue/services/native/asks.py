@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Protocol
 
 import anyio
 
@@ -79,6 +80,13 @@ class Results:
         self._given.clear()
 
 
+class EarlyAnswer(Protocol):
+    """The part of `Early` that `Asks` uses."""
+
+    def make_way(self, utterance: Utterance | None, *, plain: bool) -> None: ...
+    def take(self, ask: Ask) -> bool: ...
+
+
 class Asks:
     """Asks for one reply at a time. Replies that nobody asked for begin in the order of the caller's turns."""
 
@@ -86,6 +94,7 @@ class Asks:
         self.active: dict[str, Reply] = {}
         """The replies in progress, by the provider's id."""
         self.stray: Stray | None = None
+        self.early: EarlyAnswer
         self.results = Results(session, provider)
         self._session = session
         self._provider = provider
@@ -101,6 +110,12 @@ class Asks:
     def busy(self) -> bool:
         """True while the provider answers, or is about to answer a request or a turn."""
         return bool(self._open or self.active)
+
+    @property
+    def _free(self) -> bool:
+        """True if a request can be sent: nothing is in progress, or only what nobody wants and the request stops."""
+        stops = (dialect := self._provider.dialect) is not None and dialect.requests_stop
+        return not self._open and (stops or not self.active) and all(reply.void for reply in self.active.values())
 
     @property
     def goes_on(self) -> bool:
@@ -150,7 +165,8 @@ class Asks:
         """
         provider, crossed, losses = self._provider, 0, 0
         while True:
-            await provider.until(lambda: provider.given_up or (provider.connection is not None and not self.busy))
+            self.early.make_way(self._turns.latest_taken, plain=not (by_itself or extra or tool_choice))
+            await provider.until(lambda: provider.given_up or (provider.connection is not None and self._free))
             connection = provider.connection
             if connection is None:
                 return False
@@ -159,7 +175,7 @@ class Asks:
             spoken = None
             self.drop_stray()
             ask = self._expected(turn, by_itself=by_itself, again=again)
-            if not by_itself:
+            if not (by_itself or self.early.take(ask)):
                 self._send(ask, connection, extra, tool_choice)
             assert ask.answer is not None
             try:
@@ -184,8 +200,8 @@ class Asks:
                 if losses > MAX_LOSSES:
                     self._turns.answered(ask.utterance)
                     raise ServiceError(f"no answer: {losses} connections were lost before it was there")
-                if CONTINUE in extra and self._spoken_since(ask):
-                    return True  # the newer turn will be answered
+                if CONTINUE in extra and any(turn is not ask.utterance for turn in list(self._turns.waiting)[-1:]):
+                    return True  # the caller has begun another turn, which will be answered
                 if ask.said and CONTINUE not in extra:
                     extra = f"{extra}\n\n{CONTINUE}".strip()
 
@@ -196,10 +212,10 @@ class Asks:
     def _expected(self, turn: int, *, by_itself: bool, again: bool) -> Ask:
         """Add an ask whose outcome this task waits for."""
         answer: asyncio.Future[ReplyOutcome] = asyncio.get_running_loop().create_future()
-        ask = Ask("", turn, self._turns.latest_taken, sent_at=loop_time(), answer=answer)
-        ask.again, ask.moves = again, self._turns.moves
+        utterance, moves = self._turns.latest_taken, self._turns.moves
+        ask = Ask("", turn, utterance, sent_at=loop_time(), answer=answer, again=again, moves=moves)
         calls = self._session.calls.asked_in(turn)
-        # A provider that goes on by itself knows the limit once it has the refusal of a call beyond it.
+        # Going on by itself, a provider knows the limit once it has the refusal of a call beyond it.
         ask.last = calls > MAX_CALLS_PER_TURN if by_itself else calls >= MAX_CALLS_PER_TURN
         self._open.append(ask)
         return ask
@@ -224,16 +240,12 @@ class Asks:
         self._turns.answered(failed.utterance)
         return False
 
-    def _spoken_since(self, ask: Ask) -> bool:
-        """Return True if the caller has begun another turn since the one that the ask answers."""
-        return any(utterance is not ask.utterance for utterance in list(self._turns.waiting)[-1:])
-
     # -- expected replies ------------------------------------------------------------------------------------------
 
-    def expect(self, turn: int, utterance: Utterance | None) -> None:
-        """Expect the provider to answer the caller's turn by itself."""
-        self._unwanted = None
-        self._open.append(Ask("", turn, utterance, sent_at=loop_time(), moves=self._turns.moves))
+    def expect(self, turn: int, utterance: Utterance | None, *, unwanted: str = "") -> None:
+        """Expect the provider to answer the caller's turn by itself, or to begin the reply with the tag `unwanted`."""
+        self._unwanted, void = None, bool(unwanted)
+        self._open.append(Ask(unwanted, turn, utterance, loop_time(), void, moves=self._turns.moves, early=void))
 
     def expect_none(self) -> None:
         """Expect no unasked answer: the caller goes on speaking, and the provider waits for the rest of the turn."""

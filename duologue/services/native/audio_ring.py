@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 
 from msgspec.structs import replace
 
-from ...audio.resample import MonoAt
 from ...frames import EndOfTurn, Input, SpeechStarted, UserAudio
 from ...processors.turns.vad import split
 from ..remote.connection import Connection
 from .dialect import Dialect
+from .uplink import Uplink
 
 PREROLL_S = 0.5
 """Pre-roll in seconds: detectors report speech some time after its first sound."""
@@ -28,72 +28,6 @@ MAX_OLD_FRAMES = 4_096
 """The most unneeded frames to keep."""
 
 
-class Uplink:
-    """Queues the caller's audio as messages on the connection in use, at the provider's sample rate."""
-
-    def __init__(self, sample_rate: int) -> None:
-        self.connection: Connection[Dialect] | None = None
-        self.server_turns = True
-        """True if the provider receives all audio without gaps, False if it receives the audio of turns only."""
-        self.in_turn = False
-        """True between the messages that begin and end a turn."""
-        self._rate = sample_rate
-        self._mono: MonoAt | None = None  # made for the first audio that must be converted
-        self._sent_bytes = 0  # sent since the last take_sent_s
-        self._stream_bytes = 0  # sent on this connection
-        self._latest: UserAudio | None = None  # the stream on this connection ends with it
-
-    def attach(self, connection: Connection[Dialect]) -> None:
-        """Use this connection from now on."""
-        self.connection = connection
-        self.server_turns = connection.dialect.server_turns
-        self._stream_bytes = 0
-        self.reset()
-
-    def reset(self) -> None:
-        """Prepare for audio that does not continue the last."""
-        self.in_turn, self._mono = False, None
-
-    def begin_turn(self, connection: Connection[Dialect]) -> None:
-        """Queue the messages that begin a turn."""
-        self.in_turn = True
-        connection.queue(connection.dialect.turn_begins())
-
-    def send(self, connection: Connection[Dialect], frame: UserAudio) -> None:
-        """Queue the message with a frame's audio."""
-        pcm = frame.audio
-        if self._mono is None and (frame.channels != 1 or frame.sample_rate != self._rate):
-            self._mono = MonoAt(self._rate)
-        if self._mono is not None:
-            pcm = self._mono.process(pcm, frame.sample_rate, frame.channels)
-        if pcm:
-            connection.queue((connection.dialect.audio(pcm),))
-            size = len(pcm)
-            self._sent_bytes += size
-            self._stream_bytes += size
-        self._latest = frame
-
-    def end_turn(self, connection: Connection[Dialect]) -> None:
-        """Queue the rest of a turn's audio and the messages that end the turn."""
-        self.in_turn = False
-        if self._mono is not None and (rest := self._mono.flush()):
-            connection.queue([connection.dialect.audio(rest)])
-        connection.queue(connection.dialect.turn_ends())
-
-    def session_time(self, stream_ms: float) -> float:
-        """Return the session time of the audio at `stream_ms`, which counts the audio sent on this connection."""
-        ends_at = self._latest.at + self._latest.duration_s if self._latest is not None else 0.0
-        return ends_at - self._seconds_of(self._stream_bytes) + stream_ms / 1000
-
-    def take_sent_s(self) -> float:
-        """Return the seconds of audio sent since the last call of this method."""
-        sent, self._sent_bytes = self._sent_bytes, 0
-        return self._seconds_of(sent)
-
-    def _seconds_of(self, size: int) -> float:
-        return size / (2 * self._rate)
-
-
 @dataclass(slots=True, eq=False)
 class Utterance:
     """A turn of the caller: the frames numbered `first` up to and without `last`, which is None while it goes on."""
@@ -102,8 +36,12 @@ class Utterance:
     last: int | None = None
     id: str = ""
     """Our id, which its transcripts and its item of the log carry."""
-    item: str = ""
-    """The provider's id."""
+    items: list[str] = field(default_factory=list)
+    """The provider's ids of its parts, in order; one, unless an answer to it was begun too early."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """The final transcripts of its parts, by id."""
+    commits: int = 0
+    """The number of parts, 0 before the first one is complete."""
     log_id: str = ""
     """The id of its item in the log, which is made before the transcript arrives."""
     turn: int = 0
@@ -124,6 +62,30 @@ class Utterance:
         """True until the turn is complete."""
         return self.last is None
 
+    @property
+    def unnamed(self) -> bool:
+        """True if the provider has not told the id of its latest part."""
+        return len(self.items) < max(1, self.commits)
+
+    @property
+    def all_texts(self) -> str | None:
+        """The transcript of all parts, None unless the turn is complete and each part has its final one."""
+        return None if self.open or len(self.texts) < max(1, self.commits) else _whole(self.items, self.texts)
+
+    def text_with(self, item: str, text: str) -> str:
+        """Return the transcript up to now, with the present transcript of the part `item`."""
+        return _whole(self.items, {**self.texts, item: text})
+
+    def unknown(self) -> None:
+        """Forget its parts: its audio is sent again, or is not known to the provider."""
+        self.items.clear()
+        self.texts.clear()
+        self.commits, self.transcribed = 0, False
+
+
+def _whole(items: Iterable[str], texts: Mapping[str, str]) -> str:
+    return " ".join(text for item in dict.fromkeys((*items, *texts)) if (text := texts.get(item, "")))
+
 
 class AudioRing:
     """Keeps the caller's frames in order, sends them, and sends them again on another connection where necessary.
@@ -137,7 +99,7 @@ class AudioRing:
         self.utterances: list[Utterance] = []
         """The turns that the provider has not dealt with, oldest first."""
         self.held = False
-        """True while nothing is sent."""
+        """True while nothing is sent, because the connection or the engine changes."""
         self.uplink = Uplink(sample_rate)
         self._ring_s = ring_s
         self._dropped = dropped
@@ -203,8 +165,9 @@ class AudioRing:
             last += isinstance(frame, UserAudio) and frame.at < heard_until_s - 1e-6  # the turn has a part of it
         utterance.last, utterance.end_s = max(utterance.first, last), end_s
 
-    def settle(self, utterance: Utterance) -> None:
-        """Note that a turn is dealt with: its audio is no longer needed."""
+    def settle(self, utterance: Utterance, *, unsent: bool = False) -> None:
+        """Note that a turn is dealt with: its audio is no longer needed. `unsent`: and is never sent."""
+        self._next = max(self._next, (utterance.last or 0) if unsent else 0)
         if utterance in self.utterances:
             self.utterances.remove(utterance)
             self._dealt_with = max(self._dealt_with, utterance.last or 0)
@@ -262,7 +225,7 @@ class AudioRing:
         if (connection := self.uplink.connection) is None or not connection.open:
             return
         here = self._base + len(self._frames)
-        end = at_least if self.held else here
+        end = at_least if self.held or self.uplink.withheld else here
         if end <= self._next:
             return
         if self._next == here - 1:  # the usual case, without a search

@@ -1,38 +1,41 @@
-"""`Caller`: follows the caller for a native engine, and decides when their turns begin and end.
-
-`Transcripts` asks the hooks about the transcripts.
-"""
+"""`Caller`: follows the caller for a native engine, and decides when their turns begin and end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import anyio
 from msgspec.structs import replace
 
-from ...errors import ServiceError
-from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from ...frames import (
+    EagerEndOfTurn,
+    EndOfTurn,
+    Input,
+    SpeechStarted,
+    SpeechStopped,
+    TurnResumed,
+    UserAudio,
+)
 from ...processors.kernel.groups import leaves
-from ...processors.kernel.lane import DrainableLane
-from ...processors.processor import Processor
 from ...processors.turns.interruption import may_interrupt
 from ...processors.turns.vad import SpeechGate, Vad
 from ..remote.connection import Connection
 from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance
-from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
+from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken
+from .early import Early
 from .provider import NativeService, Provider
+from .transcripts import Transcripts
 from .turns import TRANSCRIPT_WAIT_S, Turns
+from .withheld import Withheld
 
 NOISE_S = 10.0
 """Seconds after which a turn that the provider has neither transcribed nor answered counts as noise."""
-MAX_TRANSCRIPTS = 64
-"""The most turns whose transcripts wait for a hook."""
 
-OnAsked = Callable[[Utterance, UserTranscript, UserTranscript | None], Awaitable[None]]
-"""Takes the turn, its transcript, and the transcript after the hooks, which is None if one blocked it."""
+Mark: TypeAlias = SpeechStarted | SpeechStopped | EndOfTurn | EagerEndOfTurn | TurnResumed
+"""A place in the caller's audio that the processors before the engine have found."""
 
 
 class Caller:
@@ -41,17 +44,29 @@ class Caller:
     If the provider detects turns and reports them (`follows_provider`), its events count; otherwise those of the
     processors before the engine do."""
 
-    def __init__(self, service: NativeService, provider: Provider, ring: AudioRing, turns: Turns, asks: Asks) -> None:
+    def __init__(
+        self,
+        service: NativeService,
+        provider: Provider,
+        ring: AudioRing,
+        turns: Turns,
+        asks: Asks,
+        early: Early,
+        transcripts: Transcripts,
+    ) -> None:
         self._service = service
+        self._early = early
         self._session = session = service.session
         self._provider = provider
         self._ring = ring
         self._turns = turns
         self._asks = asks
-        self._transcripts = Transcripts(service, self._on_asked)
+        self._transcripts = transcripts
         self._server_turns, self._tells_speech, self._answers_turns = True, False, True
         # True if a processor before the engine detects speech; an unknown one is noticed at its first frame.
         self._ears = any(isinstance(leaf, Vad) for leaf in leaves(session.pipeline))
+        self._stops_at_speech = False
+        self.withheld = Withheld(service, ring, turns, self._take_turn)
         self._gate: SpeechGate | None = None  # detects speech where nothing else does
         self._ends: deque[float] = deque(maxlen=2)  # loop times at which the latest turns ended
 
@@ -66,6 +81,8 @@ class Caller:
         """Take the next audio of the caller."""
         if not self._ears and self._server_turns and not self._tells_speech:
             self._detect(frame)
+        if self._ring.uplink.withheld:
+            self.withheld.look()
         self._ring.add(frame)
 
     def _detect(self, frame: UserAudio) -> None:
@@ -83,14 +100,20 @@ class Caller:
             self._ring.end(utterance, at)
             self._service.spawn(self._forget_noise, utterance)
 
-    def mark(self, frame: SpeechStarted | SpeechStopped | EndOfTurn) -> None:
+    def mark(self, frame: Mark) -> None:
         """Take an event of the processors before the engine."""
         if isinstance(frame, SpeechStarted):
             self._started(frame)
         elif isinstance(frame, EndOfTurn):
             self._ended(frame)
-        else:
+        elif isinstance(frame, SpeechStopped):
             self._ring.add(frame)
+        elif (utterance := self._ring.going_on) is not None and not self._server_turns:
+            if isinstance(frame, EagerEndOfTurn):
+                self._early.begin(utterance)
+            else:
+                self._ring.uplink.taken = False
+                self._early.discard("the caller goes on")
 
     def _started(self, frame: SpeechStarted) -> None:
         self._ears = True
@@ -101,19 +124,27 @@ class Caller:
             frame = replace(frame, utterance=self._turns.name(utterance))
             if self._server_turns:
                 self._asks.expect_none()
+            elif self._stops_at_speech:
+                self.withheld.begin()
         self._ring.add(frame)
 
     def _ended(self, frame: EndOfTurn) -> None:
         utterance = None if self.follows_provider else self._ring.going_on
+        taken = self._ring.uplink.taken
         self._ring.add(frame)
         self._ends.append(asyncio.get_running_loop().time())
+        self._early.turn_ended()
         if utterance is None:
             return
         self._ring.end(utterance, frame.at)
+        utterance.commits += not (self._server_turns or taken)
         if self._server_turns:
             self._service.spawn(self._forget_noise, utterance)
+        elif self._ring.uplink.withheld:
+            self.withheld.end(utterance, frame)
         else:
-            self._take_turn(utterance, frame, by_itself=self._answers_turns)
+            self._take_turn(utterance, frame)
+        self._transcripts.turn_ended(utterance)
 
     async def _forget_noise(self, utterance: Utterance) -> None:
         await anyio.sleep(NOISE_S)
@@ -127,7 +158,7 @@ class Caller:
         at = self._ring.uplink.session_time(event.at_ms)
         self._asks.caller_moved()
         self._asks.expect_none()
-        self._ring.begin(at, RECENT_S).item = event.item
+        self._ring.begin(at, RECENT_S).items.append(event.item)
         if not self._ears:
             self._session.floor.caller_speaks(True, at)
         if may_interrupt(self._session):
@@ -149,11 +180,11 @@ class Caller:
         if not self.follows_provider:
             unnamed = self._turns.find("")
             if unnamed is not None:
-                unnamed.item = event.item
+                unnamed.items.append(event.item)
             return
         now = self._session.now()
         utterance = self._turns.find(event.item) or self._ring.begin(now, 0.0)
-        utterance.item = event.item
+        utterance.items[:] = [event.item]
         end_s = utterance.end_s or now
         self._ring.end(utterance, end_s, heard_until_s=end_s)
         end = EndOfTurn(at=utterance.end_s, by="server")
@@ -162,43 +193,11 @@ class Caller:
         self._take_turn(utterance, end, by_itself=by_itself)
         await self._service.push(end)
 
-    async def on_transcribed(self, event: TurnTranscribed) -> None:
-        """Take the transcript of a turn, or of a part of it. `Transcripts` asks the hooks about it."""
-        text, utterance = event.text.strip(), self._turns.find(event.item)
-        if utterance is None:
-            if event.item or not text:
-                return  # its turn was settled long ago
-            utterance = self._ring.begin(self._session.now(), RECENT_S)
-        utterance.transcribed = utterance.transcribed or event.final
-        end_s = (utterance.end_s or self._session.now()) if event.final else 0.0
-        await self._transcripts.add(
-            utterance,
-            UserTranscript(
-                text=text,
-                final=event.final,
-                start_s=utterance.start_s,
-                end_s=end_s,
-                utterance=self._turns.name(utterance),
-                language=event.language,
-            ),
-        )
-
-    async def _on_asked(self, utterance: Utterance, transcript: UserTranscript, allowed: UserTranscript | None) -> None:
-        """Take the hooks' answer: `allowed` is the transcript after the hooks, None if one of them blocked it."""
-        if utterance not in self._turns:
-            return
-        if transcript.final:
-            self._turns.complete(utterance, allowed.text if allowed is not None else "")
-        if allowed is not None:
-            await self._service.push_up(allowed)  # the processors that take turns are upstream
-            await self._service.push(allowed)
-        self._provider.notify()
-
     # -- turns -----------------------------------------------------------------------------------------------------
 
-    def _take_turn(self, utterance: Utterance, end: EndOfTurn, *, by_itself: bool) -> None:
+    def _take_turn(self, utterance: Utterance, end: EndOfTurn, *, by_itself: bool | None = None) -> None:
         """Complete a turn: give it its place in the log, and request or expect an answer."""
-        floor = self._session.floor
+        floor, by_itself = self._session.floor, self._answers_turns if by_itself is None else by_itself
         dismissed = floor.take_dismissed()
         if by_itself:
             if not dismissed and may_interrupt(self._session):
@@ -224,6 +223,7 @@ class Caller:
 
         with anyio.move_on_after(TRANSCRIPT_WAIT_S):
             await self._provider.until(decided)
+            await self.withheld.until_decided()
         dismissed = self._session.floor.take_dismissed()
         if utterance in self._turns.waiting and not dismissed:
             self._service.owe_answer("turn", replace(end, at=utterance.end_s))
@@ -257,7 +257,7 @@ class Caller:
         """Send the caller's audio on this connection from now on, from the first turn that is not dealt with."""
         dialect = connection.dialect
         self._server_turns, self._tells_speech = dialect.server_turns, dialect.tells_speech
-        self._answers_turns = dialect.answers_turns
+        self._answers_turns, self._stops_at_speech = dialect.answers_turns, dialect.stops_at_speech
         self._ring.attach(connection)
         if self.follows_provider:
             self._ring.utterances.clear()  # the provider detects them again
@@ -268,6 +268,7 @@ class Caller:
         If it was `lost`, audio that the provider may not have received or reported is sent again too.
         """
         self._transcripts.clear()
+        self._early.forget()
         self._turns.leave_to_the_log()
         self._ring.detach(lost=lost)
 
@@ -281,59 +282,8 @@ class Caller:
         Also returns whether the log has words without an answer, and whether the speech holds a complete turn.
         """
         self._transcripts.clear()
+        self._early.discard("another engine takes the call")
+        self.withheld.clear()
         words = self._turns.leave_to_the_log()
         over = self._turns.any_taken
         return self._ring.release(), words, over
-
-
-class Transcripts:
-    """Asks the hooks about one transcript at a time, in a task of its own: the provider's reader does not wait.
-
-    Without hooks a transcript is accepted at once.
-
-    A newer transcript of the same turn replaces one that waits. Beyond `MAX_TRANSCRIPTS` turns the oldest is dropped
-    and an error reported.
-    """
-
-    def __init__(self, owner: Processor, on_asked: OnAsked) -> None:
-        self._owner = owner
-        self._session = owner.session
-        self._on_asked = on_asked
-        self._lane = DrainableLane(owner, MAX_TRANSCRIPTS)
-        self._waiting: dict[Utterance, UserTranscript] = {}
-        self._asking: Utterance | None = None
-
-    async def add(self, utterance: Utterance, transcript: UserTranscript) -> None:
-        """Queue a transcript for the hooks. Never waits for a hook."""
-        if not (self._waiting or self._asking or self._session.hooks.has(UserTranscript)):
-            await self._on_asked(utterance, transcript, await self._session.hooks.transcript(transcript))
-            return
-        if utterance in self._waiting:
-            self._waiting[utterance] = transcript
-            return
-        if len(self._waiting) >= MAX_TRANSCRIPTS:
-            del self._waiting[next(iter(self._waiting))]
-            self._session.report(ServiceError("hooks take too long: a transcript is dropped"), self._owner.name)
-        self._waiting[utterance] = transcript
-        self._lane.put_up(self._ask, transcript)
-
-    async def _ask(self, _: UserTranscript) -> None:
-        if not self._waiting:
-            return  # it was dropped
-        utterance = next(iter(self._waiting))
-        transcript = self._waiting.pop(utterance)
-        self._asking = utterance
-        allowed = await self._session.hooks.transcript(transcript)
-        if self._asking is utterance:
-            await self._on_asked(utterance, transcript, allowed)
-            self._asking = None
-
-    def clear(self) -> None:
-        """Drop all transcripts, including the one that a hook has now, because the caller's audio is sent again."""
-        self._waiting.clear()
-        self._asking = None
-
-    def close(self) -> None:
-        """Stop asking the hooks."""
-        self.clear()
-        self._lane.close()

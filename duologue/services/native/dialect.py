@@ -30,6 +30,13 @@ class Dialect(ConnectionDialect):
     """True if the provider answers `update`, with `Configured` or `Refused`."""
     tells_speech: ClassVar[bool] = False
     """True if the provider reports the caller's speech: `SpeechBegan`, `SpeechCeased`, `TurnTaken`."""
+    takes_back: bool = False
+    """True if a response that was asked for too early can be cancelled and removed from the model's memory: the audio
+    after it becomes another part of the caller's turn. Needs `forget`; only without `server_turns`."""
+    requests_stop: ClassVar[bool] = False
+    """True if a request for a response stops the response in progress."""
+    stops_at_speech: bool = False
+    """True if `turn_begins` stops a response that the provider takes to be in progress."""
     holds_text: bool = False
     """True if the dialect holds a text that asks for no answer back until the next text that does."""
     announces_responses: ClassVar[bool] = True
@@ -122,6 +129,10 @@ class Dialect(ConnectionDialect):
         """Return the messages that cut an item to the first `heard_ms`; none if the provider cannot truncate."""
         return []
 
+    def forget(self, item: str) -> list[str]:
+        """Return the messages that remove an item from the model's memory; none if the provider cannot."""
+        return []
+
     # -- the provider ---------------------------------------------------------------------------------------------
 
     def read(self, message: WireMessage) -> list[Event]:
@@ -209,12 +220,16 @@ class CallsCancelled(Event, frozen=True, kw_only=True):
 
 
 class ResponseFinished(Event, frozen=True, kw_only=True):
-    """The response is over. `usage` is its consumption, if the provider reports it; the ids in it are empty."""
+    """The response is over. `usage` is its consumption, if the provider reports it; the ids in it are empty.
+
+    `items` are the ids of its items in the model's memory, for a provider that can remove them.
+    """
 
     response: str
     status: ResponseStatus = "completed"
     reason: str = ""
     usage: Usage | None = None
+    items: tuple[str, ...] = ()
 
 
 class Crossed(Event, frozen=True, kw_only=True):

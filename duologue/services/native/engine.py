@@ -14,6 +14,7 @@ from ...frames import (
     BotAudio,
     BotText,
     Configure,
+    EagerEndOfTurn,
     End,
     EndOfTurn,
     Input,
@@ -24,6 +25,7 @@ from ...frames import (
     SpeechStopped,
     ToolCall,
     ToolResult,
+    TurnResumed,
     UserAudio,
     UserImage,
     UserText,
@@ -37,6 +39,7 @@ from ..answers import tool_choice_of
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
+from .caller import Mark
 from .link import Link, Parts
 from .provider import NativeService
 from .reply import Ask
@@ -76,7 +79,9 @@ class NativeAnswers(NativeService):
         super().interrupted(signal)
         if (parts := self._parts) is None:
             return
+        parts.early.discard("an interruption")
         parts.replies.interrupt(signal)
+        parts.caller.withheld.give()
         if not parts.asks.busy and (unasked := parts.caller.awaits_unasked) is not None:
             parts.asks.expect_unwanted(Ask("", signal.turn, unasked, void=True))  # may begin unannounced
         parts.provider.notify()
@@ -149,6 +154,7 @@ class NativeAnswers(NativeService):
         """Send the model the due items of the log, unless it is answering or about to answer."""
         parts = self.parts
         if parts.memory.is_due and (dialect := parts.provider.dialect) is not None and not parts.asks.goes_on:
+            parts.early.discard("the log has changed")
             parts.provider.send(parts.memory.take_due(dialect))
 
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
@@ -168,6 +174,7 @@ class NativeAnswers(NativeService):
     async def drain(self) -> None:
         """Finish the responses in progress and the texts to say. Begins nothing else, and holds the caller's audio."""
         parts = self.parts
+        parts.early.discard("the engine or its configuration changes")
         parts.leaving = True
         parts.ring.hold(True)
         await super().drain()
@@ -340,13 +347,14 @@ class SpeechToSpeech(NativeAnswers):
             await provider.connection.flush()
         await self.push(frame)
 
-    @handles(SpeechStarted, SpeechStopped, EndOfTurn)
-    async def mark(self, frame: SpeechStarted | SpeechStopped | EndOfTurn) -> None:
+    @handles(SpeechStarted, SpeechStopped, EagerEndOfTurn, TurnResumed, EndOfTurn)
+    async def mark(self, frame: Mark) -> None:
         """Take speech and turns from the processors before the engine, unless the provider reports its own."""
         caller = self.parts.caller
         if isinstance(frame, SpeechStarted):
             self.activate()
-        caller.mark(frame)
+        if not (isinstance(frame, EagerEndOfTurn) and (self._leaving or self._unheard)):
+            caller.mark(frame)
         if (connection := self.parts.provider.connection) is not None:
             await connection.flush()
         if not (isinstance(frame, EndOfTurn) and caller.follows_provider):
@@ -362,6 +370,7 @@ class SpeechToSpeech(NativeAnswers):
             self._send_due()
             return
         self.parts.asks.caller_moved()
+        self.parts.early.discard("the caller has written")
         if (dialect := provider.dialect) is not None:
             provider.send(dialect.text(frame.text))
 

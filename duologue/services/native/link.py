@@ -45,10 +45,12 @@ from .dialect import (
     Unknown,
     Voiced,
 )
+from .early import Early
 from .outlet import Outlet
 from .provider import NativeService, Provider, ProviderMemory
 from .replies import Consumption, Replies
 from .reply import Ask
+from .transcripts import Transcripts
 from .turns import Turns
 
 MAX_REPORTED = 64
@@ -78,7 +80,9 @@ class Parts:
         self.asks = Asks(session, self.provider, self.turns, self.memory)
         self.consumption = Consumption(service, self.ring.uplink)
         self.replies = Replies(service, self.provider, self.consumption, self.turns, self.asks, self.outlet)
-        self.caller = Caller(service, self.provider, self.ring, self.turns, self.asks)
+        self.early = Early(service, self.provider, self.ring, self.asks, self.replies, self.memory)
+        self.transcripts = Transcripts(service, self.provider, self.ring, self.turns)
+        self.caller = Caller(service, self.provider, self.ring, self.turns, self.asks, self.early, self.transcripts)
 
 
 class Reconfigure:
@@ -155,13 +159,13 @@ class Events:
         """Act on a piece of audio, the most frequent event, without a task. Returns False for other events."""
         if not isinstance(event, Voiced):
             return False
-        if connection is self._provider.connection:
+        if connection is self._provider.connection and not self._parts.early.keeps(event):
             self._parts.replies.on_voiced(event)
         return True
 
     async def read(self, connection: Connection[Dialect], event: Event) -> None:
         """Hand an event to the part that acts on it."""
-        if connection is not self._provider.connection:
+        if connection is not self._provider.connection or self._parts.early.keeps(event):
             return
         asks, replies, caller = self._parts.asks, self._parts.replies, self._parts.caller
         match event:
@@ -170,7 +174,7 @@ class Events:
             case Said():
                 replies.on_said(event)
             case TurnTranscribed():
-                await caller.on_transcribed(event)
+                await self._parts.transcripts.on_transcribed(event)
             case SpeechBegan():
                 await caller.on_speech_began(event)
             case SpeechCeased():
@@ -190,9 +194,11 @@ class Events:
             case Consumed():
                 self._parts.consumption.on_consumed(event.usage)
             case CutShort():
-                if may_interrupt(self._session):
+                wanted = not asks.active or any(not reply.void for reply in asks.active.values())
+                if wanted and may_interrupt(self._session):
                     self._session.interrupt()
-                asks.expect_none()
+                if self._parts.ring.uplink.server_turns or self._parts.ring.going_on is not None:
+                    asks.expect_none()  # the rest of a turn is still to come
             case Configured():
                 self._reconfigure.on_configured(event)
             case HandleGiven():

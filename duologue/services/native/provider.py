@@ -37,6 +37,9 @@ class NativeService(Answers):
     model: str = ""
     extra: str = ""
     """The extra that installs the service's packages."""
+    eager_starts: int = 2
+    """Answers that are begun in a turn of the caller before its end is certain; 0 begins none. One that is thrown away
+    costs the tokens of its request, and of the answer until it was cancelled."""
     replaceable: bool = False
     """True if another engine takes the call when this one is lost."""
 

@@ -12,12 +12,12 @@ from ...processors.kernel.tasks import loop_time
 from ...session.ledger import Ledger
 from ..context import log_calls, refused
 from .asks import Asks
-from .audio_ring import Uplink
 from .dialect import AudioComplete, Called, CallsCancelled, Dialect, ResponseBegan, ResponseFinished, Said, Voiced
 from .outlet import Outlet
 from .provider import NativeService, Provider
 from .reply import Ask, Reply, ReplyOutcome, Stray
 from .turns import Turns
+from .uplink import Uplink
 
 KEPT_REPLIES = 64
 """The most finished replies that are kept, because they may still be cut while they are played."""
@@ -43,7 +43,8 @@ class Consumption:
     def of_reply(self, usage: Usage, reply: Reply) -> None:
         """Report the consumption of a reply."""
         audio_s = reply.audio_bytes / (2 * self._rate)
-        self.account(msgspec.structs.replace(usage, turn=reply.turn, response_id=reply.id, output_audio_s=audio_s))
+        told = {"turn": reply.turn, "response_id": reply.id, "output_audio_s": audio_s, "discarded": reply.ask.early}
+        self.account(msgspec.structs.replace(usage, **told))
 
     def on_consumed(self, usage: Usage) -> None:
         """Take consumption that is not reported with a reply: that of a cut reply, or of a transcript."""
@@ -188,7 +189,7 @@ class Replies:
             self._consumption.of_reply(event.usage, reply)
         if reply.void:
             self._consumption.cut = reply if event.usage is None else None
-            self._truncate(reply, 0.0)
+            self._truncate(reply, 0.0, event.items if reply.ask.early else ())
             self._finish(reply.ask, "finished")
             return
         self._kept.append(reply)
@@ -284,8 +285,10 @@ class Replies:
         if (dialect := self._provider.dialect) is not None:
             self._provider.send(dialect.cancel(reply.provider_id))
 
-    def _truncate(self, reply: Reply, heard_s: float) -> None:
+    def _truncate(self, reply: Reply, heard_s: float, unwanted: tuple[str, ...] = ()) -> None:
         dialect = self._provider.dialect
+        reply.cut.update(unwanted)
+        self._provider.send(message for item in unwanted if dialect for message in dialect.forget(item))
         bytes_per_ms = 2 * self._rate / 1000
         left_ms = heard_s * 1000
         for item, size in reply.items.items():

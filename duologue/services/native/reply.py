@@ -33,6 +33,8 @@ class Ask:
     """The outcome, for the task that asked."""
     said: bool = False
     """True if part of the reply was said before the connection was lost."""
+    early: bool = False
+    """True if it was asked for before the caller's turn had ended, and is not wanted any more."""
     last: bool = False
     """True if its turn has reached the limit of tool calls, and the model knows it."""
     moves: int = 0

@@ -65,10 +65,10 @@ class Turns:
         return utterance in self._late or utterance in self._ring.utterances
 
     def find(self, item: str) -> Utterance | None:
-        """Return the turn with the provider's id `item`, else the oldest turn without an id and a transcript."""
+        """Return the turn with the provider's id `item`, else the oldest one with a part that has no id or text."""
         turns = [*self._late, *self._ring.utterances]
-        named = next((turn for turn in turns if item and turn.item == item), None)
-        return named or next((turn for turn in turns if not turn.item and not turn.transcribed), None)
+        named = next((turn for turn in turns if item and item in turn.items), None)
+        return named or next((turn for turn in turns if turn.unnamed and not turn.transcribed), None)
 
     def name(self, utterance: Utterance) -> str:
         """Return our id of an utterance, which its transcripts and its item of the log carry."""
@@ -142,11 +142,12 @@ class Turns:
         for utterance in understood:
             self._ring.settle(utterance)
         for utterance in self._ring.utterances:
-            utterance.transcribed = False
+            utterance.unknown()
             if utterance.log_id:
                 self._unplace(utterance)
         return bool(understood)
 
     def _unplace(self, utterance: Utterance) -> None:
         self._session.conversation.remove(utterance.log_id)
-        utterance.log_id, utterance.turn, utterance.item = "", 0, ""
+        utterance.log_id, utterance.turn = "", 0
+        utterance.unknown()

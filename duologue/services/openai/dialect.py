@@ -114,6 +114,7 @@ class OpenAIDialect(Dialect):
         self._now, self._provider_now = now, provider_now
         self._settings = SettingsInForce(self._settings_of(config))
         self.server_turns = detects_turns(self._settings.wanted[1])
+        self.takes_back = not self.server_turns
         self._session = SessionInfo()
         self._seen = Seen(1024)
         """Ids of the messages that were read."""
@@ -239,10 +240,14 @@ class OpenAIDialect(Dialect):
         if end_ms is None:
             return []
         if end_ms == 0:
-            return [to_json({"type": "conversation.item.delete", "item_id": item})]
+            return self.forget(item)
         return [
             to_json({"type": "conversation.item.truncate", "item_id": item, "content_index": 0, "audio_end_ms": end_ms})
         ]
+
+    def forget(self, item: str) -> list[str]:
+        """Return the message that deletes an item."""
+        return [to_json({"type": "conversation.item.delete", "item_id": item})]
 
     # -- what the provider sends -----------------------------------------------------------------------------------
 

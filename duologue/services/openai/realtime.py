@@ -60,6 +60,7 @@ class OpenAIRealtime(SpeechToSpeech):
             history_survives=True,
             model_may_change=False,
             truncation=True,
+            early_answers=True,
             turn_detection=frozenset({"server", "client"}),
             manual_turns=True,
             text_input=True,

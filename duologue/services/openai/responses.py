@@ -271,7 +271,8 @@ class Responses:
                 events.append(
                     _called(response_id, item) if item.name else Unknown(kind="a function call without a name")
                 )
-        events.append(ResponseFinished(response=response_id, status=status, reason=reason, usage=usage))
+        items = tuple(item.id for item in response.output or () if item.id)
+        events.append(ResponseFinished(response=response_id, status=status, reason=reason, usage=usage, items=items))
         if code in FINAL_ERRORS:
             error = _error_of(response)
             text = (error.message or "")[:MAX_ERROR_TEXT]

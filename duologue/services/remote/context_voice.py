@@ -68,16 +68,23 @@ class ContextVoice(RemoteService[D], TTS, Generic[D]):
         try:
             with context.scope:
                 await self._give_until_done(context)
+            if context.scope.cancelled_caught and context.spoken_s:
+                self._recovery.worked()  # it spoke until it was interrupted
         finally:
             context.finished.set()
 
     async def _give_until_done(self, context: SpeechContext) -> None:
         error = await self._give_chunks(context)
-        if error is not None and self._recovery.failed(error) and not context.spoken_s and self.repeat(context, error):
+        if (
+            error is not None
+            and self._recovery.failed(error, in_part=context.spoken_s > 0)
+            and not context.spoken_s
+            and self.repeat(context, error)
+        ):
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
             error = await self._give_chunks(context)
             if error is not None:
-                self._recovery.failed(error)
+                self._recovery.failed(error, in_part=context.spoken_s > 0)
         if error is None:
             self._recovery.worked()
         else:

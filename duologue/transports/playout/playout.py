@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from ...audio.pcm import downmix, fade_out
+from ...audio.pcm import downmix, fade_in, fade_out
 from ...frames import BotAudio, BotPaused, BotResumed, ResponseEnded, ResponseStarted
 from ...session.session import Session
 from .base import CHUNKS_PER_S, AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
@@ -54,6 +54,7 @@ class Playout(PlayoutBase):
         self._account = Account(session, self._queue, sample_rate)
         self._in_flight = InFlight(sample_rate, sink.position, self._account.played, self._account.lost)
         self._beat: Beat | None = None
+        self._rises = False  # the next chunk goes on in mid-speech, after a hold
         self._gone = False
 
     @property
@@ -160,6 +161,8 @@ class Playout(PlayoutBase):
                     self._account.started(first.turn)
 
     def _write_chunk(self, pcm: bytes) -> None:
+        pcm, self._rises = fade_in(pcm, self._rate, self._fade_ms) if self._rises else pcm, False
+        self._account.written(pcm, self._in_flight.dry_at)
         try:
             self._sink.write(pcm)
         except Exception as error:
@@ -190,7 +193,7 @@ class Playout(PlayoutBase):
     # -- holds and cuts --------------------------------------------------------------------------------------------
 
     def hold(self, owners: tuple[str, ...]) -> None:
-        """Fall silent at once and without loss: the first hold begins."""
+        """Fall silent at once and without loss: the first hold begins. A fade ends the speech."""
         if self._gone:
             return
         turn, now = self._account.turn, self._loop.time()
@@ -200,7 +203,7 @@ class Playout(PlayoutBase):
             self._session.broadcast(BotPaused(turn=turn, owners=owners))
 
     def resume(self, owners: tuple[str, ...]) -> None:
-        """Go on where the speech stopped: the last hold has ended."""
+        """Go on at the sample where the speech stopped, with a fade: the last hold has ended."""
         if not self._gone:
             self._session.broadcast(BotResumed(turn=self._account.turn, owners=owners))
             self._kick()
@@ -238,6 +241,7 @@ class Playout(PlayoutBase):
             self._queue.remove(speech)
         if fade:
             self._fade(tail)
+        self._rises = False
         if not self._in_flight.spans:
             self._stop_beat()
         if self._intake.waiting:
@@ -262,3 +266,4 @@ class Playout(PlayoutBase):
         chunk = fade_out(pcm, self._rate, self._fade_ms).ljust(2 * self._chunk, b"\0")
         self._in_flight.put([(None, chunk)], self._chunk)
         self._write_chunk(chunk)
+        self._rises = True

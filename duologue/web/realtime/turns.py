@@ -13,6 +13,7 @@ from ...frames import EndOfTurn, Input, Respond, SpeechStarted, SpeechStopped, U
 from ...processors.pipeline import Pipeline
 from ...processors.processor import Processor, handles
 from ...processors.turns.endpointing import Endpointing
+from ...processors.turns.policy import EndpointingPolicy
 from ...processors.turns.vad import Vad
 from .caller import SILENCE_MS, CallerTurns
 
@@ -47,7 +48,7 @@ class RealtimeTurns(Pipeline):
     def __init__(self, caller: CallerTurns, detector: Detector | None = None) -> None:
         self._caller = caller
         self._vad = Vad(detector)
-        self._endpointing = _ClientEndpointing(silence_ms=SILENCE_MS)
+        self._endpointing = Endpointing(silence_ms=SILENCE_MS)
         self.gate = _TurnGate(caller)
         super().__init__([_UncommittedAudio(caller, self.gate), self._vad, self._endpointing, self.gate])
 
@@ -61,15 +62,8 @@ class RealtimeTurns(Pipeline):
         else:
             silence_ms = SEMANTIC_SILENCE_MS.get(detection["eagerness"], SEMANTIC_SILENCE_MS["auto"])
         self._caller.silence_ms = silence_ms
-        self._endpointing.wait_for(silence_ms)
-
-
-class _ClientEndpointing(Endpointing):
-    """Endpointing with a silence that may change."""
-
-    def wait_for(self, silence_ms: float) -> None:
-        """Set the silence that ends a turn. It does not hold for a silence in progress."""
-        self._silence_s = silence_ms / 1000
+        silence = min(60_000, round(silence_ms))
+        self._endpointing.policy = EndpointingPolicy(by_words=False, silence_ms=silence)
 
 
 class _UncommittedAudio(Processor):

@@ -11,22 +11,31 @@ from hypothesis import strategies as st
 from duologue.errors import ConfigurationError
 from duologue.frames import EndOfTurn, Interrupted, SpeechStarted, UserTranscript
 from duologue.processors import Processor
+from duologue.processors.turns.acoustics import SoundPolicy
+from duologue.processors.turns.caller_words import count_words
 from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Interruption, InterruptionPolicy, count_words
+from duologue.processors.turns.interruption import Evidence, Interruption, InterruptionPolicy
 from duologue.processors.turns.vad import Vad
 from duologue.testing import clock
 from tests.processors.turns.calls import UTTERANCE_2, EarsCall, level_vad, noise
 
 pytestmark = pytest.mark.virtual_clock
 
-BY_SPEECH = InterruptionPolicy(resume_after_ms=None)
-TWO_WORDS = InterruptionPolicy(min_words=2)
+
+def needs(*, max_hold_s: float = 5.0, **evidence: int | None) -> InterruptionPolicy:
+    """A policy with the same evidence whether the agent speaks or thinks. 200 ms of any speech count."""
+    wanted = Evidence(**{"min_speech_ms": 200, **evidence})  # type: ignore[arg-type]
+    return InterruptionPolicy(speaking=wanted, thinking=wanted, max_hold_s=max_hold_s)
+
+
+BY_SPEECH = needs(sure_ms=0)
+TWO_WORDS = needs(min_words=2)
 
 
 def line(policy: InterruptionPolicy | None = None, **endpointing: float) -> list[Processor]:
     """All that stands between the transport and the engine."""
-    ends = Endpointing(**endpointing)  # type: ignore[arg-type]
-    return [Vad(level_vad()), ends, Interruption(policy)]
+    ends = Endpointing(**{"silence_ms": 600, **endpointing})  # type: ignore[arg-type]
+    return [Vad(level_vad()), ends, Interruption(policy or needs())]
 
 
 # -- by speech alone ---------------------------------------------------------------------------------------------------
@@ -252,20 +261,32 @@ async def test_a_backchannel_does_not_interrupt_and_its_turn_passes() -> None:
         await call.says(0.4)
         await call.transcribe("uh-huh")
         await call.waits(0.6)
-        assert call.events == [(0.2, "BotPaused")]
+        assert call.events == [(0.2, "BotPaused"), (0.6, "BotResumed")]
         assert call.marks[-1] == ("silence", 0.4)  # it reaches the engine, which gives the final transcript
         await call.transcribe("Uh-huh.", final=True, start_s=0.0, end_s=0.4)
-        assert call.events[1:] == [(1.0, "BotResumed")]
+        assert call.session.floor.take_dismissed()
         await call.waits(3)
         assert len(call.events) == 2
 
 
-async def test_a_backchannel_that_is_final_before_the_turn_ends_is_over_with_the_turn() -> None:
+async def test_a_backchannel_that_is_final_before_the_turn_ends_is_over_at_once() -> None:
     async with EarsCall(*line(TWO_WORDS)) as call:
         call.utter()
         await call.says(0.4)
         await call.waits(0.3)
         await call.transcribe("Uh-huh.", final=True, start_s=0.0, end_s=0.4)
+        assert call.events == [(0.2, "BotPaused"), (0.7, "BotResumed")]
+        await call.waits(0.3)
+        assert call.session.floor.take_dismissed()
+        assert len(call.events) == 2
+
+
+async def test_a_word_that_is_too_little_is_over_with_the_turn() -> None:
+    async with EarsCall(*line(TWO_WORDS)) as call:
+        call.utter()
+        await call.says(0.4)
+        await call.waits(0.3)
+        await call.transcribe("Tuesday.", final=True, start_s=0.0, end_s=0.4)
         assert len(call.events) == 1
         await call.waits(0.3)
         assert call.events[1:] == [(1.0, "BotResumed")]
@@ -281,7 +302,7 @@ async def test_speech_that_is_not_understood_lets_the_agent_go_on() -> None:
 
 
 async def test_words_add_up_over_the_transcripts_of_a_turn_and_interim_ones_replace_each_other() -> None:
-    async with EarsCall(*line(InterruptionPolicy(min_words=4))) as call:
+    async with EarsCall(*line(needs(min_words=4))) as call:
         call.utter()
         await call.says(0.5)
         await call.transcribe("could")
@@ -386,7 +407,7 @@ async def test_an_agent_that_begins_to_speak_into_speech_is_held_at_once() -> No
 
 
 async def test_a_hold_that_expires_turns_ongoing_speech_into_an_interruption() -> None:
-    async with EarsCall(*line(InterruptionPolicy(max_hold_s=4.8))) as call:
+    async with EarsCall(*line(needs(max_hold_s=4.8, sure_ms=None))) as call:
         call.utter()
         await call.says(5.0)
         await anyio.lowlevel.checkpoint()
@@ -394,7 +415,7 @@ async def test_a_hold_that_expires_turns_ongoing_speech_into_an_interruption() -
 
 
 async def test_a_hold_that_expires_after_the_speech_lets_the_agent_go_on() -> None:
-    async with EarsCall(*line(InterruptionPolicy(min_words=2, resume_after_ms=None, max_hold_s=5.3))) as call:
+    async with EarsCall(*line(needs(min_words=2, resume_after_ms=None, max_hold_s=5.3))) as call:
         call.utter()
         await call.says(0.5)
         await call.waits(4.9)
@@ -404,7 +425,7 @@ async def test_a_hold_that_expires_after_the_speech_lets_the_agent_go_on() -> No
 
 
 async def test_words_can_be_required_without_a_time_for_false_alarms() -> None:
-    async with EarsCall(*line(InterruptionPolicy(min_words=2, resume_after_ms=None))) as call:
+    async with EarsCall(*line(needs(min_words=2, resume_after_ms=None))) as call:
         call.utter()
         await call.says(0.5)
         await call.waits(0.7)
@@ -507,9 +528,9 @@ async def happen(policy: InterruptionPolicy, steps: list[str]) -> EarsCall:
     return call
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
-    st.sampled_from([InterruptionPolicy(), BY_SPEECH, TWO_WORDS, InterruptionPolicy(min_words=3)]),
+    st.sampled_from([needs(), needs(sure_ms=None), BY_SPEECH, TWO_WORDS, needs(min_words=3)]),
     st.lists(st.sampled_from(STEPS), max_size=12),
 )
 def test_whatever_happens_no_voice_stays_on_hold_and_no_audio_is_lost(
@@ -529,15 +550,31 @@ def test_whatever_happens_no_voice_stays_on_hold_and_no_audio_is_lost(
 
 def test_the_defaults_are_those_of_the_processor() -> None:
     assert Interruption().policy == InterruptionPolicy()
-    expected = {"enabled": True, "min_speech_ms": 200, "min_words": 0, "resume_after_ms": 1500, "max_hold_s": 5.0}
-    assert asdict(InterruptionPolicy()) == expected
+    policy = InterruptionPolicy()
+    assert (policy.enabled, policy.max_hold_s, policy.language) == (True, 5.0, "")
+    expected = {"min_speech_ms": 120, "min_words": 1, "sure_ms": 1200, "resume_after_ms": 1500}
+    assert asdict(policy.speaking) == expected
+    assert asdict(policy.thinking) == expected | {"min_speech_ms": 200, "sure_ms": 600}
 
 
-@pytest.mark.parametrize("option", ["min_speech_ms", "min_words", "resume_after_ms", "max_hold_s"])
+@pytest.mark.parametrize("option", ["min_speech_ms", "min_words", "sure_ms", "resume_after_ms"])
 @pytest.mark.parametrize("value", [-1, 1_000_000])
-def test_a_setting_out_of_range_is_refused_by_name(option: str, value: int) -> None:
+def test_evidence_out_of_range_is_refused_by_name(option: str, value: int) -> None:
     with pytest.raises(ConfigurationError, match=option):
-        InterruptionPolicy(**{option: value})  # type: ignore[arg-type]
+        Evidence(**{option: value})
+
+
+@pytest.mark.parametrize("option", ["voiced_ms", "periodicity", "unvoiced_ms", "aside_db", "echo"])
+@pytest.mark.parametrize("value", [-1, 1_000_000])
+def test_a_limit_of_sounds_out_of_range_is_refused_by_name(option: str, value: int) -> None:
+    with pytest.raises(ConfigurationError, match=option):
+        SoundPolicy(**{option: value})
+
+
+@pytest.mark.parametrize("value", [0.1, 61.0])
+def test_a_time_of_holds_out_of_range_is_refused(value: float) -> None:
+    with pytest.raises(ConfigurationError, match="max_hold_s"):
+        InterruptionPolicy(max_hold_s=value)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ CONVERSATION = b"".join(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 1600), min_size=1, max_size=120), st.sampled_from([8000, 16000, 44100]))
 def test_however_the_audio_is_cut_the_boundaries_and_the_audio_are_the_same(sizes: list[int], rate: int) -> None:
     pcm = at_rate(CONVERSATION, rate)
@@ -334,7 +334,7 @@ async def test_a_short_hole_in_the_stream_does_not_cut_a_word() -> None:
 async def test_the_floor_knows_who_speaks_and_that_something_happens() -> None:
     async with EarsCall(Vad(level_vad())) as call:
         touched: list[float] = []
-        call.session.floor.touched = lambda: touched.append(round(call.session.now(), 6))
+        call.session.floor.on_life(lambda: touched.append(round(call.session.now(), 6)))
         await call.waits(0.5)
         assert (call.session.floor.caller_speaking, touched) == (False, [])
         await call.says(0.06)

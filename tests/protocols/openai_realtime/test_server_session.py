@@ -113,7 +113,7 @@ EVENTS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(EVENTS, max_size=12))
 def test_no_event_of_a_client_breaks_the_session(events: list[dict[str, Any]]) -> None:
     backend = Backend()

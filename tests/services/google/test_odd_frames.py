@@ -83,7 +83,7 @@ KINDS = st.sampled_from(KIND_NAMES.split())
 FRAMES = st.dictionaries(KINDS, st.dictionaries(FIELDS, JSON, max_size=3) | JSON, max_size=3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(FRAMES.map(json.dumps) | JSON.map(json.dumps) | st.binary(max_size=40) | st.text(max_size=40), max_size=4)
 )
@@ -113,7 +113,7 @@ GOOD = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(GOOD, st.sampled_from(["gemini-3.8-live", "gemini-3.8-live-extended-thinking"]))
 def test_responses_are_bracketed_whatever_the_order(frames: list[dict[str, Any]], model: str) -> None:
     gemini = dialect(model)

@@ -140,7 +140,7 @@ def test_what_a_transcript_consumed(usage: dict[str, Any], expected: dict[str, A
 # -- responses ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_spoken_response() -> None:
+def test_a_sonic_response() -> None:
     events = read(
         opened(),
         created(tag="ask_1"),
@@ -249,7 +249,7 @@ def test_calls_are_told_when_the_response_stands() -> None:
     assert dialect.read(done(output=[first, second])) == [
         Called(response="resp_1", call_id="call_1", name="weather", arguments={"city": "Köln"}),
         Called(response="resp_1", call_id="call_2", name="time", arguments={}),
-        ResponseFinished(response="resp_1"),
+        ResponseFinished(response="resp_1", items=("item_call_1", "item_call_2")),
     ]
 
 

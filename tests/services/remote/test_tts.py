@@ -268,6 +268,19 @@ async def test_a_vendor_that_keeps_giving_no_audio_is_told_as_lost() -> None:
         assert any("failed 3 times in a row" in error.message for error in agent.errors)
 
 
+async def test_a_vendor_that_speaks_until_it_is_interrupted_has_not_failed_in_a_row() -> None:
+    async with line(timeout_s=2) as agent:
+        for number in range(1, 5):
+            agent.server.behaviour.silent = agent.server.behaviour.never_done = True
+            await agent.says("Hello there.")
+            await anyio.sleep(1)
+            agent.server.behaviour.silent = False
+            await anyio.sleep(2)
+            agent.session.interrupt()
+            assert (await agent.until_ended(number))[-1].status == "interrupted"
+        assert agent.errors == []
+
+
 async def test_a_refused_context_fails_and_the_next_response_is_spoken() -> None:
     async with line(silent=True, never_done=True) as agent:
         await agent.says("Hello there.")

@@ -235,6 +235,47 @@ async def test_a_pause_is_silence_at_once_after_a_fade() -> None:
         assert call.far_end.names()[-1] == "BotStoppedSpeaking"
 
 
+async def test_speech_goes_on_after_a_pause_at_the_same_sample_with_a_fade() -> None:
+    async with calling() as call:
+        speech = tone(300, RATE, 2.0)
+        await call.agent.say(speech)
+        await asyncio.sleep(0.51234)
+        hold = call.session.floor.hold("test", patience_s=5)
+        await asyncio.sleep(1.0)
+        hold.release()
+        await asyncio.sleep(3.0)
+        said, heard = np.frombuffer(speech, "<i2").astype(int), np.frombuffer(call.far_end.pcm, "<i2").astype(int)
+        cut, fade = round(0.51234 * RATE), RATE * 5 // 1000
+        resumed = cut + RATE // 50  # behind the chunk with the fade
+        before, after = heard[:cut], heard[resumed : resumed + len(said) - cut]
+        assert np.array_equal(before, said[:cut])
+        assert np.array_equal(after[fade:], said[cut + fade :])
+        assert np.array_equal(heard[cut : cut + fade] + after[:fade], said[cut : cut + fade])
+        assert np.abs(np.diff(after[:fade])).max() <= np.abs(np.diff(said)).max() * 1.2
+
+
+async def test_speech_that_a_pause_has_kept_back_begins_without_a_fade() -> None:
+    async with calling() as call:
+        hold = call.session.floor.hold("test", patience_s=5)
+        await call.agent.say(ramp(0, 3200))
+        hold.release()
+        await asyncio.sleep(0.5)
+        assert numbers(call.far_end.pcm) == list(range(3200))
+
+
+async def test_what_follows_an_interruption_begins_without_a_fade() -> None:
+    async with calling() as call:
+        await call.agent.say(tone(300, RATE, 2.0))
+        await asyncio.sleep(0.5)
+        call.session.floor.hold("test", patience_s=5)
+        call.session.interrupt()
+        await asyncio.sleep(0.1)
+        sent = len(call.far_end.sent)
+        await call.agent.say(ramp(0, 3200))
+        await asyncio.sleep(0.5)
+        assert numbers(b"".join(pcm for _, pcm in call.far_end.sent[sent:])) == list(range(3200))
+
+
 async def test_a_pause_ends_by_itself() -> None:
     """Pitfall 3: pause flags that never clear."""
     async with calling() as call:

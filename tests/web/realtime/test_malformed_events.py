@@ -170,7 +170,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_value_in_any_place_is_an_event_or_an_error(data: st.DataObject) -> None:
     event = copy.deepcopy(data.draw(st.sampled_from(EVENTS)))

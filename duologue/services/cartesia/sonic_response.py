@@ -1,4 +1,4 @@
-"""`SpokenResponse`: a response, and the contexts of Cartesia's that speak it one after the other."""
+"""`SonicResponse`: a response, and the contexts of Cartesia's that speak it one after the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEPT_S = 0.5
 """Seconds after its last audio for which a context gets more text. Cartesia forgets it after 1 s."""
 
 
-class SpokenResponse:
+class SonicResponse:
     """Makes the messages for a response: in one context, unless its text pauses for longer than Cartesia keeps one.
 
     `fields` are those of all its messages.

@@ -1,0 +1,1 @@
+"""Turn-taking on labelled callers: cut-offs, latency, sounds, backchannels, interruptions, echo."""

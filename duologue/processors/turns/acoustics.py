@@ -1,0 +1,210 @@
+"""`Acoustics`: tells the caller's speech over the agent from other sounds by sound alone; `SoundPolicy`: its limits."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ...audio.features import FRAME_S, HOP_S, likeness, periodicity, reduced
+from ...errors import ConfigurationError
+from ...session.session import Session
+
+if TYPE_CHECKING:
+    from ...audio.features import Samples
+
+Sound = Literal["speech", "unclear", "noise", "aside", "echo"]
+"""The caller's speech; a sound that may still turn out to be speech, or is none; a voice that is much quieter than the
+caller's, such as a television; the agent's own voice."""
+KEPT_S = 1.5
+"""Seconds of the caller's audio that are kept."""
+WINDOW_S = 0.25
+"""Seconds of sound that are judged: the latest."""
+LATEST_ECHO_S = 0.6
+"""The longest delay of an echo, in seconds: the line there and back, and the far end's buffer."""
+_LEAST_LEARNED_S = 0.3  # shorter speech says little about the caller's level
+_QUIET, _LOUD = 0.2, 0.5  # how far the caller's level follows quieter and louder speech
+_PIECES = 400  # of audio that are kept, at most
+_GAP_S = 0.01  # shorter gaps are rounding, or jitter of the clock
+_ECHO_PERIOD_S = 0.06  # an echo is looked for again after this time
+
+_RANGES = {
+    "voiced_ms": (0, 1_000),
+    "periodicity": (0.0, 1.0),
+    "unvoiced_ms": (0, 60_000),
+    "aside_db": (0.0, 96.0),
+    "echo": (0.0, 1.0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundPolicy:
+    """The conditions under which a sound counts as the caller's speech. ConfigurationError for a value out of range."""
+
+    voiced_ms: int = 50
+    """Milliseconds of periodic sound, within 1.5 times as many. Coughs, doors, breaths and keys have fewer."""
+    periodicity: float = 0.6
+    """The normalised autocorrelation, from 0 to 1, of a frame of periodic sound."""
+    unvoiced_ms: int = 1500
+    """Milliseconds after which other sound that the detector takes for speech counts as well: a whisper."""
+    aside_db: float = 15.0
+    """Decibels below the caller's own level so far, below which a voice is not the caller's. 0 turns this off."""
+    echo: float = 0.5
+    """The likeness, from 0 to 1, to what the agent has just said above which a voice is its echo. 0 turns this off."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: it lies between {low:g} and {high:g}")
+
+
+class Acoustics:
+    """Listens to both sides of a call, and judges the latest sound of the caller when it is asked.
+
+    Between the questions it only keeps references to the latest audio. All times are session times in seconds.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.level: float | None = None
+        """The level of the caller's speech so far, in dB below full scale; None before they have spoken."""
+        self._mic = _LatestAudio(KEPT_S)
+        self._agent = _LatestAudio(WINDOW_S + LATEST_ECHO_S + 0.1)
+        self._analysed_s = -math.inf
+        self._history = 0  # one bit for each recent frame, 1 if periodic; the lowest bit is the latest
+        self._voiced_s = self._hinted_s = -math.inf  # when enough of them were, and half as many, for the last time
+        self._echo_s = -math.inf  # when the sound was an echo for the last time
+        audio = session.audio
+        self._stops = audio.ear.add(self._mic.add), audio.played.add(self._agent.add)
+
+    def close(self) -> None:
+        """Stop listening."""
+        for stop in self._stops:
+            stop()
+
+    def judge(self, policy: SoundPolicy, spoken_s: float) -> Sound:
+        """Return what the caller's latest sound is. The detector has heard speech for `spoken_s` seconds."""
+        now = self._mic.end_s
+        if not self._mic.rate:
+            return "speech"  # of a detector that gives no audio
+        if policy.aside_db and self.level is not None:
+            recent, reduced_rate = self._mic.last(WINDOW_S)
+            if _level(recent, reduced_rate) < self.level - policy.aside_db:
+                return "aside"
+        if policy.voiced_ms and spoken_s < policy.unvoiced_ms / 1000:
+            self._analyse(policy, now)
+            if self._voiced_s < now - WINDOW_S:
+                return "unclear"
+        if policy.echo and self._is_echo(policy, now):
+            return "echo"
+        return "speech"
+
+    def judge_tail(self, policy: SoundPolicy) -> Sound:
+        """Return what the latest sound is after the agent has finished: its echo, or anything else."""
+        return "echo" if policy.echo and self._is_echo(policy, self._mic.end_s) else "speech"
+
+    def _analyse(self, policy: SoundPolicy, now: float) -> None:
+        """Look for a voice in the frames since the latest analysis."""
+        since = min(now - self._analysed_s, WINDOW_S)
+        self._analysed_s = now
+        samples, rate = self._mic.last(FRAME_S + since - HOP_S)
+        frames = periodicity(samples, rate)
+        enough = max(1, round(policy.voiced_ms / 1000 / HOP_S))
+        window = (1 << (enough + enough // 2)) - 1
+        history = 0 if since >= WINDOW_S else self._history
+        for place, found in enumerate(frames.tolist(), 1):
+            history = (history << 1 | (found >= policy.periodicity)) & window
+            if 2 * history.bit_count() > enough:
+                self._hinted_s = now - HOP_S * (len(frames) - place)
+                if history.bit_count() >= enough:
+                    self._voiced_s = self._hinted_s
+        self._history = history
+
+    def hints(self, since_s: float) -> bool:
+        """Return True if there was half as much voice as counts as speech, since a time: words may tell."""
+        return self._hinted_s >= since_s
+
+    def _is_echo(self, policy: SoundPolicy, now: float) -> bool:
+        since_s = now - self._agent.end_s
+        if since_s > LATEST_ECHO_S + WINDOW_S:
+            return False
+        if now - self._echo_s < _ECHO_PERIOD_S - 1e-6:
+            return True
+        import numpy as np
+
+        heard, rate = self._mic.last(WINDOW_S)
+        played, played_rate = self._agent.last(WINDOW_S + LATEST_ECHO_S)
+        if played_rate != rate:
+            places = np.arange(int(len(played) * rate / played_rate)) * (played_rate / rate)
+            played = np.interp(places, np.arange(len(played)), played).astype(np.float32)
+        # The agent may just have begun, and its latest sound is known a moment later.
+        before = round((WINDOW_S + LATEST_ECHO_S) * rate) - len(played)
+        played = np.pad(played, (max(0, before), round(max(0.0, min(since_s, WINDOW_S)) * rate)))
+        alike, _ = likeness(heard, played)
+        if alike >= policy.echo:
+            self._echo_s = now
+        return alike >= policy.echo
+
+    def learn(self, start_s: float, end_s: float) -> None:
+        """Learn the caller's level from speech that was not said over the agent."""
+        seconds = min(end_s - start_s, KEPT_S)
+        if seconds < _LEAST_LEARNED_S:
+            return
+        samples, rate = self._mic.last(seconds, before_s=self._mic.end_s - end_s)
+        level = _level(samples, rate)
+        if self.level is None:
+            self.level = level
+        else:
+            self.level += (_LOUD if level > self.level else _QUIET) * (level - self.level)
+
+
+class _LatestAudio:
+    """The latest seconds of a side's audio. `add` costs no more than keeping a reference."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end_s = -math.inf
+        """The session time at which the audio ends."""
+        self.rate = 0
+        self._seconds = seconds
+        self._pieces: deque[tuple[bytes, float]] = deque(maxlen=_PIECES)
+
+    def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
+        """Add a piece of audio. Silence fills a gap; after a longer one, or at another rate, the audio begins anew."""
+        pieces, gap_s = self._pieces, at - self.end_s
+        if sample_rate != self.rate or gap_s > self._seconds:
+            pieces.clear()
+            self.rate = sample_rate
+        elif gap_s > _GAP_S:
+            pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))
+        pieces.append((pcm, at))
+        self.end_s = at + len(pcm) / (2 * sample_rate)
+        while pieces[0][1] < self.end_s - self._seconds - 0.1:
+            pieces.popleft()
+
+    def last(self, seconds: float, *, before_s: float = 0.0) -> tuple[Samples, float]:
+        """Return the last seconds of the audio, or of the audio up to `before_s` seconds before its end, reduced."""
+        rate = self.rate
+        skipped, wanted = 2 * round(before_s * rate), 2 * round((before_s + seconds) * rate)
+        parts: list[bytes] = []
+        size = 0
+        for pcm, _ in reversed(self._pieces):
+            parts.append(pcm)
+            size += len(pcm)
+            if size >= wanted:
+                break
+        audio = b"".join(reversed(parts))
+        end = len(audio) - skipped
+        return reduced(audio[max(0, len(audio) - wanted) : max(0, end)], rate)
+
+
+def _level(samples: Samples, rate: float) -> float:
+    """Return the level of the louder half of the sound, in frames of 20 ms, in dB below full scale."""
+    import numpy as np
+
+    size = round(rate / 50)
+    count = len(samples) // size if size else 0
+    if not count:
+        return -96.0
+    powers = np.sort(np.square(samples[-count * size :].reshape(count, size)).mean(axis=1))
+    power = float(powers[count // 2 :].mean())
+    return max(-96.0, 10 * math.log10(power / 32768**2)) if power else -96.0

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.turns.rules import figures
+from duologue.processors.turns.lexicon import known_languages, lexicon
+from duologue.processors.turns.wording import Asked, asked_for, judge
+
+
+def rule(text: str, language: str = "en", asked: Asked = "") -> str:
+    found = lexicon(language)
+    assert found is not None
+    verdict = judge(text, found, asked)
+    return "" if verdict is None else f"{verdict.wait}: {verdict.rule}"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("I'd like to cancel my order", "usual: short statement"),
+        ("I'd like to cancel an order of last Monday", "quick: statement"),
+        ("I'd like to cancel my order.", "quick: statement"),
+        ("I'd like to cancel my", "patient: open"),
+        ("I want to", "patient: open"),
+        ("I need a flight from Paris to", "patient: open"),
+        ("I was thinking, um", "patient: filler"),
+        ("It broke because", "patient: open"),
+        ("It broke because.", "usual: open, but punctuated"),
+        ("What time do you open", "quick: question"),
+        ("Hi. What time do you open", "quick: question"),
+        ("okay so what is it for", "quick: question"),
+        ("I bought it for", "patient: open"),
+        ("Tuesday", "usual: fragment"),
+        ("no that's all thank you", "quick: closed"),
+        ("yes it is", "quick: closed"),
+        ("it is", "quick: closed"),
+        ("the problem is", "patient: open"),
+        ("my number is five five five", "usual: number"),
+        ("my number is 555", "usual: number"),
+        ("a table for two", "usual: short statement"),
+        ("my name is J O H", "usual: spelling"),
+        ("J for juliet, O for oscar", "usual: spelling"),
+        ("it's my daughter's", "patient: open"),
+        ("do you know if the museum", "usual: clause begun"),
+        ("do you deliver to", "patient: open"),
+        ("it's 555 123 4567", "quick: full number"),
+        (" ... ", ""),
+        ("", ""),
+    ],
+)
+def test_english(text: str, verdict: str) -> None:
+    assert rule(text) == verdict
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "verdict"),
+    [
+        ("de", "Ich möchte einen Termin vereinbaren", "usual: short statement"),
+        ("de", "Ich rufe Sie morgen oder am Freitag noch einmal an", "quick: statement"),
+        ("de", "Ich möchte einen Termin für", "patient: open"),
+        ("de", "Wann haben Sie geöffnet", "quick: question"),
+        ("de", "ich hätte da ähm", "patient: filler"),
+        ("es", "Quisiera reservar una mesa para", "patient: open"),
+        ("es", "Quisiera reservar una mesa", "usual: short statement"),
+        ("fr", "Je voudrais annuler ma", "patient: open"),
+        ("fr", "Je voudrais annuler ma commande", "usual: short statement"),
+        ("it", "Vorrei prenotare un", "patient: open"),
+        ("pt", "Eu queria cancelar o meu", "patient: open"),
+        ("hi", "मुझे एक टेबल बुक करना है", "usual: short statement"),
+        ("hi", "मुझे कल शाम के लिए एक टेबल बुक करना है", "quick: statement"),
+        ("hi", "मुझे दिल्ली से", "usual: fragment"),
+        ("hi", "मुझे लाल टेबल", "usual: fragment"),
+    ],
+)
+def test_other_languages(language: str, text: str, verdict: str) -> None:
+    assert rule(text, language) == verdict
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "verdict"),
+    [
+        ("", "yes", "usual: fragment"),
+        ("yes_no", "yes", "usual: bare answer"),
+        ("yes_no", "No, that's wrong.", "quick: detail"),
+        ("yes_no", "Not at all", "quick: answer"),
+        ("yes_no", "I'd like to cancel it", "quick: detail"),
+        ("detail", "on Tuesday", "quick: detail"),
+        ("detail", "at", "patient: open"),
+        ("story", "It broke yesterday", "usual: short statement"),
+        ("digits", "seven", "usual: number"),
+        ("", "seven", "usual: fragment"),
+        ("digits", "C", "usual: number"),
+        ("digits", "M as in mother", "usual: spelling"),
+        ("digits", "I don't know it", "usual: short statement"),
+    ],
+)
+def test_the_agents_question_counts(asked: Asked, text: str, verdict: str) -> None:
+    assert rule(text, asked=asked) == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("Is that correct?", "yes_no"),
+        ("Fine. Would you like to go on?", "yes_no"),
+        ("When would you like to come?", "detail"),
+        ("How can I help you?", "story"),
+        ("Please tell me what happened.", "story"),
+        ("What is your phone number?", "digits"),
+        ("Please tell me your account number.", "digits"),
+        ("Your order is on its way.", ""),
+        ("Okay?", None),
+        ("", None),
+    ],
+)
+def test_what_the_agent_asks_for(text: str, asked: Asked | None) -> None:
+    english = lexicon("en")
+    assert english is not None
+    assert asked_for(text, english) == asked
+
+
+@given(text=st.text(max_size=300), language=st.sampled_from(known_languages()))
+def test_any_text_has_a_verdict(text: str, language: str) -> None:
+    assert rule(text, language).partition(":")[0] in ("", "quick", "usual", "patient")
+
+
+def test_a_verdict_takes_less_than_50_us() -> None:
+    text = "I ordered it on Monday and it still has not come, so I'd like to know where it is and whether " * 20
+
+    def best() -> float:
+        began = time.thread_time()
+        for _ in range(100):
+            rule(text)
+        return (time.thread_time() - began) / 100
+
+    best()
+    assert min(best() for _ in range(20)) < 50e-6
+
+
+def test_each_rule_brings_fewer_cut_offs_or_earlier_ends_on_the_tuning_set() -> None:
+    cut_offs, ends, rules = figures()
+    assert cut_offs < 25
+    assert len(rules) > 10
+    for rule in rules:
+        fewer, later, _ = figures({rule})
+        assert fewer > cut_offs or sum(later) > sum(ends), rule
