@@ -28,13 +28,13 @@ _HINT = re.compile(rf"[.!?…;\n{SENTENCE_TERMINALS}{WITHOUT_STOPS}]")
 _CLAUSE_END = re.compile(r"[ \u3000，、；：､،؛၊፣]")
 _OPENING = "(\"'“‘[*_"
 _ENCLOSING = re.compile(r"""[(\[{（［｛【〔〖〈《「『｢"“„«»‹›‘*_~]|(?<!\w)'""")
-# What opens is in the group "open"; the rest closes.
+# The group "open" finds the marks that open, the rest of a pattern those that close.
 _PAIRS = (
     re.compile(r"(?P<open>[(\[{（［｛【〔〖〈《「『｢])|[)\]}）］｝】〕〗〉》」』｣]"),
     re.compile(r"(?P<open>‘)|’"),
     re.compile(r"(?P<open>(?<!\w)'(?=\w))|(?<=\S)'(?!\w)"),
 )
-# Marks that open and close in turn, in one language or another. Inside French ones a space follows the full stop.
+# These marks open and close in turn. Inside French ones a space follows the full stop.
 _IN_TURN = (re.compile('"'), re.compile("[“”„]"), re.compile(r"(?<=\S)[«»‹›]|[«»‹›](?=\S)"), re.compile(r"\*+|_+|~+"))
 
 
