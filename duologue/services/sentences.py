@@ -27,6 +27,15 @@ _STOP = re.compile(
 _HINT = re.compile(rf"[.!?…;\n{SENTENCE_TERMINALS}{WITHOUT_STOPS}]")
 _CLAUSE_END = re.compile(r"[ \u3000，、；：､،؛၊፣]")
 _OPENING = "(\"'“‘[*_"
+_ENCLOSING = re.compile(r"""[(\[{（［｛【〔〖〈《「『｢"“„«»‹›‘*_~]|(?<!\w)'""")
+# The group "open" finds the marks that open, the rest of a pattern those that close.
+_PAIRS = (
+    re.compile(r"(?P<open>[(\[{（［｛【〔〖〈《「『｢])|[)\]}）］｝】〕〗〉》」』｣]"),
+    re.compile(r"(?P<open>‘)|’"),
+    re.compile(r"(?P<open>(?<!\w)'(?=\w))|(?<=\S)'(?!\w)"),
+)
+# These marks open and close in turn. Inside French ones a space follows the full stop.
+_IN_TURN = (re.compile('"'), re.compile("[“”„]"), re.compile(r"(?<=\S)[«»‹›]|[«»‹›](?=\S)"), re.compile(r"\*+|_+|~+"))
 
 
 class SentenceSplitter:
@@ -35,14 +44,16 @@ class SentenceSplitter:
     A full stop ends a sentence at once, unless the next characters could show otherwise: after a digit ("3." may
     become "3.5"), a single letter ("J. Smith"), an abbreviation of the `language` or of English ("Dr.", from the
     library `sentencex`), or in an address ("www.example."). `!`, `?`, a line break and the stops of other scripts, from
-    Arabic to Chinese, always end one. Thai, Lao and Tibetan have no stops: there a space ends a piece of at least
-    `MIN_CLAUSE` characters. The pieces join to the text, and none has more than `MAX_SENTENCE` characters and the space
-    after them.
+    Arabic to Chinese, end one, too. Inside brackets, quotation marks or emphasis the next character decides, because a
+    mark that closes belongs to the sentence. Thai, Lao and Tibetan have no stops: there a space ends a piece of at
+    least `MIN_CLAUSE` characters. The pieces join to the text, and none has more than `MAX_SENTENCE` characters and the
+    space after them.
     """
 
     def __init__(self, language: str = "") -> None:
         self._language = re.split("[-_]", language)[0] or "en"
         self._text = ""
+        self._before = ""  # the sentences before, from the mark that is open on
         self._hinted = False  # the text may have an end, which is not certain yet
 
     def feed(self, text: str) -> list[str]:
@@ -52,8 +63,9 @@ class SentenceSplitter:
             return []
         done: list[str] = []
         while (end := self._end()) is not None:
-            done.append(self._text[:end])
-            self._text = self._text[end:]
+            done.append(sentence := self._text[:end])
+            self._text, before = self._text[end:], self._before + sentence
+            self._before = before if len(before) <= MAX_SENTENCE and _is_enclosed(before) else ""
         self._hinted = _HINT.search(self._text) is not None
         return done
 
@@ -64,7 +76,7 @@ class SentenceSplitter:
 
     def flush(self) -> str:
         """End the text. Returns the rest of it."""
-        rest, self._text, self._hinted = self._text, "", False
+        rest, self._text, self._before, self._hinted = self._text, "", "", False
         return rest
 
     def _end(self) -> int | None:
@@ -81,11 +93,13 @@ class SentenceSplitter:
                     return end
                 continue
             if stop["sure"]:
-                if _is_decimal_point(text, stop):
+                if _is_decimal_point(text, stop) or (end == len(text) and _is_enclosed(self._before + text)):
                     continue
                 return self._with_space(end)
             if end < len(text) and not text[end].isspace():
                 continue  # 3.5, example.com
+            if end == len(text) and _is_enclosed(self._before + text):
+                continue  # (Really.)
             if not stop.group().startswith(".") or len(stop.group()) > 1 or not self._ambiguous(text, stop.start()):
                 return self._with_space(end)
         if 0 <= newline <= MAX_SENTENCE:
@@ -99,7 +113,7 @@ class SentenceSplitter:
         if word.lower() in _BEFORE_NUMBERS:
             return not after or after[0].isdigit()
         if len(word) == 1 and word.isalpha():
-            return word not in "iI"
+            return word != "I"
         if word.lower() in _TITLES:
             return True
         if self._is_abbreviation(word):
@@ -129,6 +143,18 @@ def _is_decimal_point(text: str, stop: re.Match[str]) -> bool:
     if stop.group() != "．" or not text[: stop.start()][-1:].isdigit():
         return False
     return stop.end() == len(text) or text[stop.end()].isdigit()
+
+
+def _is_enclosed(text: str) -> bool:
+    """Return True if the text ends inside brackets, quotation marks or emphasis: the mark that closes may come next."""
+    text = text[text.rfind("\n", 0, -1) + 1 :]
+    if _ENCLOSING.search(text) is None:
+        return False
+    for marks in _IN_TURN:
+        found = marks.findall(text)
+        if sum(map(len, found[::2])) != sum(map(len, found[1::2])):
+            return True
+    return any(sum(1 if mark["open"] else -1 for mark in marks.finditer(text)) > 0 for marks in _PAIRS)
 
 
 def _cut(text: str) -> int:

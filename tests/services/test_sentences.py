@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -100,33 +102,86 @@ def test_it_ends_there_once_the_next_characters_show_that_it_was_one(begun: str,
     assert split(begun, goes_on) == [begun + " ", goes_on.lstrip()] or split(begun, goes_on) == [begun, goes_on]
 
 
-@pytest.mark.parametrize(
-    ("text", "pieces"),
-    [
-        ("Wait... What?! Yes!!! So", ["Wait... ", "What?! ", "Yes!!! ", "So"]),
-        ('He said "Hi." (Really.) So', ['He said "Hi." ', "(Really.) ", "So"]),
-        ("你好。你是谁？我！", ["你好。", "你是谁？", "我！"]),
-        ("「はい。」そうです。", ["「はい。」", "そうです。"]),
-        ("One\nTwo\n\nThree", ["One\n", "Two\n\n", "Three"]),
-        ("\n\nHello. You", ["\n\nHello. ", "You"]),
-        ("- milk\n- eggs\n", ["- milk\n", "- eggs\n"]),
-        ("What? No", ["What? ", "No"]),
-        ("It is 3.5 km. Or 4. Go", ["It is 3.5 km. ", "Or 4. ", "Go"]),
-        ("See example.com or a/b.c now", ["See example.com or a/b.c now"]),
-        ("It is **good.** Yes", ["It is **good.** ", "Yes"]),
-        ("Great!😀 Yes", ["Great!😀 ", "Yes"]),
-        ("दुकान खुली है। शाम को बंद॥ हाँ", ["दुकान खुली है। ", "शाम को बंद॥ ", "हाँ"]),
-        ("دکان کھلی ہے۔ کیا آپ؟ جی", ["دکان کھلی ہے۔ ", "کیا آپ؟ ", "جی"]),
-        ("ሱቃችን ክፍት ነው። ማታ፧ አዎ", ["ሱቃችን ክፍት ነው። ", "ማታ፧ ", "አዎ"]),
-        ("Բարեւ ձեզ։ Այո", ["Բարեւ ձեզ։ ", "Այո"]),
-        ("မင်္ဂလာပါ။ဟုတ်ကဲ့။", ["မင်္ဂလာပါ။", "ဟုတ်ကဲ့။"]),
-        ("សួស្តី។ បាទ៕ ចាស", ["សួស្តី។ ", "បាទ៕ ", "ចាស"]),
-        ("今日は３．５度です．はい｡「ええ！」と", ["今日は３．５度です．", "はい｡", "「ええ！」", "と"]),
-        ("Τι κάνεις; Καλά. Ναι", ["Τι κάνεις; ", "Καλά. ", "Ναι"]),
-        ("One; two. So", ["One; two. ", "So"]),
-        ("ܫܠܡܐ܀ ܐܝܢ", ["ܫܠܡܐ܀ ", "ܐܝܢ"]),
-    ],
-)
+TABLE = [
+    ("Wait... What?! Yes!!! So", ["Wait... ", "What?! ", "Yes!!! ", "So"]),
+    ('He said "Hi." (Really.) So', ['He said "Hi." ', "(Really.) ", "So"]),
+    ("你好。你是谁？我！", ["你好。", "你是谁？", "我！"]),
+    ("「はい。」そうです。", ["「はい。」", "そうです。"]),
+    ("One\nTwo\n\nThree", ["One\n", "Two\n\n", "Three"]),
+    ("\n\nHello. You", ["\n\nHello. ", "You"]),
+    ("- milk\n- eggs\n", ["- milk\n", "- eggs\n"]),
+    ("What? No", ["What? ", "No"]),
+    ("It is 3.5 km. Or 4. Go", ["It is 3.5 km. ", "Or 4. ", "Go"]),
+    ("See example.com or a/b.c now", ["See example.com or a/b.c now"]),
+    ("It is **good.** Yes", ["It is **good.** ", "Yes"]),
+    ("Great!😀 Yes", ["Great!😀 ", "Yes"]),
+    ("दुकान खुली है। शाम को बंद॥ हाँ", ["दुकान खुली है। ", "शाम को बंद॥ ", "हाँ"]),
+    ("دکان کھلی ہے۔ کیا آپ؟ جی", ["دکان کھلی ہے۔ ", "کیا آپ؟ ", "جی"]),
+    ("ሱቃችን ክፍት ነው። ማታ፧ አዎ", ["ሱቃችን ክፍት ነው። ", "ማታ፧ ", "አዎ"]),
+    ("Բարեւ ձեզ։ Այո", ["Բարեւ ձեզ։ ", "Այո"]),
+    ("မင်္ဂလာပါ။ဟုတ်ကဲ့။", ["မင်္ဂလာပါ။", "ဟုတ်ကဲ့။"]),
+    ("សួស្តី។ បាទ៕ ចាស", ["សួស្តី។ ", "បាទ៕ ", "ចាស"]),
+    ("今日は３．５度です．はい｡「ええ！」と", ["今日は３．５度です．", "はい｡", "「ええ！」", "と"]),
+    ("Τι κάνεις; Καλά. Ναι", ["Τι κάνεις; ", "Καλά. ", "Ναι"]),
+    ("One; two. So", ["One; two. ", "So"]),
+    ("ܫܠܡܐ܀ ܐܝܢ", ["ܫܠܡܐ܀ ", "ܐܝܢ"]),
+    ("„Wirklich?“ fragte sie. Ja", ["„Wirklich?“ fragte sie. ", "Ja"]),
+    ("I mean (a.b) and (i.e. this). So", ["I mean (a.b) and (i.e. this). ", "So"]),
+]
+ENCLOSED = [
+    ('He said "Hi." (Really.) So', ['He said "Hi." ', "(Really.) ", "So"]),
+    ("「はい。」そうです。", ["「はい。」", "そうです。"]),
+    ("„Wirklich?“ fragte sie. Ja", ["„Wirklich?“ fragte sie. ", "Ja"]),
+    ("«Oui.» Non. ‹Si.› »Ja. Und?« Nein", ["«Oui.» ", "Non. ", "‹Si.› ", "»Ja. ", "Und?« Nein"]),
+    ("I mean (a.b) and (i.e. this). So", ["I mean (a.b) and (i.e. this). ", "So"]),
+    ('"Hi. How are you? Well?" she said. So', ['"Hi. ', "How are you? ", 'Well?" ', "she said. ", "So"]),
+    ('* "Yes.\n* No.\n', ['* "Yes.\n', "* No.\n"]),
+    ("(see ab.cd). So", ["(see ab.cd). ", "So"]),
+    ("“Oh!” she said. ‘Ah.’ So", ["“Oh!” ", "she said. ", "‘Ah.’ ", "So"]),
+    ("It's 'ok.' The dogs' bed. So", ["It's 'ok.' ", "The dogs' bed. ", "So"]),
+    ("**Very _good._** *Yes!* ~~No.~~ So", ["**Very _good._** ", "*Yes!* ", "~~No.~~ ", "So"]),
+    ("“好。”“行。”她说。So", ["“好。”", "“行。”", "她说。", "So"]),
+    ("（はい。）［いいえ！］そう", ["（はい。）", "［いいえ！］", "そう"]),
+]
+"""Texts whose full stops inside a word all stand in brackets, quotation marks or emphasis."""
+
+
+def without_blind_places(text: str, places: list[int]) -> list[int]:
+    """The places, but for those behind a mark that ends a sentence and goes on without a space."""
+    return [at for at in places if not (text[at - 1 : at] in (*".!?…*\"'”)」",) and text[at : at + 1].strip())]
+
+
+def cut(text: str, places: list[int]) -> list[str]:
+    return [text[begin:end] for begin, end in zip([0, *places], [*places, len(text)], strict=True)]
+
+
+def without_spaces(pieces: list[str]) -> list[str]:
+    """The sentences without the space after or before them, which comes later than they end."""
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+@given(st.sampled_from(TABLE), st.data())
+def test_texts_are_split_alike_however_they_are_cut(row: tuple[str, list[str]], data: st.DataObject) -> None:
+    """But for what no character has shown: "Wait." may go on as "Wait...", "example." as "example.com"."""
+    text, pieces = row
+    places = without_blind_places(text, sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=30))))
+    assert without_spaces(split(*cut(text, places))) == without_spaces(pieces)
+
+
+@pytest.mark.parametrize(("text", "pieces"), ENCLOSED)
+def test_what_is_enclosed_is_split_alike_character_by_character(text: str, pieces: list[str]) -> None:
+    assert split(text) == pieces
+    for cuts in ([*range(1, len(text))], *([at] for at in range(len(text)))):
+        assert without_spaces(split(*cut(text, cuts))) == without_spaces(pieces)
+
+
+@given(TEXTS | st.text(alphabet="ab I.!?1\n。「」'\"()…*_“„«»", max_size=60))
+def test_any_text_is_split_alike_in_words_and_whole(text: str) -> None:
+    words = re.findall(r"\s*\S+|\s+$", text)
+    assert without_spaces(split(*words)) == without_spaces(split(text))
+
+
+@pytest.mark.parametrize(("text", "pieces"), TABLE)
 def test_where_sentences_end(text: str, pieces: list[str]) -> None:
     assert split(text) == pieces
 
