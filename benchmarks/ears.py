@@ -22,10 +22,10 @@ import numpy as np
 from benchmarks._report import report_against
 from duologue import SileroVad, SmartTurn
 from duologue.audio.vad import Detector, Framer, NoiseGate, WebRtcVad
-from duologue.cli.lab.turns.noises import SOUNDS, sound
+from duologue.cli.lab.turns.noises import SOUNDS, make_sound
 from duologue.cli.lab.turns.rooms import CONDITIONS, Room
 from duologue.cli.lab.turns.scripts import read_script
-from duologue.cli.lab.turns.voices import RATE, speak, voices
+from duologue.cli.lab.turns.voices import RATE, speakers, speech_of
 
 LEVEL_DBFS = -26.0
 TURNS = 8
@@ -54,11 +54,11 @@ class _Open:
 def labelled(language: str) -> tuple[Any, Any]:
     """Return speech with pauses, and for each sample whether it is speech. 45 % is."""
     random = np.random.default_rng(3)
-    people = voices("dev", language)
+    people = speakers("dev", language)
     sounds, labels = [np.zeros(RATE, np.float32)], [np.zeros(RATE, bool)]
     for number, turn in enumerate(read_script("dev", language).turns[:TURNS]):
         for part in turn.parts:
-            said = speak(part, people[number % len(people)]).samples
+            said = speech_of(part, people[number % len(people)]).samples
             pause = np.zeros(int(RATE * random.uniform(0.5, 3.5)), np.float32)
             sounds += [said, pause]
             labels += [np.ones(len(said), bool), np.zeros(len(pause), bool)]
@@ -116,7 +116,7 @@ def starts(make: Callable[[], Detector], rounds: int = 8) -> float:
             random = np.random.default_rng([number, 9])
             quiet = np.zeros(RATE // 2, np.float32)
             room = Room(CONDITIONS["clean"], "dev", "en", LEVEL_DBFS, number)
-            pcm = room.carried(np.concatenate((np.zeros(RATE, np.float32), sound(name, random), quiet)))
+            pcm = room.carried(np.concatenate((np.zeros(RATE, np.float32), make_sound(name, random), quiet)))
             detector = make()
             framer = Framer(detector, RATE)
             voiced = [score.score >= 0.5 for piece in pieces(pcm) for score in framer.process(piece)]
@@ -141,6 +141,7 @@ def cleaning() -> dict[str, dict[str, float]]:
     echo = np.fft.irfft(np.fft.rfft(far, size) * np.fft.rfft(tail, size), size)[: len(far)]
     echo = np.concatenate((np.zeros(int(0.08 * RATE)), echo))[: len(far)]
     noise = random.standard_normal(len(far)) * 10 ** (-46 / 20)
+    near = echo + random.standard_normal(len(far)) * 10 ** (-72 / 20)
 
     def pcm(samples: Any) -> Any:
         return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
@@ -149,7 +150,7 @@ def cleaning() -> dict[str, dict[str, float]]:
         processor = AudioProcessor(sample_rate=RATE, echo_cancellation=True)
         steps = range(0, len(far), PIECE // 2)
         return np.concatenate(
-            [processor.process(pcm(echo[at : at + PIECE // 2]), pcm(far[at : at + PIECE // 2])) for at in steps]
+            [processor.process(pcm(near[at : at + PIECE // 2]), pcm(far[at : at + PIECE // 2])) for at in steps]
         )
 
     def noise_free() -> Any:

@@ -12,14 +12,14 @@ ECHO_TAIL_S = 0.3
 """Seconds after the agent's speech in which its echo may still arrive."""
 _LEARNING_S = 3.0  # of speech: the time constant of the caller's level
 _TRUST_S = 0.3  # of speech: the weight of the expected level
-_RECENT_S = 0.13  # a word's loudest part lasts about as long
+_RECENT_S = 0.4  # long enough to level out the loud parts of words in an echo
 
 
 class CallerLevel:
     """Learns the level of the caller's speech while the agent is silent.
 
     While the agent speaks, and `ECHO_TAIL_S` after that, sound counts as the caller's only if the mean of its last
-    130 ms lies at most `below_db` below that level: the agent's own echo, a television and people further away are
+    0.4 s lies at most `below_db` below that level: the agent's own echo, a television and people further away are
     quieter. Until the caller has spoken, their level is taken to be `EXPECTED_DBFS`. All powers are mean squares of
     samples from -1 to 1, of audio frames that last `frame_s` seconds. Raises ConfigurationError for a `below_db`
     outside 0 to 60 dB.
@@ -43,6 +43,8 @@ class CallerLevel:
     def agent_speaks(self, speaking: bool) -> None:
         """Take the news that the caller begins or ceases to hear the agent."""
         self._left = -1 if speaking else self._tail
+        if speaking:
+            self._recent.clear()
 
     def is_near(self, power: float) -> bool:
         """Take the power of the next audio frame. Returns False if the sound is too quiet to be the caller's."""

@@ -312,9 +312,10 @@ class LLM(Asking):
         """
         if not self.may_spend():
             raise ServiceError("the call's budget is used up")
-        generate = self.ask if request.tools else lambda asked: without_calls(self.ask(asked))
+        without = request.tool_choice == "none" or not request.tools
+        generate = self._without_tools(request) if without else lambda: self.ask(request)
         try:
-            await aside.give(lambda: generate(request), again=True)
+            await aside.give(generate, again=True)
         except ThoughtsGiven:
             self.thinks_first = True
             raise ServiceError("the model says its thoughts, and marks only their end") from None

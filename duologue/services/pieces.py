@@ -56,11 +56,6 @@ class PieceSplitter(SentenceSplitter):
         given, self._given = self._given, 0
         return super().flush()[given:]
 
-    @property
-    def given(self) -> str:
-        """The beginning of `pending` that pieces have given."""
-        return self.pending[: self._given]
-
     def piece(self) -> str:
         """Return the next piece of the sentence that is not complete, "" if none is certain yet."""
         text, begin = self.pending, self._given

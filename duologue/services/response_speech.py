@@ -252,9 +252,16 @@ class ResponseSpeech:
         """Seconds of audio that have been spoken."""
         self.characters = 0
         """Characters that the service was asked to speak, and that are not reported as usage yet."""
+        self.taken = 0
+        """Characters of the texts that have come, spoken or not."""
         self.failure = ""
         """Why a part of the response was not spoken, "" if all was."""
         self.words = WordAligner()
+
+    def take(self, text: str) -> int:
+        """Count the next text of the response. Returns the number of characters before it."""
+        place, self.taken = self.taken, self.taken + len(text)
+        return place
 
     def begin(self) -> float:
         """Begin a sentence, or begin it again. Returns where its audio begins."""

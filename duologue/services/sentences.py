@@ -62,11 +62,6 @@ class SentenceSplitter:
         """The text that is not in a complete sentence yet."""
         return self._text
 
-    @property
-    def given(self) -> str:
-        """The beginning of `pending` that was given away before the sentence is complete."""
-        return ""
-
     def flush(self) -> str:
         """End the text. Returns the rest of it."""
         rest, self._text, self._hinted = self._text, "", False

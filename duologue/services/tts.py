@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
 
@@ -92,6 +93,7 @@ class TTS(Preparing):
         self._splitter: SentenceSplitter | None = None  # of the response in progress, made for its first text
         self._sentences: DrainableLane | None = None
         self._writing = ResponseStarted()
+        self._queued = 0  # characters of the response in progress
         self._checks = False  # hooks check each sentence of the response in progress
         self._speech = ResponseSpeech(self._writing)  # of the response that is spoken
         self._misfits_told = False
@@ -130,7 +132,7 @@ class TTS(Preparing):
     async def started(self, frame: ResponseStarted) -> None:
         """Begin a response."""
         self._writing = frame
-        self._splitter = None
+        self._splitter, self._queued = None, 0
         self._checks = self.session.hooks.has(BotText)
         if frame.response_id:
             ledger = self.session.ledger
@@ -160,12 +162,11 @@ class TTS(Preparing):
     async def ended(self, frame: ResponseEnded) -> None:
         """Speak the rest, then end the response. The rest of an incomplete response is dropped."""
         if frame.response_id == self._writing.response_id:
-            begun = self._splitter.given if self._splitter is not None else ""
             rest = self._rest()
             if frame.status == "completed":
                 await self._queue(rest)
             elif rest and not self._checks:
-                self.session.ledger.correct_text(frame.response_id, begun + rest, begun)
+                self.session.ledger.correct_text(frame.response_id, self._queued, rest, "")
         await self._put(self._end, frame)
 
     def _new_splitter(self) -> SentenceSplitter:
@@ -179,6 +180,7 @@ class TTS(Preparing):
             return
         writing = self._writing
         frame = BotText(turn=writing.turn, response_id=writing.response_id, text=sentence)
+        self._queued += len(frame.text)
         if not self.session.floor.is_stale(frame):
             if self.ahead and not self._checks:
                 self._ahead.queue(frame, writing)
@@ -224,7 +226,7 @@ class TTS(Preparing):
 
     async def _speak(self, sentence: BotText) -> None:
         speech = self._speech
-        text = speech.reader.read(sentence.text)
+        place, text = speech.take(sentence.text), speech.reader.read(sentence.text)
         speech.words.add(text)
         if not text.text:
             return
@@ -236,7 +238,7 @@ class TTS(Preparing):
                 await self._time(sentence, speech.times_of_rest(text))
                 self.tell_misfits(speech.words)
                 return
-            if not (self._recovery.failed(error) and again) or speech.sentence_s:
+            if not (self._recovery.failed(error, in_part=speech.sentence_s > 0) and again) or speech.sentence_s:
                 break
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
         speech.failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
@@ -244,7 +246,7 @@ class TTS(Preparing):
             self.session.report(ServiceError(speech.failure), self.name)
         said, times = speech.leave_out_rest(text)
         await self._time(sentence, times)
-        self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
+        self.session.ledger.correct_text(sentence.response_id, place, sentence.text, said)
 
     async def _synthesize(self, sentence: BotText, text: Spoken, speech: ResponseSpeech) -> Exception | None:
         """Push the speech of a sentence. Returns the error with which it failed, None for success."""
@@ -278,6 +280,10 @@ class TTS(Preparing):
                 raise ServiceError(
                     f"more than {longest_s:g} s of audio for {len(text.text)} characters: the rest is cut"
                 )
+        except asyncio.CancelledError:
+            if speech.sentence_s:
+                self._recovery.worked()  # it spoke until it was interrupted
+            raise
         except Overdue:
             return DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
         except Exception as error:

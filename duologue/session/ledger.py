@@ -86,6 +86,19 @@ def heard_position(text: str, heard: str) -> int:
     return at
 
 
+def nearest(text: str, piece: str, place: int) -> int:
+    """Return the place of `piece` in `text` that is nearest to `place`, -1 if it is not in the text.
+
+    A mark that composes with the character before it moves what follows.
+    """
+    if text.startswith(piece, place):
+        return place
+    before, after = text.rfind(piece, 0, place + len(piece)), text.find(piece, place)
+    if before < 0 or after < 0:
+        return max(before, after)
+    return before if place - before <= after - place else after
+
+
 @dataclass(slots=True)
 class Heard:
     """The part of a response that the caller heard: its text and seconds; `complete` if it is the whole response."""
@@ -119,6 +132,7 @@ class Response:
     """True if its words were to be spoken, and came without audio: none of them is heard."""
     _spoken: str = ""
     _taken: str = ""  # as `_spoken`, without corrections
+    _corrections: list[tuple[int, int]] = field(default_factory=list)  # places in `_taken`, and characters added there
 
     @property
     def text(self) -> str:
@@ -142,10 +156,15 @@ class Response:
         """Remove all text."""
         self.written = self._spoken = self._taken = ""
         self.words.clear()
+        self._corrections.clear()
 
-    def correct(self, text: str, said: str) -> None:
-        """Replace a piece of the text."""
-        self._spoken = self._spoken.replace(text, said, 1)
+    def correct(self, place: int, text: str, said: str) -> None:
+        """Replace the piece `text` of the text, before which `place` characters were added."""
+        place = nearest(self._taken, text, place)
+        begin = place + sum(more for at, more in self._corrections if at < place)
+        if place >= 0 and self._spoken.startswith(text, begin):
+            self._spoken = self._spoken[:begin] + said + self._spoken[begin + len(text) :]
+            self._corrections.append((place, len(said) - len(text)))
 
     def heard(self) -> Heard:
         """Return the part that has been played."""
@@ -252,10 +271,13 @@ class Ledger:
             if self.watcher is not None:
                 self.watcher.changed(response)
 
-    def correct_text(self, response_id: str, text: str, said: str) -> None:
-        """Replace a piece of the response's text by `said`, the part of it that could be spoken."""
+    def correct_text(self, response_id: str, place: int, text: str, said: str) -> None:
+        """Replace the piece `text` of the response's text by `said`, the part of it that could be spoken.
+
+        `place` is the number of characters that were added to the response before this piece.
+        """
         if response := self._open.get(response_id):
-            response.correct(text, said)
+            response.correct(place, text, said)
             if self.watcher is not None:
                 self.watcher.changed(response)
 

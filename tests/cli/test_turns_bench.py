@@ -39,6 +39,7 @@ from duologue.cli.lab.turns.suite import Measured, jobs
 from duologue.cli.lab.turns.voices import LONGEST_GAP_S, QUIET_DB, RATE, Samples, Speaker, speakers, speech_of
 from duologue.errors import BadInput, ConfigurationError
 from duologue.testing.clock import run
+from tests.processors.turns.onnx_files import write_mean_model
 
 TURN = "number | Your number? | ~Um [700] one two, [1200] three."
 VOICE = Speaker("en-us+f2")
@@ -366,3 +367,12 @@ def test_the_lab_writes_a_table_and_a_picture(tmp_path: Path, monkeypatch: pytes
     assert [float(row["cut_offs"]) for row in rows] == [100.0, 0.0]
     assert [row["on_frontier"] for row in rows] == ["True", "True"]
     assert (tmp_path / "turns.png").stat().st_size > 1_000
+
+
+def test_the_optional_ears_are_settings_too(tmp_path: Path) -> None:
+    model = write_mean_model(tmp_path / "model.onnx")
+    ear = parse_settings(f"detector=silero echo_cancellation=true noise_db=18 turn_model={model}").ear()
+    assert [type(part).__name__ for part in ear[:4]] == ["EchoCancellation", "NoiseSuppression", "Vad", "Endpointing"]
+    assert len(parse_settings("detector=webrtc").ear()) == len(ear) - 2
+    with pytest.raises(BadInput, match="detector is 'bat'"):
+        parse_settings("detector=bat")

@@ -239,12 +239,12 @@ async def test_without_an_agent_the_caller_is_heard_unchanged() -> None:
     assert level(ear.heard) == pytest.approx(level(samples(SPEECH)), abs=1)
 
 
-async def test_the_agents_rate_may_differ_from_the_callers() -> None:
+async def test_the_agents_rate_may_differ_from_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     resampler = Resampler(RATE, 8_000)
     async with calling(EchoCancellation(), ear := Ear()) as call:
         loudspeaker = Loudspeaker(call, 0.08, -15.0)
         feed = call.transport.input().feed
-        loudspeaker.call.transport.input().feed = lambda pcm, rate: feed(resampler.process(pcm), 8_000)  # type: ignore[method-assign]
+        monkeypatch.setattr(call.transport.input(), "feed", lambda pcm, rate: feed(resampler.process(pcm), 8_000))
         await call.agent.say(MONOLOGUE)
         await loudspeaker.listen(9.0)
     left = ear.heard[4 * 8_000 : 9 * 8_000]

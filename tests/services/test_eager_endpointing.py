@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,14 +26,14 @@ SAID = "What about the weather?"
 ANSWER = "It rains today. Take a coat."
 
 
-def listening(llm: LLM, tts: TTS, probe: Probe, text: str = SAID, **options: int) -> EarsCall:
+def listening(llm: LLM, tts: TTS, probe: Probe, text: str = SAID, **options: Any) -> EarsCall:
     stt = MockSTT([text], delay_s=0.1, interim_s=0.2)
     return EarsCall(Vad(level_vad()), Endpointing(**options), stt, Probe(), llm, tts, probe)
 
 
 async def test_a_short_silence_begins_the_answer() -> None:
     llm, tts, probe = MockLLM([ANSWER]), MockTTS(), Probe()
-    async with listening(llm, tts, probe, eager_ms=250) as call:
+    async with listening(llm, tts, probe, eager_ms=250, silence_ms=600) as call:
         await call.says(1.0)
         await call.waits(1.5)
         (eager,) = call.came(EagerEndOfTurn)
@@ -42,6 +43,16 @@ async def test_a_short_silence_begins_the_answer() -> None:
         assert call.times(EndOfTurn) == [pytest.approx(1.72, abs=0.021)]
         audio = [at for at, frame in probe.frames if isinstance(frame, BotAudio)]
         assert audio[0] == pytest.approx(1.72, abs=0.021)
+        assert len(llm.requests) == 1
+
+
+async def test_the_words_end_the_turn_soon_after_its_eager_end() -> None:
+    llm, tts, probe = MockLLM([ANSWER]), MockTTS(), Probe()
+    async with listening(llm, tts, probe, eager_ms=250) as call:
+        await call.says(1.0)
+        await call.waits(1.5)
+        assert call.times(EagerEndOfTurn) == [pytest.approx(1.25, abs=0.021)]
+        assert call.times(EndOfTurn) == [pytest.approx(1.48, abs=0.021)]
         assert len(llm.requests) == 1
 
 

@@ -509,6 +509,30 @@ async def test_speech_without_end_is_cut(fault: str) -> None:
         assert call.log[-1] == "agent: Fine."
 
 
+class EverySecondTTS(BadTTS):
+    """Refuses every other sentence, and speaks the others without an end."""
+
+    async def synthesize(self, text: str, voice: str) -> AsyncIterator[Any]:
+        self.asked += 1
+        async for chunk in self._refused() if self.asked % 2 else self._slow():
+            yield chunk
+
+    async def _slow(self) -> AsyncIterator[Any]:
+        while True:
+            yield SpeechChunk(SECOND)
+            await anyio.sleep(1)
+
+
+async def test_a_service_that_speaks_until_it_is_interrupted_has_not_failed_in_a_row() -> None:
+    async with calling(llm=MockLLM(["Fine."]), tts=(tts := EverySecondTTS("refused"))) as call:
+        for _ in range(4):
+            await call.types("Hello?")
+            await call.waits(5)
+            call.session.interrupt()
+        assert call.errors == []
+        assert tts.asked == 8
+
+
 async def test_a_service_that_keeps_failing_to_speak_ends_the_call_with_a_reason() -> None:
     async with calling(llm=MockLLM(["Fine."]), tts=BadTTS("refused", times=100), may_fail=True) as call:
         for _ in range(2):

@@ -119,10 +119,41 @@ def test_what_could_not_be_spoken_was_not_said() -> None:
     book = Book()
     book.ledger.open("r", 1)
     book.ledger.add_text("r", "Good. Broken sentence. Fine.")
-    book.ledger.correct_text("r", "Broken sentence. ", "")
-    book.ledger.correct_text("gone", "a", "b")
+    book.ledger.correct_text("r", 6, "Broken sentence. ", "")
+    book.ledger.correct_text("gone", 0, "a", "b")
     assert book.ledger.text_of("r") == "Good. Fine."
     assert book.ledger.text_of("gone") == ""
+
+
+PIECES = st.lists(st.tuples(st.sampled_from(["Yes. ", "No. ", "Yes. No. "]), st.sampled_from([None, "", "Y"])))
+
+
+@given(PIECES, st.data())
+def test_of_equal_pieces_the_one_that_could_not_be_spoken_is_corrected(
+    pieces: list[tuple[str, str | None]], data: st.DataObject
+) -> None:
+    book = Book()
+    book.ledger.open("r", 1)
+    places = [0]
+    for text, _ in pieces:
+        places.append(places[-1] + len(text))
+        book.ledger.add_text("r", text)
+    for number in data.draw(st.permutations(range(len(pieces)))):
+        text, said = pieces[number]
+        if said is not None:
+            book.ledger.correct_text("r", places[number], text, said)
+    assert book.ledger.text_of("r") == "".join(text if said is None else said for text, said in pieces)
+
+
+def test_the_place_of_a_piece_may_be_off_by_a_mark_that_has_composed() -> None:
+    book = Book()
+    book.ledger.open("r", 1)
+    for text in ("Yes. Cafe", "\u0301. Yes. ", "No. ", "Yes."):
+        book.ledger.add_text("r", text)
+    book.ledger.correct_text("r", len("Yes. Cafe\u0301. "), "Yes. ", "")
+    assert book.ledger.text_of("r") == "Yes. Caf\u00e9. No. Yes."
+    book.ledger.correct_text("r", 0, "Never. ", "")
+    assert book.ledger.text_of("r") == "Yes. Caf\u00e9. No. Yes."
 
 
 def test_a_response_of_text_alone_counts_as_read_when_it_is_finished_and_not_when_it_is_cut() -> None:

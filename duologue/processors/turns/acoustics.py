@@ -68,8 +68,8 @@ class Acoustics:
     def __init__(self, session: Session) -> None:
         self.level: float | None = None
         """The level of the caller's speech so far, in dB below full scale; None before they have spoken."""
-        self._mic = _Recent(KEPT_S)
-        self._agent = _Recent(WINDOW_S + LATEST_ECHO_S + 0.1)
+        self._mic = _LatestAudio(KEPT_S)
+        self._agent = _LatestAudio(WINDOW_S + LATEST_ECHO_S + 0.1)
         self._analysed_s = -math.inf
         self._history = 0  # one bit for each recent frame, 1 if periodic; the lowest bit is the latest
         self._voiced_s = self._hinted_s = -math.inf  # when enough of them were, and half as many, for the last time
@@ -137,7 +137,7 @@ class Acoustics:
         if played_rate != rate:
             places = np.arange(int(len(played) * rate / played_rate)) * (played_rate / rate)
             played = np.interp(places, np.arange(len(played)), played).astype(np.float32)
-        # The agent may just have begun. What is being played now is known a moment later.
+        # The agent may just have begun, and its latest sound is known a moment later.
         before = round((WINDOW_S + LATEST_ECHO_S) * rate) - len(played)
         played = np.pad(played, (max(0, before), round(max(0.0, min(since_s, WINDOW_S)) * rate)))
         alike, _ = likeness(heard, played)
@@ -158,7 +158,7 @@ class Acoustics:
             self.level += (_LOUD if level > self.level else _QUIET) * (level - self.level)
 
 
-class _Recent:
+class _LatestAudio:
     """The latest seconds of a side's audio. `add` costs no more than keeping a reference."""
 
     def __init__(self, seconds: float) -> None:

@@ -63,6 +63,14 @@ def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> No
         )
 
 
+def _merged(policy: EndpointingPolicy | None, **given: Any) -> EndpointingPolicy:
+    """Return a policy with the settings that are given. None are not."""
+    settings = {name: value for name, value in given.items() if value is not None}
+    if "silence_ms" in settings:
+        settings["by_words"] = False
+    return dataclasses.replace(policy or EndpointingPolicy(), **settings)
+
+
 class Endpointing(Processor):
     """Ends the caller's turn, by a silence whose length depends on their words: see `EndpointingPolicy`.
 
@@ -80,8 +88,8 @@ class Endpointing(Processor):
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
     outside a turn start a turn.
 
-    `turn_model`, such as `SmartTurn`, is asked at each pause: a turn that sounds complete ends after the quick silence,
-    one that does not after the patient one, unless the words say otherwise.
+    `turn_model`, such as `SmartTurn`, is asked at pauses where no words are known: a turn that sounds complete ends
+    after the quick silence, another one after the patient silence.
 
     With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
     first; speech within the turn after it becomes a `TurnResumed`. The speech-to-text adds the text, if it has interim
@@ -94,6 +102,7 @@ class Endpointing(Processor):
     def __init__(
         self,
         policy: EndpointingPolicy | None = None,
+        /,
         *,
         silence_ms: int | None = None,
         min_speech_ms: int | None = None,
@@ -101,16 +110,9 @@ class Endpointing(Processor):
         eager_ms: int | None = None,
         turn_model: TurnModel | None = None,
     ) -> None:
-        given: dict[str, Any] = {
-            "silence_ms": silence_ms,
-            "min_speech_ms": min_speech_ms,
-            "max_turn_s": max_turn_s,
-            "eager_ms": eager_ms,
-        }
-        settings = {name: value for name, value in given.items() if value is not None}
-        if silence_ms is not None:
-            settings["by_words"] = False
-        self.policy = dataclasses.replace(policy or EndpointingPolicy(), **settings)
+        self.policy = _merged(
+            policy, silence_ms=silence_ms, min_speech_ms=min_speech_ms, max_turn_s=max_turn_s, eager_ms=eager_ms
+        )
         """May be replaced at any time. It holds for the silences that begin after that."""
         self._sound = TurnSound(turn_model) if turn_model is not None else None
         self._time = StreamTime()
@@ -119,8 +121,6 @@ class Endpointing(Processor):
         self._began_at = 0.0
         self._spoke_until = 0.0
         self._stalled = StalledWords()
-        self._latest: UserAudio | None = None
-        self._noisy = False  # the silence is hardly lower than the speech
         self._put_off_s = 0.0  # for what may be the beginning of speech
         self._silence_s = 0.0  # the silence that ends the turn, as things are
         self._ends_at = math.inf  # audio time at which the turn ends, if nothing more is said
@@ -137,7 +137,7 @@ class Endpointing(Processor):
         if self._sound is not None:
             await self._sound.load()
         self._now = asyncio.get_running_loop().time
-        self._words = TurnWords(self.session)
+        self._words = TurnWords(self.session, self._sound)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
 
     async def close(self) -> None:
@@ -152,7 +152,6 @@ class Endpointing(Processor):
     async def audio(self, frame: UserAudio) -> None:
         """Pass the audio on, with an `EndOfTurn` at its place in it."""
         self._arrived_at = None
-        self._latest = frame
         start = self._time.start_of(frame)
         if self._sound is not None:
             self._sound.hear(frame)
@@ -166,9 +165,9 @@ class Endpointing(Processor):
                 await self.push(head)
             await self._end_due()
         await self.push(frame)
-        if self._speaking and self.policy.by_words and self.policy.stall_ms:
-            self._stalled.hear(frame, self._time.end_s)
-            if self._stalled.stalled(self._time.end_s, self.policy.stall_ms / 1000):
+        if self._open and self.policy.by_words:
+            self._stalled.hear(frame, self._time.end_s, self._speaking)
+            if self._speaking and self._stalled.stalled(self._time.end_s, self.policy.stall_ms / 1000):
                 await self._end_turn("stall")
         if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
             await self._settle()
@@ -203,20 +202,17 @@ class Endpointing(Processor):
         if not self._open:
             return
         self._speaking = False
-        if self._sound is not None:
-            self._sound.paused(frame.at)
+        if self._sound is not None and self._words.wait(frame.at) is None:
             self.spawn(self._ask, self._sound, frame.at)
-        self._stalled.paused()
-        latest = self._latest
-        silent = latest is not None and self._time.end_s - latest.duration_s >= frame.at
-        self._noisy = silent and latest is not None and self._stalled.is_near(latest.audio)
+        self._stalled.paused(frame.at)
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()
 
     async def _ask(self, sound: TurnSound, stopped_at: float) -> None:
         """Ask the model if the turn is complete: that changes the silence that ends it, for the future only."""
-        if await sound.judge(self._time.end_s - self._began_at) and self._open and not self._speaking:
+        judged = await sound.judge(stopped_at, self._time.end_s - self._began_at)
+        if judged and self._open and not self._speaking and self._spoke_until == stopped_at:
             self._silent_since(stopped_at)
 
     @handles(UserTranscript, upstream=True)
@@ -247,14 +243,12 @@ class Endpointing(Processor):
     async def _settle(self) -> None:
         """Begin or end the turn if that is due at the end of the present audio."""
         candidate = self._candidate
-        if candidate is not None and self._voice_start == candidate.at and self._is_long_enough():
+        long_enough = self._voice_end - self._voice_start >= self.policy.min_speech_ms / 1000 - 1e-6
+        if long_enough and candidate is not None and self._voice_start == candidate.at:
             self._candidate = None
             await self._begin(candidate)
         while self._due_at <= self._time.end_s + 1e-6:
             await self._end_due()
-
-    def _is_long_enough(self) -> bool:
-        return self._voice_end - self._voice_start >= self.policy.min_speech_ms / 1000 - 1e-6
 
     async def _begin(self, frame: SpeechStarted) -> None:
         self._speaking = True
@@ -274,8 +268,7 @@ class Endpointing(Processor):
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
         self._spoke_until, self._put_off_s = at, 0.0
-        complete = None if self._sound is None else self._sound.complete(at)
-        self._silence_s = self._words.silence_s(at, complete) + (NOISE_S if self._noisy else 0.0)
+        self._silence_s = self._words.silence_s(at) + (NOISE_S if self._stalled.noisy else 0.0)
         limit = self._began_at + self.policy.max_turn_s
         self._due_at = self._ends_at = min(max(at + self._silence_s, self._time.end_s), limit)
         if self.policy.eager_ms and not self._eager and not self._words.go_on:

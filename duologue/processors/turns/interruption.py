@@ -23,7 +23,7 @@ from ...frames import (
 from ...session.session import Session
 from ..processor import Processor, handles
 from .acoustics import Acoustics, Sound, SoundPolicy
-from .said import Said
+from .caller_words import CallerWords
 from .trial import Trial
 
 Cause = Literal["backchannel", "noise", "aside", "echo"]
@@ -42,7 +42,7 @@ def _check(policy: object, ranges: dict[str, tuple[float, float]]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What makes the caller's speech an interruption. Raises ConfigurationError for a setting out of range."""
+    """The speech and the words that make an interruption. Raises ConfigurationError for a setting out of range."""
 
     min_speech_ms: int = 120
     """Milliseconds of speech without a pause after which the agent's voice is put on hold."""
@@ -92,7 +92,7 @@ class InterruptionPolicy:
     speaking: Evidence = field(default_factory=Evidence)
     thinking: Evidence = field(default_factory=lambda: Evidence(min_speech_ms=200, sure_ms=600))
     sounds: SoundPolicy | None = field(default_factory=SoundPolicy)
-    """None if all that the detector takes for speech is the caller's speech."""
+    """None to take all speech that the detector finds for the caller's."""
     max_hold_s: float = 5.0
     """Seconds after which the hold expires. If the caller still speaks then, they interrupt."""
     language: str = ""
@@ -148,7 +148,7 @@ class Interruption(Processor):
         """Follow the caller's speech."""
         self._floor = self.session.floor
         self._acoustics = Acoustics(self.session)
-        self._said = Said(self.session)
+        self._said = CallerWords(self.session)
         self._trial = Trial(self._floor, lambda: self._resume("noise"), self._expired)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
@@ -187,7 +187,7 @@ class Interruption(Processor):
             self._acoustics.learn(self._voice_start, self._voice_end)
         elif self._trial.out:
             self._weigh()
-        elif self._sound not in (None, "speech"):
+        elif self._sound is not None and self._sound != "speech":
             self._tell("noise" if self._sound == "unclear" else self._sound)
 
     @handles(UserTranscript, upstream=True)

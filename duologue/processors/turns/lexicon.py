@@ -44,8 +44,6 @@ class Lexicon:
     """Pronouns: with a verb they are a clause."""
     particles: frozenset[str]
     """Endings after which a statement goes on, but not a question: "for" in "what is it for"."""
-    loose_words: frozenset[str]
-    """Endings after which a clause may go on or not: "on" in "is it on"."""
     closed: frozenset[str]
     """Endings that complete a clause. The longer ending of a text counts: "is" is open, "yes it is" is closed."""
     answers: frozenset[str]
@@ -93,7 +91,7 @@ KEYS = tuple(each.name for each in fields(Lexicon) if each.name not in ("languag
 """The keys of a lexicon's file that are lists of phrases."""
 
 
-def languages() -> list[str]:
+def known_languages() -> list[str]:
     """Return the codes of the languages that have a lexicon, in order."""
     files = importlib.resources.files(__package__).joinpath("lexicons").iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
@@ -104,11 +102,11 @@ def lexicon(language: str) -> Lexicon | None:
 
     The lexicon of a language is that of all its regions.
     """
-    return _find(language)
+    return _lexicon_of(language)
 
 
 @functools.lru_cache(maxsize=64)
-def _find(language: str) -> Lexicon | None:
+def _lexicon_of(language: str) -> Lexicon | None:
     known = _all()
     named = known.get(language.replace("_", "-").partition("-")[0].lower())
     return named or next((each for word in words(language) for each in known.values() if word in each.names), None)
@@ -117,7 +115,7 @@ def _find(language: str) -> Lexicon | None:
 @functools.cache
 def _all() -> dict[str, Lexicon]:
     folder = importlib.resources.files(__package__) / "lexicons"
-    return {code: parse(code, (folder / f"{code}.toml").read_text(encoding="utf-8")) for code in languages()}
+    return {code: parse(code, (folder / f"{code}.toml").read_text(encoding="utf-8")) for code in known_languages()}
 
 
 def guess(said: Sequence[str], latest: Lexicon | None = None) -> Lexicon | None:

@@ -22,7 +22,7 @@ MAX_MODELS = 8
 
 
 class TurnModel(Protocol):
-    """Judges by the sound of the caller's turn if it is complete. `Endpointing` asks it at each pause."""
+    """Judges by the sound of the caller's turn if it is complete. `Endpointing` asks it where no words are known."""
 
     @property
     def sample_rate(self) -> int:

@@ -14,6 +14,7 @@ SLOWER = 1.5
 NEAR_DB = 15.0
 """Decibels between speech and noise below which a detector hears the beginning of speech late."""
 _EVERY_S = 0.1  # the level is looked at as often
+_MOST = 600  # looks that are kept
 _RECENT = 8  # looks that are the present
 
 
@@ -21,6 +22,10 @@ class StalledWords:
     """Follows the level of the speech in a turn, and the times at which new words came."""
 
     def __init__(self) -> None:
+        self.noisy = False
+        """True if the sound after the latest speech is hardly lower than the speech."""
+        self._latest: UserAudio | None = None
+        self._heard_until = 0.0
         self._looked_at = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)  # mean squares
         self._sum, self._count = 0.0, 0  # of the sound that brought words
@@ -35,18 +40,21 @@ class StalledWords:
         self._pending.clear()
         self._sum, self._count, self._worded_at = 0.0, 0, None
 
-    def paused(self) -> None:
-        """Take note that the speech has stopped: the time to its next words does not count."""
+    def paused(self, at: float) -> None:
+        """Take note that the speech stopped at an audio time: the time to its next words does not count."""
         self._paused = True
+        latest = self._latest
+        self.noisy = latest is not None and self._heard_until - latest.duration_s >= at and self._is_near(latest.audio)
 
-    def hear(self, frame: UserAudio, end_s: float) -> None:
-        """Take a piece of the speech that ends at an audio time."""
-        if end_s - self._looked_at < _EVERY_S:
+    def hear(self, frame: UserAudio, end_s: float, speaking: bool) -> None:
+        """Take a piece of audio that ends at an audio time; `speaking` is True within speech."""
+        self._latest, self._heard_until = frame, end_s
+        if not speaking or end_s - self._looked_at < _EVERY_S:
             return
         self._looked_at = end_s
         square = 10 ** (rms_dbfs(frame.audio) / 10)
         self._recent.append(square)
-        if len(self._pending) < 600:
+        if len(self._pending) < _MOST:
             self._pending.append(square)
 
     def words_came(self, at: float) -> None:
@@ -57,16 +65,16 @@ class StalledWords:
         self._sum, self._count = self._sum + sum(self._pending), self._count + len(self._pending)
         self._pending.clear()
 
-    def is_near(self, pcm: bytes) -> bool:
-        """Return True if sound that the detector does not take for speech is hardly lower than the speech."""
-        square, count = self._sum + sum(self._pending), self._count + len(self._pending)
-        return bool(count and square / count < 10 ** ((rms_dbfs(pcm) + NEAR_DB) / 10))
-
     def stalled(self, now: float, stall_s: float) -> bool:
-        """Return True if no words have come for `stall_s`, and the sound has become lower."""
-        if self._worded_at is None or len(self._recent) < _RECENT or not self._count:
+        """Return True if no words have come for `stall_s` (0: never), and the sound has become lower."""
+        if not stall_s or self._worded_at is None or len(self._recent) < _RECENT or not self._count:
             return False
         if now - self._worded_at < max(stall_s, SLOWER * self._longest_s):
             return False
         level = sum(self._recent) / _RECENT
         return bool(level < self._sum / self._count * 10 ** (-DROP_DB / 10))
+
+    def _is_near(self, pcm: bytes) -> bool:
+        """Return True if sound that the detector does not take for speech is hardly lower than the speech."""
+        square, count = self._sum + sum(self._pending), self._count + len(self._pending)
+        return bool(count and square / count < 10 ** ((rms_dbfs(pcm) + NEAR_DB) / 10))

@@ -7,8 +7,8 @@ from ...session.conversation import Item
 from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
-from .turn_sound import weighed
-from .wording import PAUSING, Asked, Verdict, asked_for, judge
+from .turn_sound import TurnSound
+from .wording import PAUSING, Asked, Verdict, Wait, asked_for, judge
 
 STALE_S = 0.6
 """Seconds of speech after the latest text that make it say nothing about the end of the turn."""
@@ -25,11 +25,11 @@ KEPT = 200
 class TurnWords:
     """Follows the transcripts of a call. A transcript that is late belongs to an earlier turn and is ignored."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, sound: TurnSound | None = None) -> None:
         self.policy = EndpointingPolicy()
         self.verdict: Verdict | None = None
         """What the words of the turn say, None without words."""
-        self._session = session
+        self._session, self._sound = session, sound
         self._began_at = 0.0
         self._pauses = 0  # in the turn
         self._earlier = ""  # the text of the turn before, if this one goes on with it
@@ -85,14 +85,21 @@ class TurnWords:
         self.verdict = self._judged()
         return True
 
-    def silence_s(self, spoke_until: float, complete: bool | None = None) -> float:
+    def silence_s(self, spoke_until: float) -> float:
         """Return the seconds of silence that end the turn, if the caller has spoken until an audio time.
 
-        `complete` is what a model says of the sound: see `weighed`.
+        The sound decides where no words are known.
         """
-        stale = self.verdict is None or spoke_until - self._told_at > STALE_S
-        wait = None if stale or self.verdict is None else self.verdict.wait
-        return self.policy.silence_s(weighed(wait, complete))
+        wait = self.wait(spoke_until)
+        if wait is None and self._sound is not None:
+            wait = self._sound.wait(spoke_until)
+        return self.policy.silence_s(wait)
+
+    def wait(self, spoke_until: float) -> Wait | None:
+        """Return what the words say of the end of speech at an audio time; None if none are known."""
+        if self.verdict is None or spoke_until - self._told_at > STALE_S:
+            return None
+        return self.verdict.wait
 
     def resumed(self, pause_s: float) -> None:
         """Take note that the caller has gone on in their turn after a pause."""

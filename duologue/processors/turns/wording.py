@@ -40,7 +40,6 @@ QUESTION = Verdict("quick", "question")
 STATEMENT = Verdict("quick", "statement")
 SHORT = Verdict("usual", "short statement")
 PAUSING = Verdict("usual", "many pauses")
-LOOSE = Verdict("usual", "loose")
 FRAGMENT = Verdict("usual", "fragment")
 ENDED_OPEN = Verdict("usual", "open, but punctuated")
 FULL_NUMBER = Verdict("quick", "full number")
@@ -67,11 +66,11 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
     mark = text[-1]
     closed = _ending(said, lexicon.closed) or said[-1].endswith(lexicon.closed_suffixes)
     open_ = _ending(said, lexicon.open_words) or said[-1].endswith(lexicon.open_suffixes)
-    particle, loose = _ending(said, lexicon.particles), _ending(said, lexicon.loose_words)
+    particle = _ending(said, lexicon.particles)
     if (number := _readout(said, lexicon, asked)) and (not closed or said[-1] in lexicon.numbers):
         return number
     whole, sentence = len(text) <= _TAIL, _last_sentence(text, said)
-    complete = closed > max(open_, particle, loose)
+    complete = closed > max(open_, particle)
     if complete and not lexicon.verb_last:
         return CLOSED
     if whole and " ".join(said) in lexicon.answers:
@@ -79,13 +78,11 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
         return (BARE if bare else ANSWER) if asked else FRAGMENT
     punctuated = mark in _SENTENCE_ENDS
     core = _without_lead_ins(sentence, lexicon)
-    asks = mark in "?؟" or (len(core) >= _STATEMENT and _begins(core, lexicon.question_starts))
+    asks = mark in "?؟" or (len(core) >= _STATEMENT and _starts_with(core, lexicon.question_starts))
     strands = not lexicon.question_words.isdisjoint(core)
     if not complete:
         if (open_ >= particle and open_) or (particle and not strands):
             return ENDED_OPEN if punctuated else OPEN
-        if loose and not strands and not punctuated:
-            return LOOSE
         if not punctuated and _begins_clause(said, lexicon):
             return CLAUSE
     if asks:
@@ -113,13 +110,13 @@ def asked_for(text: str, lexicon: Lexicon) -> Asked | None:
     said = _last_sentence(text, words(text[-_TAIL:]))
     if not _without_lead_ins(said, lexicon):
         return None
-    if _names(said, lexicon.readout_requests):
+    if _mentions(said, lexicon.readout_requests):
         return "digits"
-    if _names(said, lexicon.open_questions):
+    if _mentions(said, lexicon.open_questions):
         return "story"
     if not text.endswith(("?", "؟")):
         return ""
-    return "detail" if _names(said, lexicon.question_words) else "yes_no"
+    return "detail" if _mentions(said, lexicon.question_words) else "yes_no"
 
 
 def _ending(said: Sequence[str], phrases: frozenset[str]) -> int:
@@ -130,11 +127,11 @@ def _ending(said: Sequence[str], phrases: frozenset[str]) -> int:
     return int(said[-1] in phrases)
 
 
-def _begins(said: Sequence[str], phrases: frozenset[str]) -> bool:
+def _starts_with(said: Sequence[str], phrases: frozenset[str]) -> bool:
     return any(" ".join(said[:length]) in phrases for length in range(1, min(4, len(said)) + 1))
 
 
-def _names(said: Sequence[str], phrases: frozenset[str]) -> bool:
+def _mentions(said: Sequence[str], phrases: frozenset[str]) -> bool:
     return any(" ".join(said[at : at + length]) in phrases for length in (1, 2, 3) for at in range(len(said)))
 
 

@@ -169,9 +169,11 @@ class Responses:
         if content.generation_complete and self._response and not self._family.ends_at_idle:
             events.append(AudioComplete(response=self._response))
         if content.interrupted and not self._cut:
-            events.append(CutShort())
-            if self.awaited and not (self._response or self._tags_before):
-                self.awaited = False  # a request stopped that answer before its first word
+            unasked = self.awaited and not (self._response or self._tags_before)
+            if not (unasked and self.tags):  # a request has stopped an answer that had not begun
+                events.append(CutShort())
+            if unasked:
+                self.awaited = False
             elif self.tags and not self._response:
                 self._begin(events)  # the requested response was stopped before its first word
             self._finish(events, "interrupted")

@@ -23,9 +23,9 @@ class Withheld:
     """Withholds speech over the agent from a provider that it would stop, until `Interruption` has judged it.
 
     Words decide if they come from a `Transcribe`; without one, speech for which the agent is on hold interrupts at the
-    end of its turn. The provider then receives all of it from its first sample on, or
-    nothing if it was a backchannel or a noise. Speech over protected speech follows when the agent has finished.
-    Without an `Interruption` nothing is withheld.
+    end of its turn. The provider then receives all of it from its first sample on, or nothing if it was a backchannel
+    or a noise. Speech over protected speech follows when the agent has finished. Without an `Interruption` nothing is
+    withheld.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Withheld:
             self.give()
 
     def end(self, utterance: Utterance, end: EndOfTurn) -> None:
-        """Drop a turn that was not an interruption, give it to the provider, or keep it until the agent has finished."""
+        """Drop a turn that was not an interruption, give it to the provider, or keep it until the agent has ended."""
         session, turn = self._session, (utterance, end)
         self._complete.append(turn)
         if not may_interrupt(session) or not (self._arbiter and self._arbiter.policy.enabled):

@@ -68,24 +68,31 @@ class ContextVoice(RemoteService[D], TTS, Generic[D]):
         try:
             with context.scope:
                 await self._give_until_done(context)
+            if context.scope.cancelled_caught and context.spoken_s:
+                self._recovery.worked()  # it spoke until it was interrupted
         finally:
             context.finished.set()
 
     async def _give_until_done(self, context: SpeechContext) -> None:
         error = await self._give_chunks(context)
-        if error is not None and self._recovery.failed(error) and not context.spoken_s and self.repeat(context, error):
+        if (
+            error is not None
+            and self._recovery.failed(error, in_part=context.spoken_s > 0)
+            and not context.spoken_s
+            and self.repeat(context, error)
+        ):
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
             error = await self._give_chunks(context)
             if error is not None:
-                self._recovery.failed(error)
+                self._recovery.failed(error, in_part=context.spoken_s > 0)
         if error is None:
             self._recovery.worked()
         else:
             context.error = error
             failure = self._speech.failure = f"no speech for a response: {str(error) or type(error).__name__}"
             self.report(ServiceError(failure))
-            for written, said in context.leave_out_rest():
-                self.session.ledger.correct_text(context.response.response_id, written, said)
+            for place, written, said in context.leave_out_rest():
+                self.session.ledger.correct_text(context.response.response_id, place, written, said)
             self.stop_context(context)
             self.lose_hung(error)
         if not context.spoken_s:

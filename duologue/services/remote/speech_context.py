@@ -65,6 +65,7 @@ class SpeechContext:
         self.unfinished = False
         """True after a piece of a sentence whose rest is still to come."""
         self._texts = 0
+        self._places: list[int] = []  # of the sentences in the text of the response
         self.whole = WholeSamples()
         self.scope = anyio.CancelScope()
         self.finished = anyio.Event()
@@ -76,16 +77,22 @@ class SpeechContext:
         """The text that is spoken."""
         return "".join(sentence.text for sentence in self.sentences)
 
-    def add(self, text: Spoken, *, ends: bool = True) -> None:
-        """Append text, up to the end of a sentence or not."""
+    def add(self, text: Spoken, place: int = 0, *, ends: bool = True) -> None:
+        """Append text, up to the end of a sentence or not. `place` characters of the response stand before it."""
         if self.unfinished:
             self.sentences[-1] = Spoken((*self.sentences[-1].pieces, *text.pieces))
         else:
             self.sentences.append(text)
+            self._places.append(place)
         self.unfinished = not ends
         self._texts += 1
         self.words.add(text)
         self.touch()
+
+    def adopt(self, text: Spoken, place: int) -> None:
+        """Take the only sentence as the response has it: the same is said for it, and it may be shown otherwise."""
+        self.sentences, self._places = [text], [place]
+        self._align_anew()
 
     def take(self, audio: ContextAudio, sample_rate: int) -> None:
         """Take audio that has come. More than `MAX_UNPLAYED_S` seconds that wait fail the context."""
@@ -122,13 +129,16 @@ class SpeechContext:
         words = in_proportion(self.text, 0.0, length_s)
         return words if self.text == self.words.text else self.words.guess(words)
 
-    def leave_out_rest(self) -> list[tuple[str, str]]:
-        """Remove the text that was not spoken. Returns each sentence that is cut, and the part that was spoken."""
+    def leave_out_rest(self) -> list[tuple[int, str, str]]:
+        """Remove the text that was not spoken. Returns each sentence that is cut, with its place and its spoken part.
+
+        The place is the number of characters of the response before the sentence.
+        """
         words, timed = self.words, self.words.timed
         left = words.place if timed else int(self.spoken_s * SPOKEN_CHARACTERS_PER_S)
         kept: list[Spoken] = []
-        cut: list[tuple[str, str]] = []
-        for sentence in self.sentences:
+        cut: list[tuple[int, str, str]] = []
+        for place, sentence in zip(self._places, self.sentences, strict=True):
             whole = sentence.shown if timed else sentence.text
             if left >= len(whole):
                 kept.append(sentence)
@@ -136,7 +146,7 @@ class SpeechContext:
                 said = cut_text(whole, left)
                 said = (said if timed else sentence.up_to(len(said)).shown).rstrip()
                 said += space_after(whole) if said else ""
-                cut.append((sentence.shown, said))
+                cut.append((place, sentence.shown, said))
                 kept.append(Spoken((Piece(said, said),)))
             left = max(0, left - len(whole))
         self.sentences = kept

@@ -19,6 +19,8 @@ from .service import RemoteService
 
 MAX_MESSAGE_S = 0.5
 """The longest audio of one message, in seconds."""
+PONG_S = 1.0
+"""Seconds for a vendor that omits its answer to show by a pong that it is there."""
 
 
 class Recognized(Event, frozen=True, kw_only=True):
@@ -43,7 +45,8 @@ class STTDialect(ConnectionDialect):
     times_from: ClassVar[Literal["connection", "utterance"]] = "connection"
     """The zero of the vendor's word times: the first audio of the connection, or of the utterance."""
     answers_within_s: float = inf
-    """Seconds to wait for the answer to `finish`, for vendors that omit it without new text."""
+    """Seconds to wait for the answer to `finish`, for vendors that omit it without new text. A ping shows then that the
+    connection is alive; a dead one is replaced, and the next one gets the utterance."""
 
     def begin(self) -> Sequence[WireMessage]:
         """Return the messages that precede an utterance's audio; many vendors need none."""
@@ -215,10 +218,19 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             within_s = self.connection.dialect.answers_within_s if self.connection is not None else inf
             left_s = inf if spoken.asked_at is None else spoken.asked_at + within_s - now()
             if left_s <= 0:
-                return  # the vendor omits its answer if it has no new text
+                if await self._is_there() and not answer.done():
+                    return
+                continue
             with anyio.move_on_after(min(left_s, self.timeout_s)):
                 await asyncio.shield(answer)
         answer.result()
+
+    async def _is_there(self) -> bool:
+        """Return True if the vendor has no new text, False if its connection is dead: then the next one is asked."""
+        connection = self.connection
+        if connection is not None:
+            await connection.check(PONG_S)
+        return connection is not None and connection is self.connection
 
     def _transcription(self, spoken: SpokenAudio) -> Transcription:
         segments = spoken.segments

@@ -150,7 +150,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         self._send_text(piece, ends=False)
 
     def _send_text(self, sentence: BotText, *, ends: bool) -> None:
-        context = self._context
+        context, place = self._context, self._speech.take(sentence.text)
         reader = context.reader if context is not None else Reader(self.reading, self._language)
         spoken = reader.read(sentence.text)
         text = spoken.text
@@ -160,14 +160,14 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         if context is None:
             context = self._begin_context(early or self.new_context(self._speech.response, self._language, reader))
         if context.error is not None:
-            said = context.sentences[-1].shown if context.unfinished else ""
-            self.session.ledger.correct_text(sentence.response_id, said + sentence.text, said)
+            self.session.ledger.correct_text(sentence.response_id, place, sentence.text, "")
             context.unfinished = context.unfinished and not ends
             return
         self._speech.characters += len(text)
         if early is not None:
+            context.adopt(spoken, place)
             return  # the vendor has it already
-        context.add(spoken, ends=ends)
+        context.add(spoken, place, ends=ends)
         if self.connection is not None:
             dialect = self.connection.dialect
             self.connection.send([*dialect.text(context.id, text), *(dialect.flush(context.id) if ends else ())])
@@ -191,7 +191,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         if context is not None and frame.response_id == context.response.response_id:
             unfinished, context.unfinished, context.ended = context.unfinished, False, True
             context.touch()
-            if self.connection is not None and not context.finished.is_set():
+            if self.connection is not None and context.opened and not context.finished.is_set():
                 dialect = self.connection.dialect
                 self.connection.send([*(dialect.flush(context.id) if unfinished else ()), *dialect.end(context.id)])
                 if dialect.is_spoken(context.id):
@@ -219,6 +219,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         """Tell the vendor to stop a context."""
         if self.connection is not None and context.opened and not context.done:
             self.connection.send(self.connection.dialect.cancel(context.id))
+        context.opened = False
 
     def prepare_speech(self, wanted: Prepare) -> None:
         """Open a context for a sentence, if the connection can speak it as it is, or cancel that context."""

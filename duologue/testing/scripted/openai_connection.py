@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import math
 from collections.abc import Callable, Sequence, Set
 from typing import Any
 
@@ -162,10 +164,9 @@ class OpenAIConnection(ScriptedConnection):
 
     def truncated(self, item: ServerItem, audio_end_ms: int) -> None:
         """Remove the unheard words from the history."""
-        words = words_before_space(item.text)
-        if item.audio_ms:
-            words = words[: int(len(words) * audio_end_ms / item.audio_ms + 1e-9)]
-        item.text = "".join(words).rstrip()
+        kept = len(item.text) * audio_end_ms / item.audio_ms + 1e-9 if item.audio_ms else math.inf
+        ends = itertools.accumulate(map(len, words := words_before_space(item.text)))
+        item.text = "".join(word for word, end in zip(words, ends, strict=True) if end <= kept).rstrip()
         self.got.truncated.append((item.id, audio_end_ms))
 
     def check_response(self, asked: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 
@@ -161,6 +162,12 @@ class Account(Audible):
         self._ledger = session.ledger
         self._queue, self._sample_rate = queue, sample_rate
         self._drains: list[Wake] = []
+
+    def written(self, pcm: bytes, until: float) -> None:
+        """Record that `pcm` is being written, which the far end will have played at loop time `until`."""
+        if (written := self._session.audio.written).listeners:
+            ahead_s = until - asyncio.get_running_loop().time() - len(pcm) / (2 * self._sample_rate)
+            written.hear(pcm, self._sample_rate, self._session.now() + ahead_s)
 
     def played(self, speech: QueuedSpeech | None, pcm: bytes, ago_s: float) -> None:
         """Record that the far end began to play `pcm` `ago_s` seconds ago. `speech` is None for silence and fades."""

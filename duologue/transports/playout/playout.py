@@ -162,9 +162,7 @@ class Playout(PlayoutBase):
 
     def _write_chunk(self, pcm: bytes) -> None:
         pcm, self._rises = fade_in(pcm, self._rate, self._fade_ms) if self._rises else pcm, False
-        if (written := self._session.audio.written).listeners:
-            ahead_s = self._in_flight.dry_at - self._loop.time() - len(pcm) / (2 * self._rate)
-            written.hear(pcm, self._rate, self._session.now() + ahead_s)
+        self._account.written(pcm, self._in_flight.dry_at)
         try:
             self._sink.write(pcm)
         except Exception as error:

@@ -115,9 +115,9 @@ class Asides:
         return Request(
             instructions=response.own_instructions or model.config.prompt,
             messages=told if response.input is None else tuple(self._told(response.input)),
-            tools=() if choice == "none" else tuple(map(tool_spec, settings["tools"])),
+            tools=tuple(map(tool_spec, settings["tools"])),
             options=model.config.options,
-            tool_choice="" if choice == "none" else choice,
+            tool_choice=choice,
         )
 
     def _told(self, items: Iterable[ServerItem]) -> Iterable[Message]:

@@ -17,7 +17,8 @@ def quieter(pcm: bytes, db: float) -> bytes:
 def cough(seconds: float = 0.3) -> bytes:
     """A burst of noise that fades."""
     burst = np.frombuffer(noise(seconds, -15.0), "<i2") * np.exp(-np.arange(round(seconds * RATE)) / (0.08 * RATE))
-    return np.rint(burst).astype("<i2").tobytes()
+    pcm: bytes = np.rint(burst).astype("<i2").tobytes()
+    return pcm
 
 
 async def test_speech_starts_and_stops() -> None:

@@ -15,7 +15,7 @@ from duologue.errors import BadInput, ConfigurationError, ServiceError
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.policy import EndpointingPolicy
 from duologue.processors.turns.smart_turn import SmartTurn
-from duologue.processors.turns.turn_sound import DEADLINE_S, weighed
+from duologue.processors.turns.turn_sound import DEADLINE_S
 from duologue.processors.turns.vad import Vad
 from tests.processors.turns.calls import RATE, EarsCall, hush, level_vad, loud
 from tests.processors.turns.onnx_files import write_mean_model
@@ -129,19 +129,22 @@ async def test_the_sound_decides_how_long_a_silence_ends_the_turn(probability: f
 @pytest.mark.parametrize(
     ("words", "probability", "silence_s"),
     [
-        ("what time do you open", 0.9, 0.4),
-        ("what time do you open", 0.1, 0.9),
+        ("what time do you open", 0.1, 0.4),
         ("I would like to cancel my", 0.9, 1.6),
         ("well um", 0.9, 1.6),
     ],
 )
-async def test_the_words_weigh_with_the_sound(words: str, probability: float, silence_s: float) -> None:
+async def test_the_words_outweigh_the_sound(words: str, probability: float, silence_s: float) -> None:
     assert await silence_before_the_end(Scripted(probability), words) == pytest.approx(silence_s, abs=0.03)
 
 
-@pytest.mark.parametrize("words", [None, "quick", "usual", "patient"])
-def test_without_a_judgement_the_words_decide_alone(words: str | None) -> None:
-    assert weighed(words, None) == words  # type: ignore[arg-type]
+async def test_the_model_is_not_asked_where_words_are_known() -> None:
+    model = Scripted()
+    async with EarsCall(Vad(level_vad()), Endpointing(POLICY, turn_model=model)) as call:
+        await call.says(1.0)
+        await call.transcribe("what time do you open")
+        await call.waits(1.0)
+    assert (len(ends(call)), model.heard) == (1, [])
 
 
 async def test_the_model_is_asked_once_for_each_pause_and_hears_the_turn_up_to_now() -> None:

@@ -344,7 +344,7 @@ def test_whatever_is_said_and_however_it_is_cut(script: list[tuple[bool, float]]
 @pytest.mark.parametrize("option", ["silence_ms", "min_speech_ms", "max_turn_s"])
 def test_settings_out_of_range_are_refused_by_name(option: str) -> None:
     with pytest.raises(ConfigurationError, match=option):
-        Endpointing(**{option: -1})
+        Endpointing(**{option: -1})  # type: ignore[arg-type]
 
 
 # -- push to talk ------------------------------------------------------------------------------------------------------

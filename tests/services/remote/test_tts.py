@@ -154,6 +154,29 @@ async def test_a_response_without_words_to_speak_opens_no_context() -> None:
         assert agent.kinds() == []
 
 
+async def test_a_response_that_was_never_opened_is_not_ended_on_the_wire() -> None:
+    async with ScriptedParrot() as server:
+        tts = OneVoice(api_key="test", base_url=server.url)
+        async with TTSCall(server, tts) as agent:
+            server.behaviour.refuse = [403]
+            await agent.says("Hello there.", voice="blue")
+            assert [ended.status for ended in await agent.until_ended(1)] == ["failed"]
+            assert agent.kinds() == []
+
+
+async def test_a_response_that_was_cancelled_is_not_ended_on_the_wire() -> None:
+    async with line(silent=True, never_done=True, timeout_s=2) as agent:
+        response = await agent.begins()
+        await agent.writes(response, "Hello there. ")
+        await agent.until(lambda: agent.errors, "the failure")
+        await agent.ends(response)
+        await agent.until_ended(1)
+        await anyio.sleep(1)
+        kinds = agent.kinds()
+        assert kinds.count("cancel") == kinds.count("open")
+        assert "end" not in kinds
+
+
 async def test_what_stands_before_a_tool_call_is_spoken() -> None:
     async with line() as agent:
         response = await agent.begins()
@@ -243,6 +266,19 @@ async def test_a_vendor_that_keeps_giving_no_audio_is_told_as_lost() -> None:
             await agent.until_ended(number)
         assert agent.errors[-1].fatal or agent.errors[-2].fatal
         assert any("failed 3 times in a row" in error.message for error in agent.errors)
+
+
+async def test_a_vendor_that_speaks_until_it_is_interrupted_has_not_failed_in_a_row() -> None:
+    async with line(timeout_s=2) as agent:
+        for number in range(1, 5):
+            agent.server.behaviour.silent = agent.server.behaviour.never_done = True
+            await agent.says("Hello there.")
+            await anyio.sleep(1)
+            agent.server.behaviour.silent = False
+            await anyio.sleep(2)
+            agent.session.interrupt()
+            assert (await agent.until_ended(number))[-1].status == "interrupted"
+        assert agent.errors == []
 
 
 async def test_a_refused_context_fails_and_the_next_response_is_spoken() -> None:

@@ -134,7 +134,7 @@ async def test_its_input_takes_the_place_of_the_conversation() -> None:
 
 async def test_its_tools_are_the_clients_and_their_calls_are_handed_out() -> None:
     def reply(request: Request) -> ToolRequest | str:
-        if not request.tools:
+        if not request.tools or request.tool_choice == "none":
             return "No tools."
         return ToolRequest(call_id="c9", name=request.tools[0].name, arguments={"city": "Rome"})
 
@@ -161,6 +161,32 @@ async def test_its_tools_are_the_clients_and_their_calls_are_handed_out() -> Non
         assert texts(await aside(client, tool_choice="none")) == ["No tools."]
         assert ran == []
         assert not mocks.sessions[0].conversation.items
+
+
+@pytest.mark.parametrize(
+    ("chooses", "obeys", "asked"),
+    [
+        (True, True, [("none", 1)]),
+        (True, False, [("none", 1), ("", 0)]),
+        (False, True, [("", 0)]),
+    ],
+)
+async def test_without_tool_calls_it_is_asked_for_like_any_answer(
+    chooses: bool, obeys: bool, asked: list[tuple[str, int]]
+) -> None:
+    """The tools stay in the first request if the service obeys a choice: its beginning is the same as before."""
+
+    def reply(request: Request) -> ToolRequest | str:
+        if request.tools and not obeys:
+            return ToolRequest(call_id="c9", name=request.tools[0].name, arguments={})
+        return "No tools."
+
+    mocks = Mocks(reply)
+    async with call(mocks) as client:
+        await client.update(tools=[WEATHER])
+        mocks.llms[0].chooses_tools = chooses
+        assert texts(await aside(client, tool_choice="none")) == ["No tools."]
+        assert [(request.tool_choice, len(request.tools)) for request in mocks.llms[0].requests] == asked
 
 
 async def test_it_can_be_cancelled_alone() -> None:

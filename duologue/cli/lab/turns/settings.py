@@ -56,14 +56,14 @@ class EarSettings:
         if "silence_ms" in parts["endpointing"]:
             parts["endpointing"].setdefault("by_words", False)
         options = parts["options"]
-        name, noise_db, path = (options.get(key) for key in ("detector", "noise_db", "turn_model"))
-        if name not in (None, *_DETECTORS):
-            raise BadInput(f"detector is {name!r}: it is one of {', '.join(_DETECTORS)}")
+        detector, noise_db, path = options.get("detector", "webrtc"), options.get("noise_db"), options.get("turn_model")
+        if detector not in _DETECTORS:
+            raise BadInput(f"detector is {detector!r}: it is one of {', '.join(_DETECTORS)}")
         interruption = InterruptionPolicy(**parts["interruption"], sounds=SoundPolicy(**parts["sounds"]))
         return [
             *([EchoCancellation()] if options.get("echo_cancellation") else []),
             *([NoiseSuppression(reduction_db=noise_db)] if noise_db else []),
-            Vad(_DETECTORS[name or "webrtc"](), **parts["vad"]),
+            Vad(_DETECTORS[detector](), **parts["vad"]),
             Endpointing(EndpointingPolicy(**parts["endpointing"]), turn_model=SmartTurn(path) if path else None),
             Interruption(
                 replace(

@@ -1,4 +1,4 @@
-"""`Said`: the caller's words in a turn, and what they mean to an agent that has the floor."""
+"""`CallerWords`: the caller's words in a turn, and what they mean to an agent that has the floor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def count_words(text: str) -> int:
     return count
 
 
-class Said:
+class CallerWords:
     """The words of the caller's turn so far. Interim texts replace each other until the final one.
 
     Backchannels and fillers of the language do not count as words. In a language without a lexicon all words count.
