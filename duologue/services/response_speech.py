@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from math import isfinite
 
+from ..errors import ServiceError
 from ..frames import ResponseStarted, Word
 from ..frames.scripts import UNSPACED
 from ..session.ledger import SPOKEN_CHARACTERS_PER_S, cut_text
@@ -272,6 +273,14 @@ class ResponseSpeech:
     def sentence_s(self) -> float:
         """Seconds of audio of the sentence in progress."""
         return self.spoken_s - self.words.begin_s
+
+    def check_sentence(self, sentence: Spoken, longest_s: float) -> None:
+        """Raise ServiceError if the sentence in progress has no audio, or more than `longest_s` seconds of it."""
+        if not self.sentence_s:
+            raise ServiceError("the service gave no audio")
+        if self.sentence_s > longest_s:
+            characters = len(sentence.text)
+            raise ServiceError(f"more than {longest_s:g} s of audio for {characters} characters: the rest is cut")
 
     def times(self, sentence: Spoken, timed: tuple[Word, ...]) -> tuple[Word, ...]:
         """Return the times of words that are known with a chunk: `timed` by the service, from the text's start.

@@ -274,12 +274,7 @@ class TTS(Preparing):
             await self._recovery.ready()
             chunks = self._ahead.take(sentence, text.text, voice) or self.synthesize(text.text, voice)
             await work.read(stream_of(self, "synthesize", chunks, "SpeechChunk"), take)
-            if not speech.sentence_s:
-                raise ServiceError("the service gave no audio")
-            if speech.sentence_s > longest_s:
-                raise ServiceError(
-                    f"more than {longest_s:g} s of audio for {len(text.text)} characters: the rest is cut"
-                )
+            speech.check_sentence(text, longest_s)
         except asyncio.CancelledError:
             if speech.sentence_s:
                 self._recovery.worked()  # it spoke until it was interrupted
