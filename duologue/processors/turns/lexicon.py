@@ -56,6 +56,8 @@ class Lexicon:
     """Words that ask for more than yes or no: "what". An agent's question without one is a yes-or-no question."""
     open_questions: frozenset[str]
     """Words of an agent's question that is answered by a story, and not by a few words: "help"."""
+    dictations: frozenset[str]
+    """Words of an agent that asks for a text to be read out, or for a tale: "read", "tell me about"."""
     lead_ins: frozenset[str]
     """Words that may precede a question or an answer without meaning: "so", "well"."""
     backchannels: frozenset[str]
