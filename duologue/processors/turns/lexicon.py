@@ -40,6 +40,10 @@ class Lexicon:
     """Sounds of a caller who looks for words: "um". They mean that the turn goes on."""
     open_words: frozenset[str]
     """Endings after which a clause goes on: "and", "the", "my name is"."""
+    determiners: frozenset[str]
+    """Words that begin a noun phrase: "the", "my"."""
+    modifiers: frozenset[str]
+    """Words before a noun: open after a determiner or a number, "the new" as well as "two large"."""
     announcements: frozenset[str]
     """Whole sentences after which something follows: "my number"."""
     subjects: frozenset[str]

@@ -41,7 +41,8 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "", pauses: int = 0) -> Ve
     score = weights.RULES[rule] + weights.ASKED[asked] + weights.PAUSES[min(pauses, len(weights.PAUSES) - 1)]
     if score < 0:
         return Verdict("quick", rule)
-    return Verdict("usual" if score < weights.PATIENT_FROM else "patient", rule)
+    patient = score >= weights.PATIENT_FROM and rule not in weights.NEVER_PATIENT
+    return Verdict("patient" if patient else "usual", rule)
 
 
 def rule_of(text: str, lexicon: Lexicon, asked: Asked = "") -> str | None:
@@ -59,6 +60,8 @@ def rule_of(text: str, lexicon: Lexicon, asked: Asked = "") -> str | None:
     mark = text[-1]
     closed = _ending(said, lexicon.closed) or said[-1].endswith(lexicon.closed_suffixes)
     open_ = _ending(said, lexicon.open_words) or said[-1].endswith(lexicon.open_suffixes)
+    if _ends_in_modifier(said, lexicon):
+        open_ = max(open_, 2)
     particle = _ending(said, lexicon.particles)
     if (number := _readout(said, lexicon, asked)) and (not closed or said[-1] in lexicon.numbers):
         return number
@@ -89,6 +92,13 @@ def rule_of(text: str, lexicon: Lexicon, asked: Asked = "") -> str | None:
     if len(core) < _STATEMENT:
         return "fragment"
     return "statement" if punctuated or text.count(" ") >= _LONG - 1 else "short statement"
+
+
+def _ends_in_modifier(said: Sequence[str], lexicon: Lexicon) -> bool:
+    """Return True if the noun is to come: after "the new", "two large", but not after "twenty first" or "it is new"."""
+    if len(said) < 2 or said[-1] not in lexicon.modifiers:
+        return False
+    return said[-2] in lexicon.determiners or (said[-2] in lexicon.numbers and said[-1] not in lexicon.numbers)
 
 
 def _begins_clause(said: Sequence[str], lexicon: Lexicon) -> bool:
