@@ -2,9 +2,9 @@
 
     python -m benchmarks.turns.fit
 
-Each weight adds to the log-odds that the caller goes on: a logistic regression with a penalty on large weights. Of two
-limits on the sum, that give the quick, the usual and the patient silence, those with the fewest cut-offs are chosen whose
-mean silence at the ends of turns is at most `MEAN_S`. It takes some seconds.
+Each weight adds to the log-odds that the caller goes on: a logistic regression with a penalty on large weights. Two
+limits on the sum part the quick, the usual and the patient silence: those with the fewest cut-offs of which the mean
+silence at the ends of turns is at most `MEAN_S`. It takes half a minute.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def main() -> None:
 def print_weights(found: Weights, table: Numbers) -> None:
     """Print the weights as `duologue.processors.turns.weights` has them, each with the number of its moments.
 
-    Those of the rules are for the first pause after an agent that wants a story, and from 0 on the silence is the usual one.
+    Those of the rules are for the first pause after an agent that wants a story. From 0 on the silence is the usual
+    one.
     """
     constant, *rest = found.each
     rules, asked, pauses = np.split(np.array(rest), [len(weights.RULES), len(weights.RULES) + len(ASKED)])
