@@ -8,7 +8,7 @@ from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
 from .turn_sound import TurnSound
-from .wording import Asked, Verdict, Wait, asked_for, judge
+from .wording import GOES_ON, Asked, Verdict, Wait, asked_for, judge
 
 STALE_S = 0.6
 """Seconds of speech after the latest text that make it say nothing about the end of the turn."""
@@ -52,7 +52,7 @@ class TurnWords:
     @property
     def go_on(self) -> bool:
         """True if the words of the turn say that it goes on."""
-        return self.verdict is not None and self.verdict.wait == "patient"
+        return self.verdict is not None and self.verdict.rule in GOES_ON
 
     def _logged(self, item: Item) -> None:
         if item.role == "agent" and item.kind == "message" and item.text:

@@ -13,6 +13,9 @@ Wait = Literal["quick", "usual", "patient"]
 Asked = Literal["", "yes_no", "digits", "detail", "story", "dictation"]
 """The request of the agent: none, for yes or no, digits or letters, a detail, sentences, or for a text or a tale."""
 
+GOES_ON = frozenset({"filler", "open"})
+"""The rules for words that cannot be all."""
+
 _TAIL, _HEAD = 160, 80  # characters at the end and at the beginning of a text that are looked at
 _LONGEST = 5  # words of the longest phrase that is looked for
 _SENTENCE_ENDS = ".?!।؟"
