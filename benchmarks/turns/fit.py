@@ -20,8 +20,9 @@ from duologue.processors.turns import weights
 from duologue.processors.turns.policy import EndpointingPolicy
 from duologue.processors.turns.wording import rule_of
 
-PENALTY, PAUSES_PENALTY = 1.0, 8.0
-"""On the weights. The set's callers pause more often than those of calls: the number of pauses is not to count much."""
+PENALTY, CAUTION = 1.0, 8.0
+"""On a weight, and on one of which the set tells little about calls. Its callers pause more often, and after an agent
+that asks for nothing they have only questions."""
 MEAN_S, MEDIAN_S = 0.52, 0.45
 """The limits on the silences that end turns: with the ear and a recogniser they are 20 ms longer."""
 FOLDS, ROUNDS = 5, 6
@@ -45,7 +46,8 @@ class Weights:
 
 def silences(scores: Numbers, usual_from: float, patient_from: float) -> Numbers:
     """Return the silence for each score, in seconds."""
-    return np.asarray(SILENCES_S)[(scores >= usual_from).astype(int) + (scores >= patient_from)]
+    quick, usual, patient = SILENCES_S
+    return np.where(scores < usual_from, quick, np.where(scores < patient_from, usual, patient))
 
 
 def traits(moment: Moment) -> Numbers:
@@ -66,8 +68,8 @@ def traits(moment: Moment) -> Numbers:
 def fitted(table: Numbers, said: Sequence[Moment]) -> Weights:
     """Return the weights for the moments whose traits are the rows of a table."""
     goes_on = np.array([not moment.is_end for moment in said], dtype=float)
-    count = table.shape[1] - len(weights.PAUSES)
-    penalty = np.diag([1e-6, *[PENALTY] * (count - 1), *[PAUSES_PENALTY] * len(weights.PAUSES)])
+    asked = [PENALTY if name else CAUTION for name in ASKED]
+    penalty = np.diag([1e-6, *[PENALTY] * len(weights.RULES), *asked, *[CAUTION] * len(weights.PAUSES)])
     each = np.zeros(table.shape[1])
     for _ in range(25):  # Newton's method
         chance = 1 / (1 + np.exp(-table @ each))
@@ -111,14 +113,17 @@ def left_out(table: Numbers, said: Sequence[Moment]) -> list[Numbers]:
 def line(name: str, rounds: Sequence[Numbers], said: Sequence[Moment], chosen: Callable[[Moment], bool]) -> str:
     """Return a line with the figures of some of the moments, averaged over rounds."""
     picked = [number for number, moment in enumerate(said) if chosen(moment)]
-    cuts, means, medians, most = [], [], [], []
+    cuts: list[float] = []
+    means: list[float] = []
+    medians: list[float] = []
+    most: list[float] = []
     for waits in rounds:
         lost = [said[number].cut_off(waits[number]) for number in picked if not said[number].is_end]
         ends = sorted(waits[number] for number in picked if said[number].is_end)
-        cuts.append(100 * np.mean(lost) if lost else 0.0)
-        means.append(1000 * np.mean(ends))
-        medians.append(1000 * np.median(ends))
-        most.append(1000 * ends[int(0.95 * len(ends))])
+        cuts.append(float(100 * np.mean(lost)) if lost else 0.0)
+        means.append(float(1000 * np.mean(ends)))
+        medians.append(float(1000 * np.median(ends)))
+        most.append(float(1000 * ends[int(0.95 * len(ends))]))
     shown = (np.mean(each) for each in (cuts, medians, means, most))
     return f"{name:<24}  {next(shown):8.1f}  {next(shown):6.0f}  {next(shown):7.0f}  {next(shown):6.0f}"
 

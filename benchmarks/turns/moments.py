@@ -49,7 +49,8 @@ def moments(which: str = "dev") -> Iterator[Moment]:
         assert found is not None
         asked: Asked = ""
         for turn in read_script(which, language).turns:
-            asked = asked_for(turn.agent, found) or asked
+            wanted = asked_for(turn.agent, found)
+            asked = asked if wanted is None else wanted
             said: list[str] = []
             for pauses, (part, pause_ms) in enumerate(zip(turn.parts, (*turn.pauses_ms, None), strict=True)):
                 said += [" ".join(words(token)) for token in part.replace("~", "").split() if words(token)]

@@ -35,7 +35,7 @@ def rule(text: str, language: str = "en", asked: Asked = "") -> str:
         ("Hi. What time do you open", "quick: question"),
         ("okay so what is it for", "quick: question"),
         ("I bought it for", "patient: open"),
-        ("Tuesday", "patient: fragment"),
+        ("Tuesday", "usual: fragment"),
         ("no that's all thank you", "quick: closed"),
         ("yes it is", "quick: closed"),
         ("it is", "quick: closed"),
@@ -75,8 +75,8 @@ def test_english(text: str, verdict: str) -> None:
         ("pt", "Eu queria cancelar o meu", "patient: open"),
         ("hi", "मुझे एक टेबल बुक करना है", "patient: short statement"),
         ("hi", "मुझे कल शाम के लिए एक टेबल बुक करना है", "quick: statement"),
-        ("hi", "मुझे दिल्ली से", "patient: fragment"),
-        ("hi", "मुझे लाल टेबल", "patient: fragment"),
+        ("hi", "मुझे दिल्ली से", "usual: fragment"),
+        ("hi", "मुझे लाल टेबल", "usual: fragment"),
     ],
 )
 def test_other_languages(language: str, text: str, verdict: str) -> None:
@@ -86,7 +86,7 @@ def test_other_languages(language: str, text: str, verdict: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "text", "verdict"),
     [
-        ("", "yes", "patient: fragment"),
+        ("", "yes", "usual: fragment"),
         ("yes_no", "yes", "usual: bare answer"),
         ("yes_no", "No, that's wrong.", "quick: detail"),
         ("yes_no", "Not at all", "quick: answer"),
@@ -95,7 +95,7 @@ def test_other_languages(language: str, text: str, verdict: str) -> None:
         ("detail", "at", "patient: open"),
         ("story", "It broke yesterday", "patient: short statement"),
         ("digits", "seven", "patient: number"),
-        ("", "seven", "patient: fragment"),
+        ("", "seven", "usual: fragment"),
         ("digits", "C", "patient: number"),
         ("digits", "M as in mother", "patient: spelling"),
         ("digits", "I don't know it", "patient: short statement"),
