@@ -3,11 +3,15 @@ from __future__ import annotations
 import time
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.turns.fit import fitted, traits
+from benchmarks.turns.moments import moments
 from benchmarks.turns.rules import figures
+from duologue.processors.turns import weights
 from duologue.processors.turns.lexicon import known_languages, lexicon
 from duologue.processors.turns.wording import Asked, asked_for, judge
 
@@ -182,3 +186,18 @@ def test_each_rule_brings_fewer_cut_offs_or_earlier_ends_on_the_tuning_set() -> 
     for rule in rules:
         fewer, later, _ = figures({rule})
         assert fewer > cut_offs or sum(later) > sum(ends), rule
+
+
+BY_HAND = {"answer", "full number", "open, but punctuated"}
+
+
+def test_the_weights_are_those_of_the_tuning_set() -> None:
+    said = list(moments())
+    table = np.array([traits(moment) for moment in said])
+    found = fitted(table, said)
+    rules, asked, pauses = np.split(found.each[1:], [len(weights.RULES), len(weights.RULES) + len(weights.ASKED)])
+    base = found.each[0] - found.usual_from + asked[list(weights.ASKED).index("story")] + pauses[0]
+    for (rule, weight), each in zip(weights.RULES.items(), rules, strict=True):
+        assert rule in BY_HAND or weight == pytest.approx(base + each, abs=0.006), rule
+    assert [*weights.PAUSES] == pytest.approx([*(pauses - pauses[0])], abs=0.006)
+    assert found.patient_from - found.usual_from == pytest.approx(weights.PATIENT_FROM, abs=0.02)
