@@ -40,6 +40,10 @@ class Lexicon:
     """Sounds of a caller who looks for words: "um". They mean that the turn goes on."""
     open_words: frozenset[str]
     """Endings after which a clause goes on: "and", "the", "my name is"."""
+    determiners: frozenset[str]
+    """Words that begin a noun phrase: "the", "my"."""
+    modifiers: frozenset[str]
+    """Words before a noun: open after a determiner or a number, "the new" as well as "two large"."""
     announcements: frozenset[str]
     """Whole sentences after which something follows: "my number"."""
     subjects: frozenset[str]
@@ -56,6 +60,8 @@ class Lexicon:
     """Words that ask for more than yes or no: "what". An agent's question without one is a yes-or-no question."""
     open_questions: frozenset[str]
     """Words of an agent's question that is answered by a story, and not by a few words: "help"."""
+    dictations: frozenset[str]
+    """Words of an agent that asks for a text to be read out, or for a tale: "read", "tell me about"."""
     lead_ins: frozenset[str]
     """Words that may precede a question or an answer without meaning: "so", "well"."""
     backchannels: frozenset[str]

@@ -31,7 +31,7 @@ class EndpointingPolicy:
 
     by_words: bool = True
     """If False, the silence is always `silence_ms`."""
-    quick_ms: int = 380
+    quick_ms: int = 360
     """Milliseconds of silence that end the turn after a complete sentence, a question or an answer."""
     usual_ms: int = 950
     """The same after words that may be complete or not."""

@@ -8,14 +8,12 @@ from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
 from .turn_sound import TurnSound
-from .wording import PAUSING, Asked, Verdict, Wait, asked_for, judge
+from .wording import GOES_ON, Asked, Verdict, Wait, asked_for, judge
 
 STALE_S = 0.6
 """Seconds of speech after the latest text that make it say nothing about the end of the turn."""
 REGRET_S = 1.2
 """Seconds after the end of a turn within which speech shows that it was ended too early."""
-MANY_PAUSES = 3
-"""Pauses of a turn from which a statement may go on."""
 PAUSE_S = 0.35
 """Seconds of silence that are a pause, and not a gap that the detector hears in noise."""
 KEPT = 200
@@ -54,7 +52,7 @@ class TurnWords:
     @property
     def go_on(self) -> bool:
         """True if the words of the turn say that it goes on."""
-        return self.verdict is not None and self.verdict.wait == "patient"
+        return self.verdict is not None and self.verdict.rule in GOES_ON
 
     def _logged(self, item: Item) -> None:
         if item.role == "agent" and item.kind == "message" and item.text:
@@ -131,10 +129,8 @@ class TurnWords:
             return None
         if self._session.floor.owner == "agent" and " ".join(words(text)) in found.backchannels:
             return None  # it says nothing about a turn
-        verdict = judge(text, found, self._session.floor.expected or self._what_was_asked(found))
-        if verdict is not None and verdict.weak and self._pauses >= MANY_PAUSES:
-            return PAUSING
-        return verdict
+        asked = self._session.floor.expected or self._what_was_asked(found)
+        return judge(text, found, asked, self._pauses)
 
     def _words_of(self, text: str) -> Lexicon | None:
         policy, agent = self.policy, self._session.agent

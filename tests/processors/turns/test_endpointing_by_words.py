@@ -40,7 +40,9 @@ def silences(call: EarsCall, spoke_until: Sequence[float] = (1.0,)) -> list[floa
     ("text", "silence_s"),
     [
         ("what can I do about my order", QUICK),
+        ("it broke because.", USUAL),
         ("Tuesday", USUAL),
+        ("it broke yesterday", PATIENT),
         ("what can I do about my", PATIENT),
         ("well um", PATIENT),
         ("...", PLAIN),
@@ -159,7 +161,7 @@ async def test_an_application_says_that_it_expects_digits_in_the_next_turn() -> 
         await call.says(1.0)
         await call.transcribe("is it double seven")
         await call.waits(2.0)
-    assert silences(call, (1.0, 5.0)) == [USUAL, QUICK]
+    assert silences(call, (1.0, 5.0)) == [PATIENT, QUICK]
 
 
 async def test_an_unknown_expectation_is_refused() -> None:
@@ -206,16 +208,18 @@ async def test_an_application_brings_its_own_words() -> None:
 LONG = "I ordered it on Monday and you said that it comes by mail"
 
 
-async def test_a_turn_with_many_pauses_may_have_one_more() -> None:
+async def test_after_a_pause_a_statement_ends_sooner() -> None:
     async with call_of() as call:
-        for pauses in range(3):
-            await call.says(1.0)
-            await call.transcribe(" ".join([LONG] * (pauses + 1)), start_s=0.0)
-            await call.waits(0.36)
         await call.says(1.0)
-        await call.transcribe(LONG, start_s=0.0)
+        await call.transcribe("it broke yesterday", start_s=0.0)
+        await call.waits(0.36)
+        await call.says(1.0)
+        await call.transcribe("it broke yesterday at home", start_s=0.0)
         await call.waits(3.0)
-    assert silences(call, (5.08,)) == [USUAL]
+        await call.says(1.0)
+        await call.transcribe("it broke yesterday", start_s=5.4)
+        await call.waits(3.0)
+    assert silences(call, (2.36, 6.36)) == [QUICK, PATIENT]
 
 
 async def test_a_caller_who_was_cut_off_goes_on_with_their_words() -> None:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import time
+from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.turns.fit import fitted, traits
+from benchmarks.turns.moments import moments
 from benchmarks.turns.rules import figures
+from duologue.processors.turns import weights
 from duologue.processors.turns.lexicon import known_languages, lexicon
 from duologue.processors.turns.wording import Asked, asked_for, judge
 
@@ -21,7 +26,7 @@ def rule(text: str, language: str = "en", asked: Asked = "") -> str:
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [
-        ("I'd like to cancel my order", "usual: short statement"),
+        ("I'd like to cancel my order", "patient: short statement"),
         ("I'd like to cancel an order of last Monday", "quick: statement"),
         ("I'd like to cancel my order.", "quick: statement"),
         ("I'd like to cancel my", "patient: open"),
@@ -39,14 +44,16 @@ def rule(text: str, language: str = "en", asked: Asked = "") -> str:
         ("yes it is", "quick: closed"),
         ("it is", "quick: closed"),
         ("the problem is", "patient: open"),
-        ("my number is five five five", "usual: number"),
-        ("my number is 555", "usual: number"),
-        ("a table for two", "usual: short statement"),
-        ("my name is J O H", "usual: spelling"),
-        ("J for juliet, O for oscar", "usual: spelling"),
+        ("my number is five five five", "patient: number"),
+        ("my number is 555", "patient: number"),
+        ("a table for two", "patient: short statement"),
+        ("my name is J O H", "patient: spelling"),
+        ("J for juliet, O for oscar", "patient: spelling"),
         ("it's my daughter's", "patient: open"),
-        ("do you know if the museum", "usual: clause begun"),
+        ("do you know if the museum", "patient: clause begun"),
         ("do you deliver to", "patient: open"),
+        ("I'd like the new", "patient: open"),
+        ("two large", "patient: open"),
         ("it's 555 123 4567", "quick: full number"),
         (" ... ", ""),
         ("", ""),
@@ -59,18 +66,18 @@ def test_english(text: str, verdict: str) -> None:
 @pytest.mark.parametrize(
     ("language", "text", "verdict"),
     [
-        ("de", "Ich möchte einen Termin vereinbaren", "usual: short statement"),
+        ("de", "Ich möchte einen Termin vereinbaren", "patient: short statement"),
         ("de", "Ich rufe Sie morgen oder am Freitag noch einmal an", "quick: statement"),
         ("de", "Ich möchte einen Termin für", "patient: open"),
         ("de", "Wann haben Sie geöffnet", "quick: question"),
         ("de", "ich hätte da ähm", "patient: filler"),
         ("es", "Quisiera reservar una mesa para", "patient: open"),
-        ("es", "Quisiera reservar una mesa", "usual: short statement"),
+        ("es", "Quisiera reservar una mesa", "patient: short statement"),
         ("fr", "Je voudrais annuler ma", "patient: open"),
-        ("fr", "Je voudrais annuler ma commande", "usual: short statement"),
+        ("fr", "Je voudrais annuler ma commande", "patient: short statement"),
         ("it", "Vorrei prenotare un", "patient: open"),
         ("pt", "Eu queria cancelar o meu", "patient: open"),
-        ("hi", "मुझे एक टेबल बुक करना है", "usual: short statement"),
+        ("hi", "मुझे एक टेबल बुक करना है", "patient: short statement"),
         ("hi", "मुझे कल शाम के लिए एक टेबल बुक करना है", "quick: statement"),
         ("hi", "मुझे दिल्ली से", "usual: fragment"),
         ("hi", "मुझे लाल टेबल", "usual: fragment"),
@@ -88,14 +95,14 @@ def test_other_languages(language: str, text: str, verdict: str) -> None:
         ("yes_no", "No, that's wrong.", "quick: detail"),
         ("yes_no", "Not at all", "quick: answer"),
         ("yes_no", "I'd like to cancel it", "quick: detail"),
-        ("detail", "on Tuesday", "quick: detail"),
+        ("detail", "on Tuesday", "usual: detail"),
         ("detail", "at", "patient: open"),
-        ("story", "It broke yesterday", "usual: short statement"),
-        ("digits", "seven", "usual: number"),
+        ("story", "It broke yesterday", "patient: short statement"),
+        ("digits", "seven", "patient: number"),
         ("", "seven", "usual: fragment"),
-        ("digits", "C", "usual: number"),
-        ("digits", "M as in mother", "usual: spelling"),
-        ("digits", "I don't know it", "usual: short statement"),
+        ("digits", "C", "patient: number"),
+        ("digits", "M as in mother", "patient: spelling"),
+        ("digits", "I don't know it", "patient: short statement"),
     ],
 )
 def test_the_agents_question_counts(asked: Asked, text: str, verdict: str) -> None:
@@ -112,6 +119,9 @@ def test_the_agents_question_counts(asked: Asked, text: str, verdict: str) -> No
         ("Please tell me what happened.", "story"),
         ("What is your phone number?", "digits"),
         ("Please tell me your account number.", "digits"),
+        ("Please read me the letter.", "dictation"),
+        ("Tell me about your trip.", "dictation"),
+        ("Is there anything else?", "story"),
         ("Your order is on its way.", ""),
         ("Okay?", None),
         ("", None),
@@ -126,6 +136,34 @@ def test_what_the_agent_asks_for(text: str, asked: Asked | None) -> None:
 @given(text=st.text(max_size=300), language=st.sampled_from(known_languages()))
 def test_any_text_has_a_verdict(text: str, language: str) -> None:
     assert rule(text, language).partition(":")[0] in ("", "quick", "usual", "patient")
+
+
+def test_pauses_shorten_the_silence_after_words_that_may_be_complete() -> None:
+    english = lexicon("en")
+    assert english is not None
+    verdicts = [judge("my washing machine broke", english, "story", pauses) for pauses in range(5)]
+    assert [verdict.wait for verdict in verdicts if verdict] == ["patient", "usual", "quick", "quick", "quick"]
+
+
+def test_the_silence_after_an_open_clause_is_never_quick() -> None:
+    english = lexicon("en")
+    assert english is not None
+    for asked in get_args(Asked):
+        for pauses in range(5):
+            verdict = judge("please cancel my", english, asked, pauses)
+            assert verdict is not None
+            assert verdict.wait != "quick"
+
+
+@given(text=st.text(max_size=60), asked=st.sampled_from(get_args(Asked)), pauses=st.integers(0, 100))
+def test_more_pauses_never_lengthen_the_silence(text: str, asked: Asked, pauses: int) -> None:
+    english = lexicon("en")
+    assert english is not None
+    fewer, more = (judge(text, english, asked, count) for count in (pauses, pauses + 1))
+    waits = ["quick", "usual", "patient"]
+    assert fewer == more or (
+        fewer is not None and more is not None and waits.index(more.wait) < waits.index(fewer.wait)
+    )
 
 
 def test_a_verdict_takes_less_than_50_us() -> None:
@@ -148,3 +186,18 @@ def test_each_rule_brings_fewer_cut_offs_or_earlier_ends_on_the_tuning_set() -> 
     for rule in rules:
         fewer, later, _ = figures({rule})
         assert fewer > cut_offs or sum(later) > sum(ends), rule
+
+
+BY_HAND = {"answer", "full number", "open, but punctuated"}
+
+
+def test_the_weights_are_those_of_the_tuning_set() -> None:
+    said = list(moments())
+    table = np.array([traits(moment) for moment in said])
+    found = fitted(table, said)
+    rules, asked, pauses = np.split(found.each[1:], [len(weights.RULES), len(weights.RULES) + len(weights.ASKED)])
+    base = found.each[0] - found.usual_from + asked[list(weights.ASKED).index("story")] + pauses[0]
+    for (rule, weight), each in zip(weights.RULES.items(), rules, strict=True):
+        assert rule in BY_HAND or weight == pytest.approx(base + each, abs=0.006), rule
+    assert [*weights.PAUSES] == pytest.approx([*(pauses - pauses[0])], abs=0.006)
+    assert found.patient_from - found.usual_from == pytest.approx(weights.PATIENT_FROM, abs=0.02)
