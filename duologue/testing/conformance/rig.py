@@ -188,6 +188,8 @@ class Rig(ABC):
     """The faults that the far end can produce."""
     parts: tuple[Part, ...] = ()
     """The names of its far ends in a plan of faults; none if these have no manners."""
+    unseen: frozenset[str] = frozenset()
+    """Faults of these far ends that the engine's vendors cannot show, such as missing word times of a voice that has none."""
     manners: Manners | None = None
     """The faults that the far ends show in the calls that are started next."""
     may_be_silent: bool = False

@@ -241,6 +241,7 @@ class VendorConnection(Generic[B, G]):
         task = asyncio.get_running_loop().create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # a task that is cancelled at once does not begin its work
         return task
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:

@@ -84,7 +84,7 @@ def test_calls_without_an_id_or_with_arguments_as_an_object_are_made() -> None:
     assert told(dialect, "response.done", response={"id": "r", "status": "completed", "output": calls}) == [
         Called(response="r", call_id="item_1", name="weather", arguments={"city": "Paris"}),
         Unknown(kind="a function call without a name"),
-        ResponseFinished(response="r"),
+        ResponseFinished(response="r", items=("item_1", "item_2")),
     ]
 
 

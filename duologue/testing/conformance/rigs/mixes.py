@@ -39,6 +39,14 @@ VOICES = {
     "openai": ("ash", "coral"),
     "cartesia": ("a5136bf9-224c-4d76-b823-52bd5efcffcc", "694f9389-aac1-45b6-b726-9d9369183238"),
 }
+_TIMELESS = frozenset({"audio-without-words"})
+_UNSEEN = {
+    "openai": _TIMELESS,
+    "deepgram": _TIMELESS,
+    "deepgram-flux": _TIMELESS,
+    "elevenlabs-http": frozenset({"late-pieces", "missing-end"}),
+}
+"""The faults that a text-to-speech cannot show: some voices have no word times, and a request ends with its audio."""
 
 
 class MixEnd(FarEnd):
@@ -119,6 +127,7 @@ class MixRig(Rig):
         self.mix = (stt, llm, tts)
         self.name = "+".join(self.mix)
         self.parts = ("llm", "openai" if stt == "openai" else "listen", "speak")
+        self.unseen = _UNSEEN.get(tts, frozenset())
         self.detects_turns = stt == "deepgram-flux"
         self.voices = VOICES[tts]
 
