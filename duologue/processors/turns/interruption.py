@@ -274,10 +274,13 @@ class Interruption(Processor):
 
     def _consider(self) -> None:
         """Interrupt or hold if the caller has spoken for long enough."""
-        floor, evidence = self._floor, self._evidence
-        in_question = self.policy.enabled and may_interrupt(self.session)
-        if not floor.caller_speaking or not (in_question or self._withheld is not None):
+        floor = self._floor
+        if not floor.caller_speaking:
             return
+        in_question = self.policy.enabled and may_interrupt(self.session)
+        if not (in_question or self._withheld is not None):
+            return
+        evidence = self._evidence
         on_trial = self._trial.out and self._suspect == floor.turn
         if on_trial:
             spoken_s = self._voice_end - max(self._voice_start, self._held_from)
