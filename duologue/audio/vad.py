@@ -127,6 +127,7 @@ class NoiseGate:
         self.sample_rate = detector.sample_rate
         self.frame_samples = detector.frame_samples
         self._detector = detector
+        self._silence = bytes(detector.frame_samples * BYTES_PER_SAMPLE)
         self._waiting: list[bytes] = []  # frames without speech whose level was not looked at
         self._samples = np.empty(detector.frame_samples, np.float32)
         self._numpy = (np.frombuffer, np.dtype("<i2"), self._samples.dot)
@@ -142,9 +143,10 @@ class NoiseGate:
         score = self._detector.is_speech(frame)
         if not score:
             # Its level is not needed yet: that of several frames at once costs a third.
-            self._waiting.append(frame)
-            if len(self._waiting) >= _MOST_WAITING:
-                self._settle()
+            if frame != self._silence:
+                self._waiting.append(frame)
+                if len(self._waiting) >= _MOST_WAITING:
+                    self._settle()
             return 0.0
         if self._waiting:
             self._settle()
@@ -165,8 +167,7 @@ class NoiseGate:
         self._waiting.clear()
         floor, lowest, fast = self._floor, self._lowest, self._fast
         for energy in np.matmul(samples[:, None, :], samples[:, :, None]).ravel().tolist():
-            if energy:
-                floor = max(lowest, min(energy, floor * fast))
+            floor = max(lowest, min(energy, floor * fast))
         self._floor = floor
 
     def reset(self) -> None:

@@ -208,6 +208,7 @@ def _level(samples: Samples, rate: float) -> float:
     count = len(samples) // size if size else 0
     if not count:
         return -96.0
-    powers = np.sort(np.square(samples[-count * size :].reshape(count, size)).mean(axis=1))
+    frames = samples[-count * size :].reshape(count, size)
+    powers = np.sort(np.matmul(frames[:, None, :], frames[:, :, None]).ravel() / size)
     power = float(powers[count // 2 :].mean())
     return max(-96.0, 10 * math.log10(power / 32768**2)) if power else -96.0
