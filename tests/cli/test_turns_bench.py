@@ -356,6 +356,11 @@ def test_the_jobs_of_a_quick_run_are_fewer() -> None:
     assert 0 < len(both[0]) < len(both[1]) / 2
 
 
+def test_a_run_on_a_clean_line_has_no_noise_in_any_part() -> None:
+    calls = jobs("dev", parse_settings(""), ("endpoints", "sounds", "interruptions"), quick=False, lines=["clean"])
+    assert {call.name for call in calls} == {"clean", "under echo"}
+
+
 def test_the_lab_writes_a_table_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("duologue.cli.lab.turns.suite.callers", lambda which, share=1: [someone(TURN)])
     ask = ["lab", "turns", "--settings", "silence_ms=400,1500", "--processes", "1", "--out", str(tmp_path)]

@@ -70,7 +70,7 @@ def jobs(
     people = callers(which, QUICK_SHARE if quick else 1)
     few = people[:: 3 if quick else 1]
     lines = lines or (("clean", "10 dB") if quick else ("clean", *RECOGNISERS, *ADVERSE))
-    others = ("clean",) if quick or lines == ("clean",) else ("clean", "20 dB")
+    others = ("clean",) if quick or tuple(lines) == ("clean",) else ("clean", "20 dB")
     found: list[TurnPlay] = []
     for part in parts:
         if part == "endpoints":
