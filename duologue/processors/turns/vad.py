@@ -62,11 +62,11 @@ class Vad(Processor):
     """Marks where the caller's speech starts and stops. All audio passes, unchanged and at once.
 
     `detector` scores audio frames; a score of `threshold` (0 to 1) or more is voiced. The default is WebRTC's detector
-    behind a `NoiseGate`; `SileroVad` tells speech from other sounds. Speech starts once `start_ms` of about the last
-    1.5 `start_ms` were voiced, and stops `stop_ms` after the last voiced frame; a single voiced frame does not count.
-    `SpeechStarted.at` is the start of the first voiced frame and `SpeechStopped.at` the end of the last one. Both are
-    pushed right after the sample that proved them, which cuts a piece of audio in two. Pieces over 100 ms are passed on
-    in parts.
+    behind a `NoiseGate`, at the rate of the first audio if it takes that; `SileroVad` tells speech from other sounds.
+    Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops `stop_ms` after the last
+    voiced frame; a single voiced frame does not count. `SpeechStarted.at` is the start of the first voiced frame and
+    `SpeechStopped.at` the end of the last one. Both are pushed right after the sample that proved them, which cuts a
+    piece of audio in two. Pieces over 100 ms are passed on in parts.
 
     Speech also stops at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
     out of range.
