@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import random
 import time
@@ -37,16 +38,17 @@ class Probe(Processor):
 
     def __init__(self, late_s: list[float]) -> None:
         self.late_s = late_s
-        self._chunks = 0
+        self._heard_s = 0.0
         self._now = asyncio.get_running_loop().time
         self.measuring = False
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
         """Record the lateness, and push the chunk on."""
+        self._heard_s += frame.duration_s
         if self.measuring:
-            self.late_s.append(self._now() - self.first_due - self._chunks * 0.02)
-        self._chunks += 1
+            chunks_before = math.ceil(self._heard_s / 0.02 - 1e-6) - 1  # a mark of speech cuts a chunk in two
+            self.late_s.append(self._now() - self.first_due - chunks_before * 0.02)
         await self.push(frame)
 
 
