@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import anyio
+
 from ...errors import ConfigurationError
 from ...frames import (
     EagerEndOfTurn,
@@ -127,22 +129,19 @@ class Endpointing(Processor):
         self._ended_at = 0.0  # audio time of the latest EndOfTurn
         self._candidate: SpeechStarted | None = None  # speech that is still too short
         self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
-        self._timer: asyncio.Handle | None = None  # for a turn without audio
+        self._watched = False
         self._arrived_at: float | None = None  # loop time of the latest audio; None while it is being passed on
 
     async def open(self) -> None:
         """Follow the length of the caller's speech."""
         if self._sound is not None:
             await self._sound.load()
-        self._loop = asyncio.get_running_loop()
-        self._now = self._loop.time
+        self._now = asyncio.get_running_loop().time
         self._words = TurnWords(self.session, self._sound)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
 
     async def close(self) -> None:
         """Stop following it."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._stop_listening()
         self._words.close()
 
@@ -154,22 +153,8 @@ class Endpointing(Processor):
         """Pass the audio on, with an `EndOfTurn` at its place in it."""
         self._arrived_at = None
         start = self._time.start_of(frame)
-        end_s = self._time.end_s
         if self._sound is not None:
             self._sound.hear(frame)
-        if self._due_at <= end_s:
-            frame = await self._end_within(frame, start)
-        await self.push(frame)
-        if self._open and self.policy.by_words:
-            self._stalled.hear(frame, end_s, self._speaking)
-            if self._speaking and self._stalled.stalled(end_s, self.policy.stall_ms / 1000):
-                await self._end_turn("stall")
-        if self._candidate is not None or self._due_at <= end_s + 1e-6:
-            await self._settle()
-        self._arrived_at = self._now()
-
-    async def _end_within(self, frame: UserAudio, start: float) -> UserAudio:
-        """End what is due within a piece of audio, each at its place. Returns the rest of the piece."""
         while self._due_at <= self._time.end_s:
             samples = round((self._due_at - start) * frame.sample_rate)
             if samples >= len(frame.audio) // (2 * frame.channels):
@@ -179,7 +164,14 @@ class Endpointing(Processor):
                 start += samples / frame.sample_rate
                 await self.push(head)
             await self._end_due()
-        return frame
+        await self.push(frame)
+        if self._open and self.policy.by_words:
+            self._stalled.hear(frame, self._time.end_s, self._speaking)
+            if self._speaking and self._stalled.stalled(self._time.end_s, self.policy.stall_ms / 1000):
+                await self._end_turn("stall")
+        if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
+            await self._settle()
+        self._arrived_at = self._now()
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
@@ -269,8 +261,9 @@ class Endpointing(Processor):
         self._words.policy = self.policy
         self._words.begin(at)
         self._stalled.begin()
-        if self._timer is None:
-            self._timer = self._loop.call_soon(self._watch)
+        if not self._watched:
+            self._watched = True
+            self.spawn(self._watch)
 
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
@@ -311,20 +304,15 @@ class Endpointing(Processor):
         if speaking and by in ("limit", "stall"):
             await self._begin(SpeechStarted(at=place))
 
-    def _watch(self) -> None:
+    async def _watch(self) -> None:
         """End the turn if no more audio comes."""
-        self._timer = None
-        if not self._open:
-            return
-        idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
-        silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
-        needed = self.policy.silence_ms / 1000 if self._speaking else self._silence_s
-        wait = max(STALL_S - idle, needed - silence)
-        if wait > 1e-6:  # words may shorten the silence
-            self._timer = self._loop.call_later(min(wait, STALL_S), self._watch)
-        else:
-            self.spawn(self._end_idle)
-
-    async def _end_idle(self) -> None:
-        if self._open:
-            await self._end_turn("silence")
+        while self._open:
+            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
+            silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
+            needed = self.policy.silence_ms / 1000 if self._speaking else self._silence_s
+            wait = max(STALL_S - idle, needed - silence)
+            if wait > 1e-6:
+                await anyio.sleep(min(wait, STALL_S))  # words may shorten the silence
+            else:
+                await self._end_turn("silence")
+        self._watched = False

@@ -162,22 +162,17 @@ class Interruption(Processor):
 
     def _voiced(self, start_s: float, end_s: float) -> None:
         if self._turn_over or start_s != self._voice_start:
-            self._voice_begins(start_s)
-        self._voice_end = end_s
+            turn = self._floor.turn
+            # Without EndOfTurn frames, a new turn of the agent ends the caller's turn.
+            if (self._turn_over or turn != self._turn_after) and not self._trial.out:
+                self._turn_from, self._turn_after = max(start_s, self._counts_from), turn
+                self._said.clear()
+            self._turn_over = False
+            if start_s != self._voice_start:
+                self._sound = None
+        self._voice_start, self._voice_end = start_s, end_s
         self._trial.voiced()
         self._consider()
-
-    def _voice_begins(self, start_s: float) -> None:
-        turn = self._floor.turn
-        # Without EndOfTurn frames, a new turn of the agent ends the caller's turn.
-        over = self._turn_over or turn != self._turn_after
-        if over and not self._trial.out:
-            self._turn_from, self._turn_after = max(start_s, self._counts_from), turn
-            self._said.clear()
-        self._turn_over = False
-        if start_s != self._voice_start:
-            self._sound = None
-        self._voice_start = start_s
 
     @handles(BotStartedSpeaking)
     async def agent_started(self, signal: BotStartedSpeaking) -> None:
@@ -279,13 +274,10 @@ class Interruption(Processor):
 
     def _consider(self) -> None:
         """Interrupt or hold if the caller has spoken for long enough."""
-        floor = self._floor
-        if not floor.caller_speaking:
-            return
+        floor, evidence = self._floor, self._evidence
         in_question = self.policy.enabled and may_interrupt(self.session)
-        if not (in_question or self._withheld is not None):
+        if not floor.caller_speaking or not (in_question or self._withheld is not None):
             return
-        evidence = self._evidence
         on_trial = self._trial.out and self._suspect == floor.turn
         if on_trial:
             spoken_s = self._voice_end - max(self._voice_start, self._held_from)
