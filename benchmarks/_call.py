@@ -15,6 +15,7 @@ import anyio
 
 from duologue import Cascade, Pipeline, Processor, Session, Tools
 from duologue.audio.resample import Resampler
+from duologue.audio.vad import Detector
 from duologue.frames import Usage
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
@@ -135,9 +136,14 @@ class Microphone:
 
 
 class Call:
-    """One call with mock services. `probe` is put after turn-taking, if given."""
+    """One call with mock services. `probe` is put after turn-taking, if given; `detector` is that of `Vad`."""
 
-    def __init__(self, probe: Processor | None = None, policy: InterruptionPolicy | None = None) -> None:
+    def __init__(
+        self,
+        probe: Processor | None = None,
+        policy: InterruptionPolicy | None = None,
+        detector: Detector | None = None,
+    ) -> None:
         self.transport = MemoryTransport(24_000)
         self.stt = TimedSTT(("what is the weather in paris today",), delay_s=STT_S)
         self.llm = TimedLLM((ANSWER,), first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S)
@@ -146,7 +152,7 @@ class Call:
             Pipeline(
                 [
                     self.transport.input(),
-                    Vad(),
+                    Vad(detector),
                     Endpointing(),
                     Interruption(policy),
                     *([probe] if probe else []),

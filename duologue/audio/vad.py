@@ -13,6 +13,7 @@ _WEBRTC_FRAMES_MS = (10, 20, 30)
 # A fresh model calls the first background noise speech for up to 5 frames of 20 ms (modes 2 and 3, white noise from
 # -70 to -30 dBFS, 40 seeds): without settling, each call would begin with the caller interrupting.
 _WEBRTC_SETTLING_MS = 120
+_MOST_WAITING = 16  # frames whose level is computed at once
 
 
 class Detector(Protocol):
@@ -126,7 +127,10 @@ class NoiseGate:
         self.sample_rate = detector.sample_rate
         self.frame_samples = detector.frame_samples
         self._detector = detector
-        self._numpy = (np.frombuffer, np.dtype("<i2"), np.float32)
+        self._silence = bytes(detector.frame_samples * BYTES_PER_SAMPLE)
+        self._waiting: list[bytes] = []  # frames without speech whose level was not looked at
+        self._samples = np.empty(detector.frame_samples, np.float32)
+        self._numpy = (np.frombuffer, np.dtype("<i2"), self._samples.dot)
         full_scale = 32768.0**2 * self.frame_samples
         frame_s = self.frame_samples / self.sample_rate
         self._margin = _power(margin_db)
@@ -137,22 +141,49 @@ class NoiseGate:
     def is_speech(self, frame: bytes) -> float:
         """The detector's score, or 0.0 at the level of the noise. Raises BadInput as the detector does."""
         score = self._detector.is_speech(frame)
-        from_bytes, int16, float32 = self._numpy
-        samples = from_bytes(frame, int16).astype(float32)
-        energy = float(samples.dot(samples))
-        floor = self._floor
-        if energy > 0:
-            floor = self._floor = max(self._lowest, min(energy, floor * (self._slow if score else self._fast)))
-        return score if energy >= floor * self._margin else 0.0
+        if not score:
+            # Its level is not needed yet: that of several frames at once costs a third.
+            if frame != self._silence:
+                self._waiting.append(frame)
+                if len(self._waiting) >= _MOST_WAITING:
+                    self._settle()
+            return 0.0
+        if self._waiting:
+            self._settle()
+        from_bytes, int16, dot = self._numpy
+        samples = self._samples
+        samples[...] = from_bytes(frame, int16)
+        energy = float(dot(samples))
+        if energy:
+            self._floor = max(self._lowest, min(energy, self._floor * self._slow))
+        return score if energy >= self._floor * self._margin else 0.0
+
+    def _settle(self) -> None:
+        """Let the noise floor follow the frames that the detector did not take for speech."""
+        import numpy as np
+
+        from_bytes, int16, _ = self._numpy
+        samples = from_bytes(b"".join(self._waiting), int16).reshape(len(self._waiting), -1).astype(np.float32)
+        self._waiting.clear()
+        floor, lowest, fast = self._floor, self._lowest, self._fast
+        for energy in np.matmul(samples[:, None, :], samples[:, :, None]).ravel().tolist():
+            floor = max(lowest, min(energy, floor * fast))
+        self._floor = floor
 
     def reset(self) -> None:
         """Forget the noise, and reset the detector."""
         self._floor = self._first
+        self._waiting.clear()
         self._detector.reset()
 
 
 def _power(db: float) -> float:
     return float(10 ** (db / 10))
+
+
+def default_detector(sample_rate: int) -> NoiseGate:
+    """Return WebRTC's detector behind a `NoiseGate`, at the rate of the line if it takes that, else at 16 kHz."""
+    return NoiseGate(WebRtcVad(sample_rate=sample_rate if sample_rate in _WEBRTC_RATES else 16_000))
 
 
 class Score(NamedTuple):
@@ -180,21 +211,28 @@ class Framer:
         self._frame_samples = detector.frame_samples
         self._frame_bytes = detector.frame_samples * BYTES_PER_SAMPLE
         self._resampler = None if source_rate == detector.sample_rate else Resampler(source_rate, detector.sample_rate)
+        self._is_speech = detector.is_speech
         self._rest = b""
-        self._fed = 0
+        self.fed = 0
+        """Source samples that were given to it."""
         self._origin = 0
         self._scored = 0
 
+    def score(self, pcm: bytes) -> float | None:
+        """Return the score of a piece that is exactly the next frame. Returns None for any other: call `process`."""
+        if len(pcm) != self._frame_bytes or self._rest or self._resampler is not None:
+            return None
+        self.fed += self._frame_samples
+        self._scored += self._frame_samples
+        return self._is_speech(pcm)
+
     def process(self, pcm: bytes) -> list[Score]:
         """Return the scores of the frames that `pcm` completes, in order."""
-        size = len(pcm)
-        if size == self._frame_bytes and not self._rest and self._resampler is None:
-            # The common case: a piece is a frame.
-            self._fed += self._frame_samples
-            self._scored += self._frame_samples
-            return [Score(self._detector.is_speech(pcm), self._fed)]
+        score = self.score(pcm)
+        if score is not None:
+            return [Score(score, self.fed)]
         check_whole(pcm)
-        self._fed += size // BYTES_PER_SAMPLE
+        self.fed += len(pcm) // BYTES_PER_SAMPLE
         audio = self._rest + (pcm if self._resampler is None else self._resampler.process(pcm))
         whole = len(audio) - len(audio) % self._frame_bytes
         self._rest = audio[whole:]
@@ -203,7 +241,7 @@ class Framer:
     def reset(self) -> None:
         """Forget the unfinished frame and reset the detector. The next frame begins with the next piece."""
         self._rest = b""
-        self._origin = self._fed
+        self._origin = self.fed
         self._scored = 0
         if self._resampler is not None:
             self._resampler.reset()
@@ -212,7 +250,7 @@ class Framer:
     def _score(self, frame: bytes) -> Score:
         self._scored += self._frame_samples
         end = self._origin + round(self._scored * self._source_rate / self._detector_rate)
-        return Score(self._detector.is_speech(frame), end)
+        return Score(self._is_speech(frame), end)
 
 
 def check_choice(name: str, value: int, choices: tuple[int, ...]) -> None:

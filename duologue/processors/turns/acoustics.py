@@ -166,19 +166,22 @@ class _LatestAudio:
         """The session time at which the audio ends."""
         self.rate = 0
         self._seconds = seconds
+        self._kept_s = seconds + 0.1
         self._pieces: deque[tuple[bytes, float]] = deque(maxlen=_PIECES)
 
     def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
         """Add a piece of audio. Silence fills a gap; after a longer one, or at another rate, the audio begins anew."""
         pieces, gap_s = self._pieces, at - self.end_s
-        if sample_rate != self.rate or gap_s > self._seconds:
-            pieces.clear()
-            self.rate = sample_rate
-        elif gap_s > _GAP_S:
-            pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))
+        if gap_s > _GAP_S or sample_rate != self.rate:
+            if sample_rate != self.rate or gap_s > self._seconds:
+                pieces.clear()
+                self.rate = sample_rate
+            else:
+                pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))
         pieces.append((pcm, at))
-        self.end_s = at + len(pcm) / (2 * sample_rate)
-        while pieces[0][1] < self.end_s - self._seconds - 0.1:
+        end_s = self.end_s = at + len(pcm) / (2 * sample_rate)
+        oldest_s = end_s - self._kept_s
+        while pieces[0][1] < oldest_s:
             pieces.popleft()
 
     def last(self, seconds: float, *, before_s: float = 0.0) -> tuple[Samples, float]:
@@ -205,6 +208,7 @@ def _level(samples: Samples, rate: float) -> float:
     count = len(samples) // size if size else 0
     if not count:
         return -96.0
-    powers = np.sort(np.square(samples[-count * size :].reshape(count, size)).mean(axis=1))
+    frames = samples[-count * size :].reshape(count, size)
+    powers = np.sort(np.matmul(frames[:, None, :], frames[:, :, None]).ravel() / size)
     power = float(powers[count // 2 :].mean())
     return max(-96.0, 10 * math.log10(power / 32768**2)) if power else -96.0

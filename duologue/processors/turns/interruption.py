@@ -161,15 +161,15 @@ class Interruption(Processor):
     # -- what is heard -----------------------------------------------------------------------------------------------
 
     def _voiced(self, start_s: float, end_s: float) -> None:
-        turn = self._floor.turn
-        # Without EndOfTurn frames, a new turn of the agent ends the caller's turn.
-        over = self._turn_over or (turn != self._turn_after and start_s != self._voice_start)
-        if over and not self._trial.out:
-            self._turn_from, self._turn_after = max(start_s, self._counts_from), turn
-            self._said.clear()
-        self._turn_over = False
-        if start_s != self._voice_start:
-            self._sound = None
+        if self._turn_over or start_s != self._voice_start:
+            turn = self._floor.turn
+            # Without EndOfTurn frames, a new turn of the agent ends the caller's turn.
+            if (self._turn_over or turn != self._turn_after) and not self._trial.out:
+                self._turn_from, self._turn_after = max(start_s, self._counts_from), turn
+                self._said.clear()
+            self._turn_over = False
+            if start_s != self._voice_start:
+                self._sound = None
         self._voice_start, self._voice_end = start_s, end_s
         self._trial.voiced()
         self._consider()

@@ -67,7 +67,7 @@ class StalledWords:
 
     def stalled(self, now: float, stall_s: float) -> bool:
         """Return True if no words have come for `stall_s` (0: never), and the sound has become lower."""
-        if not stall_s or self._worded_at is None or len(self._recent) < _RECENT or not self._count:
+        if self._worded_at is None or not stall_s or len(self._recent) < _RECENT or not self._count:
             return False
         if now - self._worded_at < max(stall_s, SLOWER * self._longest_s):
             return False

@@ -6,11 +6,10 @@ import asyncio
 import math
 from collections.abc import Mapping
 
-import anyio
 import msgspec
 
 from ...audio.pcm import downmix
-from ...audio.vad import AgentAware, Detector, Framer, NoiseGate, WebRtcVad
+from ...audio.vad import AgentAware, Detector, Framer, default_detector
 from ...frames import (
     BotStartedSpeaking,
     BotStoppedSpeaking,
@@ -32,6 +31,7 @@ GATE_PAUSE_S = 0.6
 """Seconds of a pause that a `SpeechGate` counts as the end of speech. Providers wait about as long."""
 INPUT_MISSING = "put the transport's input before it"
 _PIECE_S = 0.1  # longer pieces are processed and passed on in parts of this length
+_SHORT, _SHORT_FROM_HZ = 1_600, 8_000  # this many bytes are never longer, from this rate on
 
 
 class StreamTime:
@@ -62,11 +62,11 @@ class Vad(Processor):
     """Marks where the caller's speech starts and stops. All audio passes, unchanged and at once.
 
     `detector` scores audio frames; a score of `threshold` (0 to 1) or more is voiced. The default is WebRTC's detector
-    behind a `NoiseGate`; `SileroVad` tells speech from other sounds. Speech starts once `start_ms` of about the last
-    1.5 `start_ms` were voiced, and stops `stop_ms` after the last voiced frame; a single voiced frame does not count.
-    `SpeechStarted.at` is the start of the first voiced frame and `SpeechStopped.at` the end of the last one. Both are
-    pushed right after the sample that proved them, which cuts a piece of audio in two. Pieces over 100 ms are passed on
-    in parts.
+    behind a `NoiseGate`, at the rate of the first audio if it takes that; `SileroVad` tells speech from other sounds.
+    Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops `stop_ms` after the last
+    voiced frame; a single voiced frame does not count. `SpeechStarted.at` is the start of the first voiced frame and
+    `SpeechStopped.at` the end of the last one. Both are pushed right after the sample that proved them, which cuts a
+    piece of audio in two. Pieces over 100 ms are passed on in parts.
 
     Speech also stops at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
     out of range.
@@ -78,37 +78,37 @@ class Vad(Processor):
     def __init__(
         self, detector: Detector | None = None, *, start_ms: int = 60, stop_ms: int = 200, threshold: float = 0.5
     ) -> None:
-        if detector is None:
-            detector = NoiseGate(WebRtcVad())
         self.policy = VadPolicy(start_ms=start_ms, stop_ms=stop_ms, threshold=threshold)
         """The settings with which it was made."""
         self.threshold = threshold
-        self._detector = detector
-        self._frame_s = detector.frame_samples / detector.sample_rate
+        self._detector = detector  # None: made for the rate of the first audio
+        self._frame_s = 0.0
         self._stop_s = stop_ms / 1000
         # One bit for each recent frame, 1 if voiced; the lowest bit is the latest frame.
         self._history = 0
-        self._needed = math.ceil(start_ms / 1000 / self._frame_s - 1e-9)
-        self._window = (1 << (self._needed + self._needed // 2)) - 1
+        self._needed = self._window = 1
         self._framer: Framer | None = None
         self._sample_rate = 0
-        self._fed = 0  # samples given to the framer
         self._time = StreamTime()
         self._speaking = False
-        self._prolonged = False  # True if the latest piece prolonged the speech
         self._started_at = 0.0
         self._voiced_until = 0.0
-        self._watched = False
+        self._timer: asyncio.TimerHandle | None = None  # for speech without audio
         self._arrived_at: float | None = None  # loop time of the latest piece; None while one is being passed on
 
     async def open(self) -> None:
         """Take the clock and the floor of the session."""
         self._floor = self.session.floor
         self._ear = self.session.audio.ear
-        self._now = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
+        if self._detector is None:
+            default_detector(16_000)  # the first audio does not wait for the imports
 
     async def close(self) -> None:
         """End the speech, if there is one."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._speaking:
             self._floor.caller_speaks(False, self._voiced_until)
 
@@ -128,27 +128,29 @@ class Vad(Processor):
     async def audio(self, frame: UserAudio) -> None:
         """Pass a piece of audio on, with the marks of speech in it."""
         self._arrived_at = None
-        while len(frame.audio) > 2 * frame.channels * (longest := int(frame.sample_rate * _PIECE_S) or 1):
-            part, frame = split(frame, longest)
-            await self._push_marked(part, self._hear(part))
+        if len(frame.audio) > _SHORT or frame.sample_rate < _SHORT_FROM_HZ:
+            while len(frame.audio) > 2 * frame.channels * (longest := int(frame.sample_rate * _PIECE_S) or 1):
+                part, frame = split(frame, longest)
+                await self._push_marked(part, self._hear(part))
         if marks := self._hear(frame):
             await self._push_marked(frame, marks)
         else:
             await self.push(frame)
-        self._arrived_at = self._now()
+        if self._speaking:
+            self._arrived_at = self._now()
 
     def _hear(self, frame: UserAudio) -> list[tuple[int, Input]]:
         """Return the frames that the piece proves, each with the number of samples before it."""
         start = self._time.start_of(frame)
         marks: list[tuple[int, Input]] = []
+        prolonged = False
         try:
-            self._judge(frame, start, marks)
+            prolonged = self._judge(frame, start, marks)
         except Exception as error:  # the audio passes even if the detector fails
             self.session.report(error, self.name, frame)
             if self._speaking:
                 marks.append((0, self._stop()))
-        if self._prolonged:
-            self._prolonged = False
+        if prolonged:
             try:
                 self._floor.caller_voiced(self._started_at, self._voiced_until)
             except Exception as error:  # from a listener
@@ -176,49 +178,67 @@ class Vad(Processor):
         if self._speaking:
             await self.push(self._stop())
 
-    def _judge(self, frame: UserAudio, start: float, marks: list[tuple[int, Input]]) -> None:
-        """Add the frames that the piece proves to `marks`, each with the number of samples before it."""
+    def _judge(self, frame: UserAudio, start: float, marks: list[tuple[int, Input]]) -> bool:
+        """Add the frames that the piece proves to `marks`, each with the number of samples before it.
+
+        Returns True if it prolonged the speech.
+        """
         if frame.sample_rate != self._sample_rate:
             self._tune(frame.sample_rate)
-        if self._framer is None:
-            return
+        framer = self._framer
+        if framer is None:
+            return False
         pcm = frame.audio
         if frame.channels != 1:
             pcm = downmix(pcm, frame.channels)
         if self._ear.listeners:
             self._ear.hear(pcm, frame.sample_rate, start)
-        fed = self._fed
-        self._fed += len(pcm) // 2
-        if self._speaking and start - self._voiced_until > self._stop_s + STALL_S:
-            marks.append((0, self._stop()))  # the stream has a gap
         voiced_until = self._voiced_until
-        for score, end in self._framer.process(pcm):
-            at = start + (end - fed) / frame.sample_rate
-            voiced = score >= self.threshold
-            history = self._history = (self._history << 1 | voiced) & self._window
-            if not self._speaking:
-                if voiced and history.bit_count() >= self._needed:
-                    marks.append((max(0, end - fed), self._start(at)))
-            elif voiced and (self._needed == 1 or history & 6):
+        if self._speaking and start - voiced_until > self._stop_s + STALL_S:
+            marks.append((0, self._stop()))  # the stream has a gap
+        score = framer.score(pcm)
+        if score is None:
+            fed = framer.fed
+            for score, end in framer.process(pcm):
+                at = start + (end - fed) / frame.sample_rate
+                self._count(score >= self.threshold, at, max(0, end - fed), marks)
+        elif self._speaking or score >= self.threshold:  # the common case: the piece is an audio frame
+            self._count(score >= self.threshold, self._time.end_s, len(pcm) // 2, marks)
+        else:
+            self._history = self._history << 1 & self._window
+        self._floor.caller_may_speak = self._history & 3 != 0
+        return self._speaking and self._voiced_until != voiced_until
+
+    def _count(self, voiced: bool, at: float, place: int, marks: list[tuple[int, Input]]) -> None:
+        """Take the verdict on the audio frame that ends at a session time, after `place` samples of the piece."""
+        history = self._history = (self._history << 1 | voiced) & self._window
+        if not self._speaking:
+            if voiced and history.bit_count() >= self._needed:
+                marks.append((place, self._start(at)))
+        elif voiced:
+            if self._needed == 1 or history & 6:
                 self._voiced_until = at
-            elif not voiced and at - self._voiced_until > self._stop_s - 1e-6:
-                marks.append((max(0, end - fed), self._stop()))
-        self._floor.caller_may_speak = bool(self._history & 3)
-        self._prolonged = self._speaking and self._voiced_until != voiced_until
+        elif at - self._voiced_until > self._stop_s - 1e-6:
+            marks.append((place, self._stop()))
 
     def _tune(self, sample_rate: int) -> None:
         """Take audio of another rate from now on. Raises BadInput if it cannot be converted to the detector's rate."""
-        self._sample_rate, self._framer, self._fed = sample_rate, None, 0
-        self._framer = Framer(self._detector, sample_rate)
+        self._sample_rate, self._framer = sample_rate, None
+        detector = self._detector
+        if detector is None:
+            detector = self._detector = default_detector(sample_rate)
+        self._frame_s = detector.frame_samples / detector.sample_rate
+        self._needed = math.ceil(self.policy.start_ms / 1000 / self._frame_s - 1e-9)
+        self._window = (1 << (self._needed + self._needed // 2)) - 1
+        self._framer = Framer(detector, sample_rate)
 
     def _start(self, at: float) -> SpeechStarted:
         self._speaking = True
         self._started_at = max(0.0, at - self._frame_s * self._history.bit_length())
         self._voiced_until = at
         self._floor.caller_speaks(True, self._started_at)
-        if not self._watched:
-            self._watched = True
-            self.spawn(self._watch)
+        if self._timer is None:
+            self._timer = self._loop.call_later(STALL_S, self._watch)
         return SpeechStarted(at=self._started_at)
 
     def _stop(self) -> SpeechStopped:
@@ -227,25 +247,28 @@ class Vad(Processor):
         self._floor.caller_speaks(False, self._voiced_until)
         return SpeechStopped(at=self._voiced_until)
 
-    async def _watch(self) -> None:
+    def _watch(self) -> None:
         """End the speech if no more audio comes."""
-        while self._speaking:
+        self._timer = None
+        if self._speaking:
             idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
             if idle < STALL_S - 1e-6:
-                await anyio.sleep(STALL_S - idle)
+                self._timer = self._loop.call_later(STALL_S - idle, self._watch)
             else:
-                await self.push(self._stop())
-        self._watched = False
+                self.spawn(self._end_idle)
+
+    async def _end_idle(self) -> None:
+        if self._speaking:
+            await self.push(self._stop())
 
 
 class SpeechGate:
     """Follows the caller's audio. It only decides which audio is kept; it does not change what the caller hears."""
 
     def __init__(self) -> None:
-        self._detector = NoiseGate(WebRtcVad())
+        self._detector: Detector | None = None
         self._framer: Framer | None = None
         self._sample_rate = 0
-        self._fed = 0  # samples given to the framer
         self._voiced_from: float | None = None
         self._voiced_until = 0.0
         self.speaking = False
@@ -257,12 +280,14 @@ class SpeechGate:
         Raises BadInput for audio of an impossible rate.
         """
         if frame.sample_rate != self._sample_rate:
-            self._sample_rate, self._fed = frame.sample_rate, 0
+            self._sample_rate = frame.sample_rate
+            if self._detector is None:
+                self._detector = default_detector(frame.sample_rate)
             self._framer = Framer(self._detector, frame.sample_rate)
         assert self._framer is not None
+        assert self._detector is not None
         pcm = frame.audio if frame.channels == 1 else downmix(frame.audio, frame.channels)
-        fed, news = self._fed, None
-        self._fed += len(pcm) // 2
+        fed, news = self._framer.fed, None
         frame_s = self._detector.frame_samples / self._detector.sample_rate
         for score, end in self._framer.process(pcm):
             at = frame.at + (end - fed) / frame.sample_rate

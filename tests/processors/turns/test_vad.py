@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from duologue.audio.pcm import rms_dbfs
 from duologue.audio.resample import Resampler
-from duologue.audio.vad import NoiseGate
+from duologue.audio.vad import Framer, NoiseGate, default_detector
 from duologue.errors import ConfigurationError
 from duologue.frames import Input, SpeechStarted, SpeechStopped, UserAudio
 from duologue.processors.turns.vad import Vad
@@ -357,6 +358,29 @@ async def test_the_floor_says_how_long_the_speech_is_before_the_audio_arrives() 
         await call.says(0.1)
         await call.waits(0.4)
     assert heard == [(0.1, 0.16, 7), (0.1, 0.18, 9), (0.1, 0.2, 10)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("0001"), st.sampled_from([-70, -58, -50, -46, -42, -30, None])), max_size=90))
+def test_levels_that_are_computed_together_decide_as_those_of_single_frames(
+    given: list[tuple[str, int | None]],
+) -> None:
+    gate, level = NoiseGate(Scripted("".join(score for score, _ in given))), -45.0
+    for number, (score, dbfs) in enumerate(given):
+        frame = bytes(640) if dbfs is None else noise(0.02, dbfs, seed=number)
+        own = rms_dbfs(frame)
+        if any(frame):
+            level = max(-60.0, min(own, level + (0.12 if score == "1" else 0.4)))
+        if abs(own - level - 6) > 1e-3:
+            assert gate.is_speech(frame) == (score == "1" and own >= level + 6)
+        else:
+            gate.is_speech(frame)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 32000, 48000, 22050, 24000])
+def test_the_default_detector_takes_the_rate_of_the_line(rate: int) -> None:
+    detector = default_detector(rate)
+    assert detector.sample_rate == (rate if rate in (8000, 16000, 32000, 48000) else 16000)
+    assert (Framer(detector, rate).score(bytes(2 * (rate // 50))) is None) == (rate in (22050, 24000))
 
 
 async def test_the_noise_gate_reset_forgets() -> None:
