@@ -130,12 +130,12 @@ class Hooks:
                     plain = msgspec.to_builtins(answer.result, str_keys=True)
                     replaced = {"call_id": call.call_id, "name": call.name, "turn": call.turn, "result": plain}
                     return msgspec.structs.replace(answer, **replaced)
+                if answer is None:
+                    return call_refused(call, "refused: this is not allowed")
+                call = msgspec.structs.replace(call, arguments=answer.arguments)
             except Exception as error:
                 self._report(error, "hook", call)
                 return call_refused(call, f"refused: {str(error) or type(error).__name__}")
-            if answer is None:
-                return call_refused(call, "refused: this is not allowed")
-            call = msgspec.structs.replace(call, arguments=answer.arguments)
         if call.arguments != asked:
             self._log_changed(call)
         self._broadcast(ToolCalled(call_id=call.call_id, name=call.name, arguments=call.arguments, turn=call.turn))
