@@ -356,9 +356,10 @@ class Tools(Processor):
         )
 
     def _plain(self, result: Any) -> Any:
-        """Return the result as plain JSON data, cut if it is too long. Raises an error if it is not JSON data."""
-        plain = well_formed_data(msgspec.to_builtins(result, str_keys=True))
+        """Return the result as plain JSON data, cut if it is too long. Raises an error if it is not JSON data, or too deep."""
+        plain = msgspec.to_builtins(result, str_keys=True)
         encoded = msgspec.json.encode(plain).decode()
+        plain = well_formed_data(plain)
         text = plain if isinstance(plain, str) else encoded
         if len(text) <= self._max_length:
             return plain

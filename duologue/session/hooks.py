@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ class Hooks:
         asked = call.arguments
         for hook in tuple(self._hooks.get(ToolCall, ())):
             try:
-                answer = await self._ask(hook, call, ToolCall, ToolResult)
+                # A copy: the log has these arguments, whatever a hook writes into its own.
+                shown = msgspec.structs.replace(call, arguments=copy.deepcopy(call.arguments))
+                answer = await self._ask(hook, shown, ToolCall, ToolResult)
                 if isinstance(answer, ToolCall) and answer.name != call.name:
                     raise ConfigurationError(f"a hook made {answer.name!r} of a call of {call.name!r}")
                 if isinstance(answer, ToolResult):
