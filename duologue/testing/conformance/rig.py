@@ -152,7 +152,7 @@ class FarEnd(ABC):
         raise NotImplementedError
 
     async def send(self, kind: Literal["unknown", "malformed", "deep", "oversize"]) -> None:
-        """Send a message of an unknown type, a malformed one, one that is nested too deep, or one that is far too large."""
+        """Send a message of an unknown type, a malformed one, one of too many levels, or one far too large."""
         raise NotImplementedError
 
     def refuse_handles(self) -> None:  # noqa: B027  engines without handles do nothing
