@@ -356,7 +356,7 @@ class Tools(Processor):
         )
 
     def _plain(self, result: Any) -> Any:
-        """Return the result as plain JSON data, cut if it is too long. Raises an error if it is too deep or not JSON."""
+        """Return the result as plain JSON data, cut if it is too long. Raises an error for one that is not JSON."""
         plain = msgspec.to_builtins(result, str_keys=True)
         encoded = msgspec.json.encode(plain).decode()
         plain = well_formed_data(plain)

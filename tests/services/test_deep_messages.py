@@ -1,8 +1,10 @@
-"""Messages of 100,000 levels: each service says that they are malformed, and goes on."""
+"""Messages of 100,000 levels, and ones with half a character: each service says that they are malformed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -51,6 +53,18 @@ def test_a_deep_message_is_malformed(vendor: str, levels: int) -> None:
     for message in (deep(levels), deep(levels).encode(), "[" * levels):
         with pytest.raises(BadInput):
             READERS[vendor](message)
+
+
+def test_half_a_character_where_base64_belongs_is_malformed() -> None:
+    for half in ("\ud83d", "\udc00\ud800"):
+        audio = {"type": "response.output_audio.delta", "response_id": "r", "item_id": "i", "delta": half}
+        part = {"inlineData": {"mimeType": "audio/pcm", "data": half}}
+        frame = {"serverContent": {"modelTurn": {"parts": [part]}}}
+        for ascii_only in (True, False):
+            with suppress(BadInput):
+                decode_message(json.dumps(audio, ensure_ascii=ascii_only), [])
+            with suppress(BadInput):
+                decode_frame(json.dumps(frame, ensure_ascii=ascii_only))
 
 
 @pytest.mark.parametrize("vendor", [CHAT, RESPONSES], ids=str)

@@ -207,7 +207,7 @@ def decode_frame(message: str | bytes) -> ServerFrame:
                 setattr(found, name, decoder.decode(raw))
             elif kind not in _WITHOUT_MEANING:
                 found.unknown += (kind,)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         return _decode_odd(message, kind, error)
     if any("_" in kind for kind in found.unknown) or found.server_content == _NOTHING_SAID:
         return _decode_odd(message, "message", None)

@@ -40,6 +40,8 @@ def read_leniently(plain: Any, kind: type[T] | Any, left_out: list[str]) -> T:
             if not _leave_out(plain, str(error)):
                 break
             left_out.append(str(error))
+        except (UnicodeError, RecursionError) as error:  # half a character where base64 belongs
+            raise msgspec.ValidationError(str(error)) from error
     assert first is not None
     raise first
 
