@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, ClassVar
 
 import msgspec
+
+from ..errors import BadInput
 
 REPLACEMENT = "\ufffd"
 """Stands for what is not a character."""
@@ -24,7 +27,10 @@ _UNWANTED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\u202d\u202e]
 _SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff\ufeff]")
 _OPEN_END = re.compile("[\ud800-\udbff\r]\\Z")
 
-_MAX_DEPTH = 200
+MAX_DEPTH = 64
+"""The most levels of JSON that others send. Walks of deeper data could meet Python's limit, which is 1,000 calls."""
+MAX_DATA_DEPTH = 100
+"""The most levels of the plain data of a frame or of a log item: those of JSON, and what is wrapped around it."""
 
 
 def well_formed(text: str) -> str:
@@ -48,7 +54,8 @@ def _datum(text: str) -> str:
 def well_formed_data(value: Any) -> Any:
     """Return plain data whose texts, and keys, are well-formed. Line ends stay as they are.
 
-    Data that is well-formed already is returned itself. Looks at the first 200 levels.
+    Data that is well-formed already is returned itself. Raises BadInput for more than 100 levels, for example for a
+    list that holds itself.
     """
     return _data(value, 0)
 
@@ -56,16 +63,18 @@ def well_formed_data(value: Any) -> Any:
 def _data(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return _datum(value)
-    if depth > _MAX_DEPTH:
-        return value
     if isinstance(value, dict):
-        pairs = [(_data(key, depth + 1), _data(part, depth + 1)) for key, part in value.items()]
-        same = all(key is old and part is value[old] for (key, part), old in zip(pairs, value, strict=True))
-        return value if same else dict(pairs)
-    if type(value) in (list, tuple):
-        parts = [_data(part, depth + 1) for part in value]
-        return value if all(map(_is, parts, value)) else type(value)(parts)
-    return value
+        old: list[Any] = [part for pair in value.items() for part in pair]
+    elif type(value) in (list, tuple):
+        old = list(value)
+    else:
+        return value
+    if depth >= MAX_DATA_DEPTH:
+        raise BadInput(f"the data is nested more than {MAX_DATA_DEPTH} levels deep")
+    new = list(map(_data, old, repeat(depth + 1)))
+    if all(map(_is, new, old)):
+        return value
+    return dict(zip(new[::2], new[1::2], strict=True)) if isinstance(value, dict) else type(value)(new)
 
 
 def _is(one: object, other: object) -> bool:
@@ -85,7 +94,7 @@ class WellFormed:
     texts: ClassVar[tuple[str, ...]] = ()
     """The fields with a text."""
     plain_data: ClassVar[tuple[str, ...]] = ()
-    """The fields with plain data, whose texts are made well-formed."""
+    """The fields with plain data, whose texts are made well-formed. Deeper data than 100 levels raises BadInput."""
 
     def __post_init__(self) -> None:
         for name in self.texts:
@@ -94,7 +103,11 @@ class WellFormed:
                 _set_field(self, name, well_formed(text))
         for name in self.plain_data:
             value = getattr(self, name)
-            if value and (clean := _data(value, 0)) is not value:
+            try:
+                clean = _data(value, 0) if value else value
+            except BadInput as error:
+                raise BadInput(f"{type(self).__name__}.{name}: {error}") from None
+            if clean is not value:
                 _set_field(self, name, clean)
 
 
@@ -136,23 +149,44 @@ def joined(text: str, piece: str) -> str:
 
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 def to_json(value: Any) -> str:
-    """Return plain data as the text of a JSON value, without spaces."""
-    return msgspec.json.encode(value).decode()
+    """Return plain data as the text of a JSON value, without spaces. NaN and infinity become null.
 
-
-def from_json(data: str | bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """Decode JSON, also with lone surrogates or escapes of them, which msgspec refuses and many senders make.
-
-    Raises msgspec.DecodeError, UnicodeError or RecursionError for malformed JSON.
+    Raises BadInput for a value that JSON cannot hold, and for one that is nested too deep or holds itself.
     """
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadInput(f"not a JSON value: {error}") from error
+
+
+def from_json(data: str | bytes | bytearray, decoder: msgspec.json.Decoder[Any] = _any) -> Any:
+    """Decode JSON of others, also with lone surrogates or escapes of them, which msgspec refuses and many senders make.
+
+    Raises msgspec.DecodeError for malformed JSON and for more than 64 levels, and its subclass msgspec.ValidationError
+    for a value that does not fit the decoder's type.
+    """
+    try:
+        found = _decoded(data, decoder)
+    except (UnicodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
+    if _may_be_deep(data) and _is_deep(data):
+        raise msgspec.DecodeError(f"JSON is nested more than {MAX_DEPTH} levels deep")
+    return found
+
+
+def _decoded(data: str | bytes | bytearray, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
         return decoder.decode(data)
     except UnicodeEncodeError:
         assert isinstance(data, str)
-        return from_json(_SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", data), decoder)
+        return _decoded(_SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", data), decoder)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -166,3 +200,26 @@ def from_json(data: str | bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
         except ValueError as error:
             raise msgspec.DecodeError(str(error)) from error
         return msgspec.convert(plain, decoder.type)
+
+
+def _may_be_deep(data: str | bytes | bytearray) -> bool:
+    braces: Any = ("{", "[") if isinstance(data, str) else (b"{", b"[")
+    # Counting looks at each character of a long audio message, finding does not.
+    return any(_has_half(data, brace) for brace in braces) and sum(map(data.count, braces)) > MAX_DEPTH
+
+
+def _has_half(data: Any, brace: Any) -> bool:
+    """Return True if `brace` occurs 32 times."""
+    at = -1
+    return all((at := data.find(brace, at + 1)) >= 0 for _ in range(MAX_DEPTH // 2))
+
+
+def _is_deep(data: str | bytes | bytearray) -> bool:
+    """Return True if valid JSON has more than 64 levels. Takes the innermost brackets away, level by level."""
+    raw = data.encode(errors="replace") if isinstance(data, str) else data
+    brackets = _JSON_TEXT.sub(b"", raw).translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True

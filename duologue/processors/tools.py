@@ -14,6 +14,7 @@ from ..agents.fields import check_several
 from ..agents.tool import Tool, ToolSpec
 from ..errors import BadInput, ConfigurationError, DeadlineExceeded, ToolError
 from ..frames import ApprovalGiven, ApprovalWanted, Interrupted, ResponseStarted, Signal, ToolCall, ToolResult
+from ..frames.text import well_formed_data
 from ..session.session import Session
 from ..session.tool_calls import RegisteredCall, running_call, still_running
 from .kernel.groups import leaves
@@ -355,9 +356,10 @@ class Tools(Processor):
         )
 
     def _plain(self, result: Any) -> Any:
-        """Return the result as plain JSON data, cut if it is too long. Raises an error if it is not JSON data."""
+        """Return the result as plain JSON data, cut if it is too long. Raises an error for one that is not JSON."""
         plain = msgspec.to_builtins(result, str_keys=True)
         encoded = msgspec.json.encode(plain).decode()
+        plain = well_formed_data(plain)
         text = plain if isinstance(plain, str) else encoded
         if len(text) <= self._max_length:
             return plain

@@ -7,6 +7,7 @@ import re
 from sentencex import get_sentence_boundaries as _boundaries
 
 from ..frames.scripts import PICTOGRAPHS, SENTENCE_TERMINALS, WITHOUT_STOPS, cluster_start
+from ..frames.text import well_formed
 
 MAX_SENTENCE = 400
 """Characters after which text is cut even without the end of a sentence."""
@@ -130,7 +131,7 @@ class SentenceSplitter:
             return False
         # English, too: the lists of other languages lack "Dr." and the like.
         languages = {self._language, "en"}
-        return any(len(_boundaries(language, f"x {word}. A")) == 1 for language in languages)
+        return any(len(_boundaries(language, f"x {well_formed(word)}. A")) == 1 for language in languages)
 
     def _with_space(self, end: int) -> int:
         while end < len(self._text) and self._text[end].isspace():

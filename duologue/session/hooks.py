@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -123,19 +124,21 @@ class Hooks:
         asked = call.arguments
         for hook in tuple(self._hooks.get(ToolCall, ())):
             try:
-                answer = await self._ask(hook, call, ToolCall, ToolResult)
+                # A copy: the log has these arguments, whatever a hook writes into its own.
+                shown = msgspec.structs.replace(call, arguments=copy.deepcopy(call.arguments))
+                answer = await self._ask(hook, shown, ToolCall, ToolResult)
                 if isinstance(answer, ToolCall) and answer.name != call.name:
                     raise ConfigurationError(f"a hook made {answer.name!r} of a call of {call.name!r}")
                 if isinstance(answer, ToolResult):
                     plain = msgspec.to_builtins(answer.result, str_keys=True)
                     replaced = {"call_id": call.call_id, "name": call.name, "turn": call.turn, "result": plain}
                     return msgspec.structs.replace(answer, **replaced)
+                if answer is None:
+                    return call_refused(call, "refused: this is not allowed")
+                call = msgspec.structs.replace(call, arguments=answer.arguments)
             except Exception as error:
                 self._report(error, "hook", call)
                 return call_refused(call, f"refused: {str(error) or type(error).__name__}")
-            if answer is None:
-                return call_refused(call, "refused: this is not allowed")
-            call = msgspec.structs.replace(call, arguments=answer.arguments)
         if call.arguments != asked:
             self._log_changed(call)
         self._broadcast(ToolCalled(call_id=call.call_id, name=call.name, arguments=call.arguments, turn=call.turn))

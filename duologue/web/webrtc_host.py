@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from ..errors import BadInput, IllegalState, MissingExtra
-from ..frames.text import well_formed_data
+from ..frames.text import from_json, well_formed_data
 from .calls import Calls
 from .refusals import ClientRefused
 
@@ -52,8 +52,8 @@ class WebRTCHost:
         except ClientDisconnect as error:
             raise ClientRefused(400, "malformed", "the request was broken off") from error
         try:
-            value = well_formed_data(json.loads(data))
-        except (ValueError, RecursionError) as error:
+            value = well_formed_data(from_json(data))
+        except msgspec.DecodeError as error:
             raise ClientRefused(400, "malformed", "the request is not JSON") from error
         if not isinstance(value, dict):
             raise ClientRefused(400, "malformed", "the request is not a JSON object")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from duologue.agents.agent import Agent, Flow, Stage
 from duologue.agents.engine import EngineConfig
 from duologue.agents.tool import ToolSpec
+from duologue.errors import BadInput
 from duologue.frames import (
     ApprovalWanted,
     BotText,
@@ -35,7 +36,7 @@ from duologue.frames import (
     decode,
     encode,
 )
-from duologue.frames.text import TextPieces, from_json, joined, well_formed, well_formed_data
+from duologue.frames.text import TextPieces, from_json, joined, to_json, well_formed, well_formed_data
 from duologue.session.conversation import Conversation, Item
 
 DIRT = "\ud83d \ude00\ud83d\ude00 e\u0301 \x00\x07\x9f \ufeff\u202e a\r\nb\tc"
@@ -123,6 +124,42 @@ def test_plain_data_is_well_formed_at_every_depth(made: msgspec.Struct, field: s
     assert getattr(made, field) == {"a\ufffd": [CLEAN_DATA, {"b": (CLEAN_DATA, 1, None, b"\xff")}]}
 
 
+def nested(levels: int) -> Any:
+    inner: Any = []
+    for _ in range(levels - 1):
+        inner = {"a": inner} if isinstance(inner, list) else [inner]
+    return inner
+
+
+def circular() -> Any:
+    circle: list[Any] = []
+    circle.extend([circle, circle])
+    return circle
+
+
+@pytest.mark.parametrize("data", [nested(101), nested(100_000), circular()], ids=["101", "100,000", "circle"])
+def test_data_of_many_levels_is_refused_by_the_name_of_its_place(data: Any) -> None:
+    for make in (
+        lambda: ToolResult(call_id="c", name="n", result=data),
+        lambda: ToolCall(call_id="c", name="n", arguments={"a": data}),
+        lambda: Item(id="i", kind="tool_result", role="tool", data=data),
+        lambda: Configure(options={"a": data}),
+    ):
+        with pytest.raises(BadInput, match=r"(result|arguments|data|options): the data is nested more than 100 levels"):
+            make()
+    with pytest.raises(BadInput, match="not a JSON value"):
+        to_json(circular())
+
+
+def test_data_of_the_most_levels_passes_on_a_deep_stack() -> None:
+    data = nested(100)
+
+    def below(calls: int) -> Any:
+        return below(calls - 1) if calls else ToolResult(call_id="c", name="n", result=data).result
+
+    assert below(600) is data
+
+
 def test_data_that_is_well_formed_is_not_copied() -> None:
     plain = {"a": ["b", {"c": 1}]}
     assert well_formed_data(plain) is plain
@@ -157,3 +194,17 @@ def test_json_with_half_a_character_is_read_and_other_faults_are_not() -> None:
     for bad in (r'{"text": "\ud83d"', '{"text": 1}', r'{"text": 1, "x": "\ud83d"}', "{"):
         with pytest.raises(msgspec.DecodeError):
             from_json(bad, decoder)
+
+
+@pytest.mark.parametrize("levels", [63, 64, 65, 66, 500, 100_000])
+@pytest.mark.parametrize("tail", ["", ', "]}"', r', "\ud83d", "\"]"'])
+def test_json_of_others_has_64_levels(levels: int, tail: str) -> None:
+    opening, closing = '[{"[{": ' * (levels // 2) + "[" * (levels % 2), "]" * (levels % 2) + "}]" * (levels // 2)
+    text = opening + "1" + closing[:-1] + tail + closing[-1]
+    for data in (text, text.encode(), bytearray(text.encode())):
+        if levels <= 64:
+            assert from_json(data)
+        else:
+            with pytest.raises(msgspec.DecodeError, match=r"nested more than 64 levels|recursion"):
+                from_json(data)
+    assert len(from_json("[" + "[{}, []]," * 500 + "1]")) == 501

@@ -209,6 +209,18 @@ async def test_a_blocked_call_is_not_made_and_the_model_is_told() -> None:
     assert call.errors == []
 
 
+async def test_a_call_whose_arguments_a_hook_makes_circular_is_refused_and_the_call_goes_on() -> None:
+    def spoil(frame: ToolCall) -> ToolCall:
+        frame.arguments["me"] = [frame.arguments, frame.arguments]
+        return frame
+
+    async with story(Tools([pay]), llm=payer()) as call:
+        await one_call(call, spoil)
+    assert paid == []
+    assert "nested more than 100 levels" in results(call.session)[0]["error"]
+    assert len(call.errors) == 1
+
+
 async def test_a_hook_may_answer_a_call_itself() -> None:
     async with story(Tools([pay]), llm=payer()) as call:
 

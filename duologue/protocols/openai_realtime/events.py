@@ -6,14 +6,13 @@ turns the setting off. Unknown fields are dropped.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ...frames.text import well_formed_data
+from ...frames.text import from_json, well_formed_data
 from .refusal import Refusal
 
 MAX_ID = 256
@@ -24,8 +23,6 @@ MAX_TOOLS = 128
 MAX_TOOLS_BYTES = 256 * 1024
 """Bytes of all tools of a session as JSON."""
 MAX_METADATA = 16
-MAX_DEPTH = 64
-"""Levels of lists and objects in an event."""
 MAX_SHOWN = 512
 """Characters of a message to the client about its event."""
 
@@ -287,20 +284,13 @@ _MISSING = re.compile(r"missing required field `(\w+)`")
 def read_event(text: str | bytes) -> dict[str, Any]:
     """Return the JSON object in a client's message, with well-formed texts. Raises Refusal."""
     try:
-        # Unlike msgspec's decoder it takes half surrogate pairs: half an emoji must not cost a message.
-        event = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Refusal("invalid_json", "The message is not JSON.") from None
+        event = from_json(text)
+    except msgspec.DecodeError:
+        raise Refusal("invalid_json", "The message is not JSON, or nested too deep.") from None
     if not isinstance(event, dict):
         raise Refusal("invalid_json", "The message is not a JSON object.")
-    if _may_be_deep(text) and _depth(event) > MAX_DEPTH:
-        raise Refusal("invalid_json", f"The message is nested more than {MAX_DEPTH} levels deep.")
     sound: dict[str, Any] = well_formed_data(event)
     return sound
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def read_object(value: Any, kind: type[ObjectT], where: str = "") -> ObjectT:
@@ -326,7 +316,7 @@ def read_tools(tools: list[Any], where: str) -> list[dict[str, Any]]:
             raise Refusal("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
     try:
         size = len(msgspec.json.encode(found))
-    except (ValueError, OverflowError, RecursionError):
+    except (ValueError, OverflowError):
         raise Refusal("invalid_value", f"Invalid value for '{where}': numbers are out of range.", where) from None
     if size > MAX_TOOLS_BYTES:
         raise Refusal("invalid_value", f"Invalid value for '{where}': more than {MAX_TOOLS_BYTES} bytes.", where)
@@ -347,18 +337,3 @@ def _as_refusal(text: str, where: str) -> Refusal:
     return Refusal(
         f"invalid_{kind}", f"Invalid {kind} for '{shown}': {problem[:1].lower()}{problem[1:]}.", param or None
     )
-
-
-def _may_be_deep(text: str | bytes) -> bool:
-    if isinstance(text, str):
-        return text.count("{") + text.count("[") > MAX_DEPTH
-    return text.count(b"{") + text.count(b"[") > MAX_DEPTH
-
-
-def _depth(value: Any) -> int:
-    level, depth = [value], 0
-    while level and depth <= MAX_DEPTH:
-        depth += 1
-        inner = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
-        level = [part for parts in inner for part in parts]
-    return depth

@@ -18,6 +18,7 @@ import anyio.to_thread
 import msgspec
 
 from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra, check_installed, public_address
+from ...frames.text import from_json
 from ..remote.dialect import Wire, WireMessage
 from ..remote.errors import ConnectionLost, fatal
 from ..remote.keyed import checked_key
@@ -152,8 +153,8 @@ def _with_dialler(connect: Any, dialler: Any) -> Callable[..., AbstractAsyncCont
 def _refusal_reason(body: bytes) -> str:
     """Return the code and the message in the body of a refusal, "" without them."""
     try:
-        told = msgspec.json.decode(body)
+        told = from_json(body)
         code, message = told.get("err_code") or told.get("category"), told.get("err_msg") or told.get("message")
-    except (msgspec.DecodeError, RecursionError, AttributeError):
+    except (msgspec.DecodeError, AttributeError):
         return ""
     return ": ".join(part for part in (code, message) if isinstance(part, str) and part)

@@ -14,6 +14,7 @@ import anyio.to_thread
 import msgspec
 
 from ...errors import BadInput, MissingExtra, check_installed
+from ...frames.text import from_json
 from ..remote import ConnectionLost, client_ssl_context
 from ..remote.errors import asked_pause_s, final_tls
 from ..remote.keyed import checked_key
@@ -27,8 +28,6 @@ KEEP_ALIVE_S = 240.0
 """Seconds for which an idle connection is kept: a caller thinks longer than the 5 s of the library's default."""
 MAX_LINE_BYTES = 16 * 2**20
 """The longest line of an answer, in bytes."""
-
-_any_json = msgspec.json.Decoder(msgspec.Raw)
 
 
 class ElevenLabsHTTP:
@@ -118,7 +117,7 @@ def _problem(line: bytes) -> BadInput | None:
     try:
         if line.strip():
             line.decode()
-            _any_json.decode(line)
+            from_json(line)
     except (msgspec.DecodeError, UnicodeError) as error:
         return BadInput(f"a line of ElevenLabs' answer is not JSON: {error}")
     return None

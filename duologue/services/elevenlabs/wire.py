@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from ...errors import ConfigurationError, public_address
+from ...frames.text import from_json
 from ..remote import ConnectionLost, Wire, fatal, open_websocket
 
 BASE_URL = "https://api.elevenlabs.io"
@@ -55,8 +56,8 @@ def _code_and_message(body: Any) -> tuple[str, str]:
     """Return the code and the message of a refusal, "" for a part that it lacks."""
     if isinstance(body, bytes | str):
         try:
-            body = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            body = from_json(body)
+        except msgspec.DecodeError:
             return "", ""
     detail = body.get("detail", body) if isinstance(body, dict) else body
     if isinstance(detail, list) and detail:  # a value that does not fit its type

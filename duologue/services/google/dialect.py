@@ -165,7 +165,7 @@ class GeminiDialect(Dialect):
             response["scheduling"] = "SILENT"
         try:
             message = to_json({"tool_response": {"functionResponses": [response]}})
-        except (TypeError, ValueError, RecursionError) as error:
+        except BadInput as error:
             raise BadInput(f"the result of tool {name!r} is not a JSON value: {error}") from error
         calls.open, calls.wanted = others, calls.wanted or respond
         if "scheduling" not in response and not others:

@@ -220,7 +220,7 @@ def answer_lost(error: Exception, model: str) -> ConnectionLost:
         return error
     if isinstance(error, APIError):
         return _request_refused(error, model)
-    if isinstance(error, ValidationError | ValueError):
+    if isinstance(error, ValidationError | ValueError | RecursionError):
         return ConnectionLost(f"an answer of Gemini's is malformed: {error}")
     text = f"no answer from Gemini: {type(error).__name__}: {error}"
     return ConnectionLost(text, fatal=final_tls(error))

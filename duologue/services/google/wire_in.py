@@ -191,7 +191,6 @@ _KINDS: dict[str, tuple[str, msgspec.json.Decoder[Any]]] = {
 _WITHOUT_MEANING = frozenset({"voiceActivity", "voiceActivityDetectionSignal"})
 _FRAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _NOTHING_SAID = ServerContent()
 _OPAQUE = frozenset({"args"})
 """Fields whose contents are the model's own."""
@@ -202,13 +201,13 @@ def decode_frame(message: str | bytes) -> ServerFrame:
     found = ServerFrame()
     kind = "message"
     try:
-        for kind, raw in _FRAME.decode(message).items():
+        for kind, raw in from_json(message, _FRAME).items():
             if kind in _KINDS:
                 name, decoder = _KINDS[kind]
                 setattr(found, name, decoder.decode(raw))
             elif kind not in _WITHOUT_MEANING:
                 found.unknown += (kind,)
-    except _DECODE_ERRORS as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         return _decode_odd(message, kind, error)
     if any("_" in kind for kind in found.unknown) or found.server_content == _NOTHING_SAID:
         return _decode_odd(message, "message", None)
@@ -231,7 +230,7 @@ def _decode_odd(message: str | bytes, kind: str, error: Exception | None) -> Ser
                 found.odd += tuple(f"{kind}: {problem}" for problem in problems)
             elif kind not in _WITHOUT_MEANING:
                 found.unknown += (told,)
-    except _DECODE_ERRORS as odd:
+    except msgspec.DecodeError as odd:
         raise BadInput(f"Gemini Live's {kind[:64]} is malformed: {error or odd}") from odd
     return found
 

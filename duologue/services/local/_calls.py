@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ...errors import BadInput
+from ...frames.text import from_json
 from ...session.tool_calls import PENDING, STILL_RUNNING
 from ..context import Message, ToolRequest
 from ._rules import ToolUse
@@ -27,8 +29,8 @@ def last_calls(spoken: Sequence[Message]) -> tuple[tuple[ToolRequest, ...], list
         if content is None and spoken[-1].role == "tool":
             raise BadInput(f"the call {call.call_id!r} of {call.name} has no result")
         try:
-            results.append(PENDING if content is None else json.loads(content))
-        except ValueError:
+            results.append(PENDING if content is None else from_json(content))
+        except msgspec.DecodeError:
             results.append(content)
     said = [message.text for message in since if message.role == "assistant"]
     return spoken[at].calls, results, said

@@ -346,4 +346,6 @@ def _schema_problem(parameters: bytes, extra: str) -> str:
     except SchemaError as error:
         place = "/".join(str(part) for part in error.absolute_path)
         return f"JSON schema{f' at {place}' if place else ''}: {error.message}"
+    except RecursionError:  # the validator makes about ten calls for each level
+        return "JSON schema: it is nested too deep"
     return "" if schema.get("type", "object") == "object" else "schema of an object"

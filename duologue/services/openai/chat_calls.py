@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ...errors import ServiceError
+from ...frames.text import from_json
 from .chat_wire import CallDelta, FunctionDelta
 
 MAX_ARGUMENTS = 2**20
@@ -29,8 +30,8 @@ class StreamedCall:
         if not self.arguments.strip():
             return {}
         try:
-            found = msgspec.json.decode(self.arguments)
-        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            found = from_json(self.arguments)
+        except msgspec.DecodeError as error:
             raise ServiceError(f"the arguments for the tool {self.name!r} are not JSON: {error}") from error
         if found is None:
             return {}
@@ -87,7 +88,7 @@ class StreamedCalls:
 def _complete(call: StreamedCall) -> bool:
     """Return True if the arguments are whole."""
     try:
-        msgspec.json.decode(call.arguments or "{}")
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        from_json(call.arguments or "{}")
+    except msgspec.DecodeError:
         return False
     return bool(call.name)

@@ -141,7 +141,7 @@ class OpenAIFileSTT(STT):
                 break
             try:
                 told: _FileEvent = from_json(event, _told)
-            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            except msgspec.DecodeError as error:
                 raise BadInput(f"not a transcription of {self._api.address}: {error}") from error
             if told.error is not None:
                 code = told.error.code or ""

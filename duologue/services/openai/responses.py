@@ -70,7 +70,6 @@ FINAL_ERRORS = frozenset(
 """Codes and types of errors that are final."""
 MAX_ERROR_TEXT = 500
 """The most characters of the provider's text in an error."""
-_ANY = msgspec.json.Decoder()
 _BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
 _STATUS: dict[str, ResponseStatus] = {"completed": "completed", "cancelled": "interrupted"}
 
@@ -332,7 +331,7 @@ def _called(response: str, item: WireItem) -> Called:
 def _call_arguments(arguments: str) -> dict[str, Any]:
     """Return the arguments of a call. An empty text means none."""
     try:
-        plain = from_json(arguments or "{}", _ANY)
-    except (msgspec.DecodeError, RecursionError):
+        plain = from_json(arguments or "{}")
+    except msgspec.DecodeError:
         plain = None
     return plain if isinstance(plain, dict) else {MALFORMED: arguments[:1000]}

@@ -14,6 +14,7 @@ import anyio.to_thread
 import msgspec
 
 from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra, check_installed, public_address
+from ...frames.text import from_json
 from ..remote.dialect import Wire
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal
 from ..remote.tls import client_ssl_context
@@ -161,7 +162,7 @@ def _refusal_lost(status: int, body: bytes) -> ConnectionLost:
 
 def _error_code(body: bytes) -> str:
     try:
-        error = msgspec.json.decode(body)["error"]
+        error = from_json(body)["error"]
         return str(error.get("code") or error.get("type") or "")[:100]
-    except (msgspec.DecodeError, RecursionError, TypeError, KeyError, AttributeError, IndexError):
+    except (msgspec.DecodeError, TypeError, KeyError, AttributeError, IndexError):
         return ""

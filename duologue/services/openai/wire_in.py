@@ -293,7 +293,6 @@ _WITH_AUDIO = AudioDelta.__struct_config__.tag
 _known_decoder = msgspec.json.Decoder(ServerMessage)
 _plain_decoder = msgspec.json.Decoder(dict[str, Any])
 _other_decoder = msgspec.json.Decoder(OtherMessage)
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def decode_message(message: str | bytes, left_out: list[str]) -> ServerMessage | OtherMessage:
@@ -303,7 +302,7 @@ def decode_message(message: str | bytes, left_out: list[str]) -> ServerMessage |
     """
     try:
         return from_json(message, _known_decoder)  # type: ignore[no-any-return]
-    except _DECODE_ERRORS as error:
+    except msgspec.DecodeError as error:
         return _decode_other(message, error, left_out)
 
 
@@ -314,7 +313,7 @@ def _decode_other(message: str | bytes, error: Exception, left_out: list[str]) -
     """
     try:
         other: OtherMessage = from_json(message, _other_decoder)
-    except _DECODE_ERRORS as second:
+    except msgspec.DecodeError as second:
         raise BadInput(f"a message from OpenAI is not a JSON object with a type: {second}") from second
     if other.type not in _READ:
         return other
@@ -323,5 +322,5 @@ def _decode_other(message: str | bytes, error: Exception, left_out: list[str]) -
         if other.type == _WITH_AUDIO:
             plain["delta"] = plain_base64(plain.get("delta"))
         return read_leniently(plain, _READ[other.type], left_out)
-    except _DECODE_ERRORS:
+    except msgspec.DecodeError:
         raise BadInput(f"{other.type} from OpenAI is malformed: {error}") from error

@@ -12,6 +12,7 @@ import msgspec
 
 from ...audio.resample import Resampler
 from ...errors import ConfigurationError, MissingExtra
+from ...frames.text import from_json
 from .options import PiperOptions
 
 if TYPE_CHECKING:  # an optional dependency, which takes a second to load
@@ -38,7 +39,7 @@ class VoiceFile:
             raise ConfigurationError(f"there is no voice file {path!r}: Piper's voices are files '….onnx'")
         try:
             with open(f"{path}.json", "rb") as file:
-                self._settings = _ANY.decode(file.read())
+                self._settings = from_json(file.read(), _ANY)
             self.sample_rate = int(self._settings["audio"]["sample_rate"])
             """The sample rate of the voice, in Hz."""
             self.speakers: dict[str, int] = {

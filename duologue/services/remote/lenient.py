@@ -40,6 +40,8 @@ def read_leniently(plain: Any, kind: type[T] | Any, left_out: list[str]) -> T:
             if not _leave_out(plain, str(error)):
                 break
             left_out.append(str(error))
+        except (UnicodeError, RecursionError) as error:  # half a character where base64 belongs
+            raise msgspec.ValidationError(str(error)) from error
     assert first is not None
     raise first
 
@@ -49,15 +51,15 @@ def message_reader(kind: type[T], vendor: str) -> Callable[[str | bytes], T]:
 
     It raises BadInput for a malformed message, and for one that lacks a field without a default.
     """
-    decoder, plain = msgspec.json.Decoder(kind), msgspec.json.Decoder()
+    decoder = msgspec.json.Decoder(kind)
 
     def read(message: str | bytes) -> T:
         try:
             try:
                 return cast(T, from_json(message, decoder))
             except msgspec.ValidationError:  # it may also be malformed, behind the field that does not fit
-                return read_leniently(from_json(message, plain), kind, [])
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+                return read_leniently(from_json(message), kind, [])
+        except msgspec.DecodeError as error:
             raise BadInput(f"not a message of {vendor}'s: {error}") from error
 
     return read

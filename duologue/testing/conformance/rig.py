@@ -151,8 +151,8 @@ class FarEnd(ABC):
         """Announce that the connection closes in `left_s` seconds, and close it then."""
         raise NotImplementedError
 
-    async def send(self, kind: Literal["unknown", "malformed", "oversize"]) -> None:
-        """Send a message of an unknown type, a malformed one, or one that is far too large."""
+    async def send(self, kind: Literal["unknown", "malformed", "deep", "oversize"]) -> None:
+        """Send a message of an unknown type, a malformed one, one of too many levels, or one far too large."""
         raise NotImplementedError
 
     def refuse_handles(self) -> None:  # noqa: B027  engines without handles do nothing

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from ...errors import BadInput, ConfigurationError, MissingExtra
+from ...frames.text import from_json, to_json
 
 try:
     import aiortc
@@ -296,8 +298,8 @@ class IncomingMessages:
         if isinstance(data, str) and data.startswith("ping"):
             return None
         try:
-            message = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            message = from_json(data)
+        except msgspec.DecodeError as error:
             raise BadInput("a message is not JSON") from error
         if not isinstance(message, dict):
             raise BadInput(f"a message is not a JSON object but {type(message).__name__}")
@@ -315,7 +317,7 @@ class OutgoingMessages:
 
     def send(self, message: Message, peer: Peer | None) -> None:
         """Send a JSON object."""
-        text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+        text = to_json(message)
         if peer is None or not peer.can_send:
             self.dropped += len(self._waiting) == MAX_WAITING_MESSAGES
             self._waiting.append(text)

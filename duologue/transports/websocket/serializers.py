@@ -28,9 +28,6 @@ class Malformed(BadInput):
         self.code = code
 
 
-_ANY = msgspec.json.Decoder()
-
-
 @dataclass(frozen=True, slots=True)
 class Audio:
     """Audio of the far end: s16le mono, cut at any byte, `sample_rate` in Hz."""
@@ -253,8 +250,8 @@ class FastRtcSerializer(Serializer):
 def json_object(text: str | bytes) -> Message:
     """Parse a JSON object. Raises Malformed."""
     try:
-        found = from_json(text, _ANY)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        found = from_json(text)
+    except msgspec.DecodeError:
         raise Malformed("bad_json", "the message is not JSON") from None
     if not isinstance(found, dict):
         raise Malformed("bad_json", "the message is JSON, but not an object")

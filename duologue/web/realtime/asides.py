@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import msgspec
+
 from ...errors import ConfigurationError, ServiceError
 from ...frames import Usage
+from ...frames.text import from_json
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import Stopped
@@ -195,8 +198,8 @@ def _check_item(item: ServerItem, where: str, may_configure: bool) -> None:
 
 def _arguments(text: str, where: str = "") -> dict[str, Any]:
     try:
-        arguments = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+        arguments = from_json(text or "{}")
+    except msgspec.DecodeError:
         arguments = None
     if not isinstance(arguments, dict):
         raise Refusal("invalid_value", "The arguments are not a JSON object.", where or None)

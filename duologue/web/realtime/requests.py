@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Set
 from typing import Any, Protocol
 
+import msgspec
+
 from ...errors import BadInput
 from ...frames import Frame, Input, UserImage, UserText
+from ...frames.text import from_json
 from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
@@ -176,8 +178,8 @@ class ClientRequests:
         """Take a call that was made in another session. Its result follows."""
         wire = item.wire
         try:
-            arguments = json.loads(wire["arguments"] or "{}")
-        except (ValueError, RecursionError):
+            arguments = from_json(wire["arguments"] or "{}")
+        except msgspec.DecodeError:
             arguments = None
         if not isinstance(arguments, dict):
             raise Refusal("invalid_value", "The arguments are not a JSON object.", "item.arguments")

@@ -13,6 +13,7 @@ import msgspec
 from ...audio.vad import Detector
 from ...errors import ConfigurationError
 from ...frames import Frame, Input
+from ...frames.text import from_json
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.node import Node
 from ...protocols.openai_realtime.session import RealtimeServerSession
@@ -181,11 +182,14 @@ class _EventType(msgspec.Struct):
     type: str
 
 
+_event_type = msgspec.json.Decoder(_EventType)
+
+
 def _is_audio(data: Wired) -> bool:
     """Return True for an event with the caller's audio, which becomes silence if they have no access."""
     try:
-        return msgspec.json.decode(data, type=_EventType).type == "input_audio_buffer.append"
-    except (msgspec.MsgspecError, UnicodeError):
+        return bool(from_json(data, _event_type).type == "input_audio_buffer.append")
+    except msgspec.DecodeError:
         return False
 
 

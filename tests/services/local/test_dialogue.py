@@ -594,3 +594,9 @@ def test_refuses_texts_that_use_what_is_not_always_known() -> None:
         RuleBook({})
     given = Rules([], fallback="What, {name}?", memory={"name": "Ann"})
     assert given.reply([message("user", "x")], ()).text == "What, Ann?"
+
+
+def test_a_result_that_is_text_of_100_000_brackets_is_a_text() -> None:
+    caller = Caller(Rules([Rule("time", call="get_time", then=lambda result, memory: result[:3])]))
+    caller.says("time")
+    assert caller.gets("[" * 100_000).text == "[[["

@@ -12,6 +12,19 @@ from .calls import Mocks, call, speech
 ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
 
 
+async def test_a_revoked_caller_loses_nothing_by_a_message_without_end() -> None:
+    mocks = Mocks()
+    async with call(mocks) as client:
+        mocks.sessions[0].set_access("revoked", by="supervisor")
+        for levels in (200, 100_000):
+            await client.connection.send_raw('{"type": "response.create", "a": ' + "[" * levels + "]" * levels + "}")
+            assert (await client.refused())["code"] == "access_revoked"
+        mocks.sessions[0].set_access("active", by="supervisor")
+        await client.type("hello")
+        await client.send("response.create")
+        await client.until("response.done")
+
+
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [

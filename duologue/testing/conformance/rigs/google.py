@@ -18,7 +18,7 @@ from ...scripted.manners import Manners
 from ...scripted.server import Act, Model
 from ..phrases import understand
 from ..rig import NORMAL, Conditions, FarEnd, Rig
-from .served import FAR_TOO_LARGE, ServedEnd
+from .served import DEEP, FAR_TOO_LARGE, ServedEnd
 
 ALL_CONNECTIONS = 1_000_000
 
@@ -123,10 +123,11 @@ class _GeminiEnd(ServedEnd):
     async def go_away(self, left_s: float) -> None:
         self.server.connections[-1].go_away(left_s)
 
-    async def send(self, kind: Literal["unknown", "malformed", "oversize"]) -> None:
+    async def send(self, kind: Literal["unknown", "malformed", "deep", "oversize"]) -> None:
         messages: dict[str, dict[str, Any] | str] = {
             "unknown": {"moonPhase": {"phase": "full"}},
             "malformed": '{"serverContent": {"modelTurn": ',
+            "deep": '{"toolCall": {"functionCalls": ' + "[" * DEEP + "]" * DEEP + "}}",
             "oversize": {"moonPhase": {"phase": "o" * FAR_TOO_LARGE}},
         }
         self.server.connections[-1].send(messages[kind])

@@ -16,7 +16,7 @@ from ...scripted.openai import ScriptedOpenAI
 from ...scripted.server import Act, Model
 from ..phrases import understand
 from ..rig import NORMAL, Conditions, FarEnd, Rig
-from .served import FAR_TOO_LARGE, ServedEnd
+from .served import DEEP, FAR_TOO_LARGE, ServedEnd
 
 
 class OpenAIRig(Rig):
@@ -103,10 +103,11 @@ class _OpenAIEnd(ServedEnd):
     async def drop(self, code: int = 0) -> None:
         self.server.connections[-1].close(code, "The server had an error while processing your request.")
 
-    async def send(self, kind: Literal["unknown", "malformed", "oversize"]) -> None:
+    async def send(self, kind: Literal["unknown", "malformed", "deep", "oversize"]) -> None:
         messages = {
             "unknown": json.dumps({"type": "session.moon_phase", "event_id": "event_moon", "phase": "full"}),
             "malformed": '{"type": "response.output_audio.delta", "delta": "%%%", ',
+            "deep": '{"type": "response.done", "response": ' + "[" * DEEP + "]" * DEEP + "}",
             "oversize": json.dumps({"type": "session.moon_phase", "phase": "o" * FAR_TOO_LARGE}),
         }
         self.server.connections[-1].send(messages[kind])

@@ -15,6 +15,8 @@ from ..rig import FarEnd
 from .values import plain
 
 FAR_TOO_LARGE = 20 * 2**20
+DEEP = 100_000
+"""Levels of a message that is nested too deep."""
 """The size in bytes of a message that every client refuses."""
 
 

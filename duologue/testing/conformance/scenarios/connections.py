@@ -307,7 +307,7 @@ async def _go_away_after(call: Call, seconds: float, left_s: float) -> None:
 
 @scenario("E8", faults=["unknown", "malformed"])
 async def messages_that_mean_nothing_are_reported_and_passed_over(rig: Rig, random: Random) -> None:
-    """A message of an unknown type and a malformed one are reported as errors, and change nothing else."""
+    """A message of an unknown type, a malformed one and one of 100,000 levels are errors, and change nothing else."""
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             call.expect_error("")
@@ -316,6 +316,8 @@ async def messages_that_mean_nothing_are_reported_and_passed_over(rig: Rig, rand
             await call.until(lambda: len(call.errors) == 1, "an error for the unknown one")
             await far.send("malformed")
             await call.until(lambda: len(call.errors) == 2, "an error for the malformed one")
+            await far.send("deep")
+            await call.until(lambda: len(call.errors) == 3, "an error for the deep one")
             await call.asks(WEATHER)
         assert far.connections == 1
         assert not any(error.fatal for error in call.came(ErrorRaised))
