@@ -189,7 +189,7 @@ class Rig(ABC):
     parts: tuple[Part, ...] = ()
     """The names of its far ends in a plan of faults; none if these have no manners."""
     unseen: frozenset[str] = frozenset()
-    """Faults of these far ends that the engine's vendors cannot show, such as missing word times of a voice that has none."""
+    """Faults of these far ends that the engine's vendors cannot show: a voice without word times cannot omit them."""
     manners: Manners | None = None
     """The faults that the far ends show in the calls that are started next."""
     may_be_silent: bool = False
