@@ -10,6 +10,10 @@ LONGEST = 6
 """The number of words of the longest phrase that is looked for."""
 
 
+SLIGHT_WORDS = 2
+"""Words up to which a text that is no known phrase may still be a backchannel: "how lovely"."""
+
+
 def count_words(text: str) -> int:
     """Return the number of words in a text. In scripts without spaces two characters count as a word."""
     count = 0
@@ -42,6 +46,9 @@ class CallerWords:
         self._any_final = self._any_interim = False
         self.unclear = False
         """True if the latest text may be the beginning of a backchannel."""
+        self.slight = False
+        """True if the turn has at most two words that count, and none that asks, answers or is a number."""
+        self._rest: list[str] = []  # words that count in the final texts
         self.stops = False
         """True once a text began with words that always interrupt, for example "wait"."""
 
@@ -54,9 +61,12 @@ class CallerWords:
         self.unclear = not frame.final and known is not None and _begins(rest, known)
         count = 0 if self.unclear else count_words(" ".join(rest))
         self.stops = self.stops or stops
+        so_far = [*self._rest, *rest]
+        self.slight = known is not None and len(so_far) <= SLIGHT_WORDS and not _tells(so_far, known)
         self._interim, self._any_interim = (0, False) if frame.final else (count, bool(tokens))
         if frame.final:
             self._final += count
+            self._rest = so_far[: SLIGHT_WORDS + 1]
             self._any_final = self._any_final or bool(tokens)
             if frame.utterance:
                 self.utterances[frame.utterance] = None
@@ -111,6 +121,12 @@ def _phrase(tokens: list[str], at: int, phrases: frozenset[str]) -> int:
         if " ".join(tokens[at : at + size]) in phrases:
             return size
     return 0
+
+
+def _tells(tokens: list[str], known: Lexicon) -> bool:
+    """Return True if one of the words, or all of them, ask or answer, negate, or are a number."""
+    telling = known.answers | known.question_starts | known.question_words | known.numbers | known.stops
+    return " ".join(tokens) in telling or any(token in telling or token.isdecimal() for token in tokens)
 
 
 def _begins(tokens: list[str], known: Lexicon) -> bool:

@@ -29,6 +29,10 @@ from .trial import Trial
 Cause = Literal["backchannel", "noise", "aside", "echo"]
 UNSURE_S = 0.45
 """Seconds after which a sound that may be speech goes to the engine: words may tell."""
+SURE_BRIEF_S = 0.45
+"""Speech up to this length that is no quieter than the caller's usual speech, in seconds, may be a word like "stop"."""
+SURE_WAIT_S = 0.6
+"""Seconds from its end for which the agent waits for its words: they come within 0.6 s as a rule."""
 ANSWER_S = 1.0
 """Seconds before the end of the agent's speech from which on a backchannel counts as an answer: "yes"."""
 
@@ -44,8 +48,10 @@ def _check(policy: object, ranges: dict[str, tuple[float, float]]) -> None:
 class Evidence:
     """The speech and the words that make an interruption. Raises ConfigurationError for a setting out of range."""
 
-    min_speech_ms: int = 120
+    min_speech_ms: int = 200
     """Milliseconds of speech without a pause after which the agent's voice is put on hold."""
+    soft_ms: int = 500
+    """The same for speech that is soft in all its moments (`SoundPolicy.soft_db`), without words."""
     min_words: int = 1
     """Words that make it an interruption. Backchannels and fillers of the language do not count."""
     sure_ms: int | None = 1200
@@ -58,12 +64,22 @@ class Evidence:
 
     If None, the transcript of the finished turn decides, or `max_hold_s`.
     """
+    brief_ms: int = 900
+    """Milliseconds of speech up to which, if it is quieter than the caller's speech so far, it is brief.
+
+    The agent goes on soon after its end, before its words are known. Those that count interrupt later. 0 turns this off.
+    """
+    brief_resume_ms: int = 140
+    """Milliseconds from the end of brief speech after which the agent goes on."""
 
     _ranges: ClassVar[dict[str, tuple[float, float]]] = {
         "min_speech_ms": (0, 10_000),
+        "soft_ms": (0, 10_000),
         "min_words": (1, 100),
         "sure_ms": (0, 60_000),
         "resume_after_ms": (200, 60_000),
+        "brief_ms": (0, 60_000),
+        "brief_resume_ms": (20, 60_000),
     }
 
     def __post_init__(self) -> None:
@@ -90,7 +106,7 @@ class InterruptionPolicy:
     enabled: bool = True
     """If False, the caller cannot interrupt, and their words during the agent's speech become the next turn."""
     speaking: Evidence = field(default_factory=Evidence)
-    thinking: Evidence = field(default_factory=lambda: Evidence(min_speech_ms=200, sure_ms=600))
+    thinking: Evidence = field(default_factory=lambda: Evidence(sure_ms=600))
     sounds: SoundPolicy | None = field(default_factory=SoundPolicy)
     """None to take all speech that the detector finds for the caller's."""
     max_hold_s: float = 5.0
@@ -138,6 +154,8 @@ class Interruption(Processor):
         self._over: int | None = None  # the agent's turn over which there was a sound of enough length
         self._suspect: int | None = None  # the same, if it was the caller's speech by its sound
         self._held_from = math.inf  # the session time from which on the speech counts that is on trial
+        self._quieter = False  # than the caller's speech so far: the speech up to the time that follows
+        self._quieter_at = 0.0
         self._told: tuple[Cause, float] | None = None  # what was dismissed last
         self._withheld: SpeechStarted | None = None
         self._accepted = False  # the withheld mark is to go on
@@ -149,7 +167,7 @@ class Interruption(Processor):
         self._floor = self.session.floor
         self._acoustics = Acoustics(self.session)
         self._said = CallerWords(self.session)
-        self._trial = Trial(self._floor, lambda: self._resume("noise"), self._expired)
+        self._trial = Trial(self._floor, self._brief_s, lambda: self._resume("noise"), self._expired)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
     async def close(self) -> None:
@@ -164,7 +182,7 @@ class Interruption(Processor):
         turn = self._floor.turn
         # Without EndOfTurn frames, a new turn of the agent ends the caller's turn.
         over = self._turn_over or (turn != self._turn_after and start_s != self._voice_start)
-        if over and not self._trial.out:
+        if over and not self._trial.undecided:
             self._turn_from, self._turn_after = max(start_s, self._counts_from), turn
             self._said.clear()
         self._turn_over = False
@@ -185,7 +203,7 @@ class Interruption(Processor):
         """Let the agent go on after a backchannel, and learn the caller's level from speech that had the floor."""
         if self._floor.owner == "caller":
             self._acoustics.learn(self._voice_start, self._voice_end)
-        elif self._trial.out:
+        elif self._trial.undecided:
             self._weigh()
         elif self._sound is not None and self._sound != "speech":
             self._tell("noise" if self._sound == "unclear" else self._sound)
@@ -196,7 +214,7 @@ class Interruption(Processor):
         if not self._is_earlier(frame):
             self._said.take(frame, self.policy.language)
             self._weigh()
-            if frame.final and self._turn_over and self._said.count < self._evidence.min_words:
+            if frame.final and self._turn_over and not self._enough:
                 self._dismiss()
         await self.push_up(frame)
 
@@ -261,8 +279,8 @@ class Interruption(Processor):
         if not passes:
             self._trial.end()
             return
-        known = self._said.is_final or (self._said.is_backchannel and not self._trial.out)
-        if known and self._said.count < self._evidence.min_words:
+        known = self._said.is_final or (self._said.is_backchannel and not self._trial.undecided)
+        if known and not self._enough:
             self._dismiss()
         await self.push(frame)
 
@@ -306,23 +324,55 @@ class Interruption(Processor):
 
     def _try(self, evidence: Evidence) -> None:
         """Interrupt at once, or put the agent's voice on hold."""
-        if evidence.at_once or self._said.count >= evidence.min_words or self._said.stops:
+        if evidence.at_once or self._enough or self._said.stops:
             self.session.interrupt()
             return
         self._suspect = self._floor.turn
-        self._held_from = self._voice_end - evidence.min_speech_ms / 1000
-        self._trial.begin(self.policy.max_hold_s)
+        if not self._trial.undecided:
+            self._held_from = self._voice_end - evidence.min_speech_ms / 1000
         if evidence.resume_after_ms is not None:
             self._trial.wait(evidence.resume_after_ms / 1000)
+        sounds, spoken_s = self.policy.sounds, self._voice_end - self._voice_start
+        if sounds is None or spoken_s >= evidence.soft_ms / 1000 or self._said.anything:
+            soft = False
+        else:
+            soft = self._acoustics.is_soft(sounds, self._voice_start, self._voice_end)
+        if not soft:
+            self._trial.begin(self.policy.max_hold_s)
+
+    @property
+    def _enough(self) -> bool:
+        """True if the words make an interruption. Words that say little do not, in speech that is brief and quiet."""
+        said = self._said
+        return said.count >= self._evidence.min_words and not (said.slight and self._is_brief())
+
+    def _is_brief(self) -> bool:
+        """Return True if the speech of the turn is brief, and quieter than the caller's speech so far."""
+        since = min(max(self._turn_from, self._counts_from), self._voice_start)
+        if self.policy.sounds is None or self._voice_end - since > self._evidence.brief_ms / 1000:
+            return False
+        if self._quieter_at != self._voice_end:  # asked while the sound is known
+            self._quieter_at = self._voice_end
+            self._quieter = self._acoustics.is_quieter(self._voice_start, self._voice_end)
+        return self._quieter
+
+    def _brief_s(self) -> float:
+        """Return the seconds from the end of the speech after which the hold ends, before its words are known."""
+        if self.policy.sounds is None or self._said.count or self._said.stops:
+            return math.inf
+        if self._is_brief():
+            return self._evidence.brief_resume_ms / 1000
+        brief = self._evidence.brief_ms and self._voice_end - self._voice_start <= SURE_BRIEF_S
+        return SURE_WAIT_S if brief else math.inf
 
     def _weigh(self) -> None:
         """Interrupt for words, or let the agent go on after a backchannel."""
         said, turn = self._said, self._floor.turn
-        enough = said.count >= self._evidence.min_words and (self._trial.out or self._suspect == turn)
+        enough = self._enough and (self._trial.out or self._suspect == turn)
         if enough or (said.stops and self._over == turn and self._sound not in ("echo", "aside")):
             if self.policy.enabled and may_interrupt(self.session):
                 self.session.interrupt()
-        elif self._trial.out and said.is_backchannel and not self._floor.caller_speaking:
+        elif self._trial.undecided and said.is_backchannel and not self._floor.caller_speaking:
             self._resume("backchannel")
 
     def _expired(self) -> None:
