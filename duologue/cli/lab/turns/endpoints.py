@@ -96,7 +96,7 @@ def callers(which: str, share: int = 1) -> list[Person]:
         turns = read_script(which, language).turns
         people = speakers(which, language)
         for number, voice in enumerate(people):
-            seed = 100 * ("en", "es", "de", "hi").index(language) + number + (5_000 if which == "held-out" else 0)
+            seed = 100 * ("en", "es", "de", "hi").index(language) + number + (7_000 if which == "held-out" else 0)
             level = float(np.random.default_rng([seed, 4]).uniform(-28, -20))
             own = turns[number :: len(people)][::share]
             found.append(Person(which, language, voice, level, seed, own, PACES[number % len(PACES)]))

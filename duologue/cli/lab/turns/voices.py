@@ -75,25 +75,45 @@ _ESPEAK = {
             Speaker("en-us+m3", 150, 45),
             Speaker("en-gb-scotland+f4", 175, 60),
             Speaker("en-us+m7", 195, 35),
-        ),
-        "es": (Speaker("es+f2", 170, 55), Speaker("es-419+m3", 160, 40)),
-        "de": (Speaker("de+f4", 165, 60), Speaker("de+m2", 155, 40)),
-        "hi": (Speaker("hi+f2", 160, 55), Speaker("hi+m3", 150, 45)),
-    },
-    "held-out": {
-        "en": (
             Speaker("en-gb-x-rp+f3", 172, 50),
             Speaker("en-us+m1", 160, 50),
             Speaker("en-gb-x-gbclan+f1", 155, 58),
             Speaker("en-us+f5", 190, 62),
             Speaker("en-029+m5", 168, 38),
         ),
-        "es": (Speaker("es+m1", 175, 45), Speaker("es-419+f3", 150, 58)),
-        "de": (Speaker("de+m5", 178, 38), Speaker("de+f1", 160, 56)),
-        "hi": (Speaker("hi+m1", 165, 40), Speaker("hi+f5", 155, 60)),
+        "es": (
+            Speaker("es+f2", 170, 55),
+            Speaker("es-419+m3", 160, 40),
+            Speaker("es+m1", 175, 45),
+            Speaker("es-419+f3", 150, 58),
+        ),
+        "de": (
+            Speaker("de+f4", 165, 60),
+            Speaker("de+m2", 155, 40),
+            Speaker("de+m5", 178, 38),
+            Speaker("de+f1", 160, 56),
+        ),
+        "hi": (
+            Speaker("hi+f2", 160, 55),
+            Speaker("hi+m3", 150, 45),
+            Speaker("hi+m1", 165, 40),
+            Speaker("hi+f5", 155, 60),
+        ),
+    },
+    "held-out": {
+        "en": (
+            Speaker("en-gb-x-gbcwmd+f4", 178, 53),
+            Speaker("en-us-nyc+m8", 170, 47),
+            Speaker("en-gb-scotland+m4", 158, 42),
+            Speaker("en-us+f1", 185, 58),
+            Speaker("en-gb-x-rp+m6", 192, 36),
+        ),
+        "es": (Speaker("es+f5", 165, 57), Speaker("es-419+m5", 180, 42)),
+        "de": (Speaker("de+m8", 168, 43), Speaker("de+f5", 152, 59)),
+        "hi": (Speaker("hi+m2", 158, 44), Speaker("hi+f4", 170, 57)),
     },
 }
-_JOE = {"dev": Speaker("joe", 170, lift=1.13), "held-out": Speaker("joe", 185)}
+_JOE = {"dev": Speaker("joe", 170, lift=1.13), "held-out": Speaker("joe", 180, lift=0.93)}
 _AGENT = {"en": "en-us+f3", "es": "es+f3", "de": "de+f3", "hi": "hi+f3"}
 
 
