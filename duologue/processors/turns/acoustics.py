@@ -234,7 +234,9 @@ def levels(samples: Samples, rate: float) -> tuple[float, float]:
     if not count:
         return -96.0, -96.0
     powers = np.sort(np.square(samples[-count * size :].reshape(count, size)).mean(axis=1))
-    return _decibels(float(powers[count // 2 :].mean())), _decibels(float(powers[-round(_LOUDEST_S / _FRAME_S) :].mean()))
+    return _decibels(float(powers[count // 2 :].mean())), _decibels(
+        float(powers[-round(_LOUDEST_S / _FRAME_S) :].mean())
+    )
 
 
 def _decibels(power: float) -> float:

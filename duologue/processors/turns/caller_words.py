@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ...frames import UserTranscript
 from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
@@ -10,6 +12,10 @@ LONGEST = 6
 """The number of words of the longest phrase that is looked for."""
 
 
+_HUM = re.compile(r"(?=..)[hj]*m[hmj]*|[uea]+h+[uea]*h*")
+"""Spellings of sounds that are no words in any language: "mmhm", "mjm", "uhh"."""
+_LONG = re.compile(r"(\w)\1{2,}|(\w)\2$")
+"""A lengthened letter."""
 SLIGHT_WORDS = 2
 """Words up to which a text that is no known phrase may still be a backchannel: "how lovely"."""
 
@@ -56,6 +62,8 @@ class CallerWords:
         """Take a text of this turn. `language` is the caller's, or "" if it is not known."""
         tokens = words(frame.text)
         known = self._lexicon_of(tokens, language or frame.language)
+        if known is not None:
+            tokens = [_shortened(token, known) for token in tokens]
         rest, stops = (tokens, False) if known is None else _weigh(tokens, known)
         # The last words of an interim text may be the beginning of a backchannel: the "I" of "I see".
         self.unclear = not frame.final and known is not None and _begins(rest, known)
@@ -109,10 +117,21 @@ def _weigh(tokens: list[str], known: Lexicon) -> tuple[list[str], bool]:
         if not rest and _phrase(tokens, at, known.stops):
             stops = True
         size = _phrase(tokens, at, known.backchannels) or _phrase(tokens, at, known.fillers)
+        if not size and _HUM.fullmatch(tokens[at]):
+            size = 1
         if not size:
             rest.append(tokens[at])
         at += size or 1
     return rest, stops
+
+
+def _shortened(token: str, known: Lexicon) -> str:
+    """Return the word of the lexicon that was spelled with lengthened letters, like "yeahhh", else the token."""
+    if token not in known.vocabulary and _LONG.search(token):
+        for times in (1, 2):
+            if (plain := _LONG.sub(lambda run, times=times: times * run[0][0], token)) in known.vocabulary:  # type: ignore[misc]
+                return plain
+    return token
 
 
 def _phrase(tokens: list[str], at: int, phrases: frozenset[str]) -> int:

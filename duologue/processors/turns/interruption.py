@@ -23,16 +23,13 @@ from ...frames import (
 from ...session.session import Session
 from ..processor import Processor, handles
 from .acoustics import Acoustics, Sound, SoundPolicy
+from .brevity import Brevity
 from .caller_words import CallerWords
 from .trial import Trial
 
 Cause = Literal["backchannel", "noise", "aside", "echo"]
 UNSURE_S = 0.45
 """Seconds after which a sound that may be speech goes to the engine: words may tell."""
-SURE_BRIEF_S = 0.45
-"""Speech up to this length that is no quieter than the caller's usual speech, in seconds, may be a word like "stop"."""
-SURE_WAIT_S = 0.6
-"""Seconds from its end for which the agent waits for its words: they come within 0.6 s as a rule."""
 ANSWER_S = 1.0
 """Seconds before the end of the agent's speech from which on a backchannel counts as an answer: "yes"."""
 
@@ -67,7 +64,7 @@ class Evidence:
     brief_ms: int = 900
     """Milliseconds of speech up to which, if it is quieter than the caller's speech so far, it is brief.
 
-    The agent goes on soon after its end, before its words are known. Those that count interrupt later. 0 turns this off.
+    The agent goes on soon after its end, before its words are known. Those that count interrupt later. 0 for never.
     """
     brief_resume_ms: int = 140
     """Milliseconds from the end of brief speech after which the agent goes on."""
@@ -126,6 +123,20 @@ def may_interrupt(session: Session) -> bool:
     return not any(floor.is_protected(response.turn) for response in session.ledger.unsettled)
 
 
+def _nearly_silent(session: Session) -> bool:
+    """Return True if the agent has almost finished: a short word is then an answer to what it has said."""
+    responses = session.ledger.unsettled
+    left_s = sum(response.sent_s - response.played_s for response in responses)
+    return bool(responses) and all(response.all_sent for response in responses) and left_s < ANSWER_S
+
+
+def _is_earlier(frame: UserTranscript, turn_from_s: float) -> bool:
+    """Return True for a transcript of an earlier turn of the caller. Interim transcripts may have only a start."""
+    if frame.end_s:
+        return frame.end_s <= turn_from_s
+    return 0 < frame.start_s < turn_from_s - 1e-6
+
+
 class Interruption(Processor):
     """Interrupts the agent when the caller speaks, or holds its speech until words decide: see `InterruptionPolicy`.
 
@@ -154,8 +165,6 @@ class Interruption(Processor):
         self._over: int | None = None  # the agent's turn over which there was a sound of enough length
         self._suspect: int | None = None  # the same, if it was the caller's speech by its sound
         self._held_from = math.inf  # the session time from which on the speech counts that is on trial
-        self._quieter = False  # than the caller's speech so far: the speech up to the time that follows
-        self._quieter_at = 0.0
         self._told: tuple[Cause, float] | None = None  # what was dismissed last
         self._withheld: SpeechStarted | None = None
         self._accepted = False  # the withheld mark is to go on
@@ -167,7 +176,8 @@ class Interruption(Processor):
         self._floor = self.session.floor
         self._acoustics = Acoustics(self.session)
         self._said = CallerWords(self.session)
-        self._trial = Trial(self._floor, self._brief_s, lambda: self._resume("noise"), self._expired)
+        self._brevity = Brevity(self._acoustics, self._said, lambda: (self.policy, self._evidence))
+        self._trial = Trial(self._floor, self._brevity.hold_s, lambda: self._resume("noise"), self._expired)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
     async def close(self) -> None:
@@ -189,6 +199,7 @@ class Interruption(Processor):
         if start_s != self._voice_start:
             self._sound = None
         self._voice_start, self._voice_end = start_s, end_s
+        self._brevity.voiced(start_s, end_s, max(self._turn_from, self._counts_from))
         self._trial.voiced()
         self._consider()
 
@@ -211,18 +222,12 @@ class Interruption(Processor):
     @handles(UserTranscript, upstream=True)
     async def transcript(self, frame: UserTranscript) -> None:
         """Count the words of the turn, and decide."""
-        if not self._is_earlier(frame):
+        if not _is_earlier(frame, self._turn_from):
             self._said.take(frame, self.policy.language)
             self._weigh()
             if frame.final and self._turn_over and not self._enough:
                 self._dismiss()
         await self.push_up(frame)
-
-    def _is_earlier(self, frame: UserTranscript) -> bool:
-        """Return True for a transcript of an earlier turn of the caller. Interim transcripts may have only a start."""
-        if frame.end_s:
-            return frame.end_s <= self._turn_from
-        return 0 < frame.start_s < self._turn_from - 1e-6
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
@@ -332,38 +337,14 @@ class Interruption(Processor):
             self._held_from = self._voice_end - evidence.min_speech_ms / 1000
         if evidence.resume_after_ms is not None:
             self._trial.wait(evidence.resume_after_ms / 1000)
-        sounds, spoken_s = self.policy.sounds, self._voice_end - self._voice_start
-        if sounds is None or spoken_s >= evidence.soft_ms / 1000 or self._said.anything:
-            soft = False
-        else:
-            soft = self._acoustics.is_soft(sounds, self._voice_start, self._voice_end)
-        if not soft:
+        if not self._brevity.is_soft():
             self._trial.begin(self.policy.max_hold_s)
 
     @property
     def _enough(self) -> bool:
         """True if the words make an interruption. Words that say little do not, in speech that is brief and quiet."""
         said = self._said
-        return said.count >= self._evidence.min_words and not (said.slight and self._is_brief())
-
-    def _is_brief(self) -> bool:
-        """Return True if the speech of the turn is brief, and quieter than the caller's speech so far."""
-        since = min(max(self._turn_from, self._counts_from), self._voice_start)
-        if self.policy.sounds is None or self._voice_end - since > self._evidence.brief_ms / 1000:
-            return False
-        if self._quieter_at != self._voice_end:  # asked while the sound is known
-            self._quieter_at = self._voice_end
-            self._quieter = self._acoustics.is_quieter(self._voice_start, self._voice_end)
-        return self._quieter
-
-    def _brief_s(self) -> float:
-        """Return the seconds from the end of the speech after which the hold ends, before its words are known."""
-        if self.policy.sounds is None or self._said.count or self._said.stops:
-            return math.inf
-        if self._is_brief():
-            return self._evidence.brief_resume_ms / 1000
-        brief = self._evidence.brief_ms and self._voice_end - self._voice_start <= SURE_BRIEF_S
-        return SURE_WAIT_S if brief else math.inf
+        return said.count >= self._evidence.min_words and not (said.slight and self._brevity.is_brief())
 
     def _weigh(self) -> None:
         """Interrupt for words, or let the agent go on after a backchannel."""
@@ -382,7 +363,7 @@ class Interruption(Processor):
 
     def _dismiss(self) -> None:
         """Treat the caller's turn as a backchannel: the agent goes on, and no answer is owed."""
-        if may_interrupt(self.session) and not self._nearly_silent():
+        if may_interrupt(self.session) and not _nearly_silent(self.session):
             self._floor.dismissed = True
             self._tell("backchannel" if self._said.anything else "noise")
         self._resume()
@@ -392,12 +373,6 @@ class Interruption(Processor):
             self._tell(cause)
         self._sound = None
         self._trial.end()
-
-    def _nearly_silent(self) -> bool:
-        """Return True if the agent has almost finished: a short word is then an answer to what it has said."""
-        responses = self.session.ledger.unsettled
-        left_s = sum(response.sent_s - response.played_s for response in responses)
-        return bool(responses) and all(response.all_sent for response in responses) and left_s < ANSWER_S
 
     def _tell(self, cause: Cause) -> None:
         """Tell, once for each stretch of speech or turn, that it was not an interruption."""

@@ -10,6 +10,7 @@ from ...session.floor import Floor, Hold
 CALLER = "caller"
 """The owner's name of the holds that trials begin."""
 _CHECK_S = 0.1  # seconds between two looks at the clock, at most: speech goes on meanwhile
+_SOON_S = 1e-6  # rounding
 
 
 class Trial:
@@ -69,18 +70,18 @@ class Trial:
     def _waited(self) -> None:
         # The timer is not restarted with every piece of speech: it checks the time of the last piece.
         self._timer = None
-        silent_s = self._loop.time() - self._voiced_at + 1e-6
-        if silent_s >= self._wait_s:
+        silent_s = self._loop.time() - self._voiced_at
+        left_s = self._wait_s - silent_s
+        if left_s <= _SOON_S:
             self._unheard()
             return
-        left_s = self._wait_s - silent_s
         if self.out:
             brief_left_s = self._brief_s() - silent_s
-            if brief_left_s <= 0:
+            if brief_left_s <= _SOON_S:
                 self._release()
             else:
                 left_s = min(left_s, brief_left_s)
-        self._timer = self._loop.call_later(max(0.001, min(left_s, _CHECK_S)), self._waited)
+        self._timer = self._loop.call_later(min(left_s, _CHECK_S), self._waited)
 
     def _expire(self) -> None:
         self._stop_timer()
