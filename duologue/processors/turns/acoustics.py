@@ -60,7 +60,7 @@ class SoundPolicy:
 
     Once the delay and the level of the echo are known, half of it is enough at that delay and about that level.
     """
-    soft_db: float = 7.5
+    soft_db: float = 6.5
     """Decibels below the loudest moments of the caller's speech so far, below which speech is soft. 0 turns this off.
 
     Backchannels are softer than most speech with which people interrupt.
