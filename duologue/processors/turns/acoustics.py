@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from ...audio.features import FRAME_S, HOP_S, likeness, periodicity, reduced
 from ...errors import ConfigurationError
 from ...session.session import Session
+from .echo_path import EchoPath
 
 if TYPE_CHECKING:
     from ...audio.features import Samples
@@ -23,6 +24,9 @@ WINDOW_S = 0.25
 """Seconds of sound that are judged: the latest."""
 LATEST_ECHO_S = 0.6
 """The longest delay of an echo, in seconds: the line there and back, and the far end's buffer."""
+_QUIETER_DB = 1.0  # speech that is this much below the caller's level is quieter than usual
+_LOUDEST_S = 0.06  # the loudest moments of speech: this much of it
+_FRAME_S = 0.02  # of which levels are measured
 _LEAST_LEARNED_S = 0.3  # shorter speech says little about the caller's level
 _QUIET, _LOUD = 0.2, 0.5  # how far the caller's level follows quieter and louder speech
 _PIECES = 400  # of audio that are kept, at most
@@ -35,6 +39,7 @@ _RANGES = {
     "unvoiced_ms": (0, 60_000),
     "aside_db": (0.0, 96.0),
     "echo": (0.0, 1.0),
+    "soft_db": (0.0, 96.0),
 }
 
 
@@ -51,7 +56,15 @@ class SoundPolicy:
     aside_db: float = 15.0
     """Decibels below the caller's own level so far, below which a voice is not the caller's. 0 turns this off."""
     echo: float = 0.4
-    """The likeness, from 0 to 1, to what the agent has just said above which a voice is its echo. 0 turns this off."""
+    """The likeness, from 0 to 1, to what the agent has just said above which a voice is its echo. 0 turns this off.
+
+    Once the delay and the level of the echo are known, half of it is enough at that delay and about that level.
+    """
+    soft_db: float = 6.5
+    """Decibels below the loudest moments of the caller's speech so far, below which speech is soft. 0 turns this off.
+
+    Backchannels are softer than most speech with which people interrupt.
+    """
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -68,6 +81,8 @@ class Acoustics:
     def __init__(self, session: Session) -> None:
         self.level: float | None = None
         """The level of the caller's speech so far, in dB below full scale; None before they have spoken."""
+        self._loudest: float | None = None  # the same of its loudest moments
+        self._echo_path = EchoPath()
         self._mic = _LatestAudio(KEPT_S)
         self._agent = _LatestAudio(WINDOW_S + LATEST_ECHO_S + 0.1)
         self._analysed_s = -math.inf
@@ -89,7 +104,7 @@ class Acoustics:
             return "speech"  # of a detector that gives no audio
         if policy.aside_db and self.level is not None:
             recent, reduced_rate = self._mic.last(WINDOW_S)
-            if _level(recent, reduced_rate) < self.level - policy.aside_db:
+            if levels(recent, reduced_rate)[0] < self.level - policy.aside_db:
                 return "aside"
         if policy.voiced_ms and spoken_s < policy.unvoiced_ms / 1000:
             self._analyse(policy, now)
@@ -140,22 +155,35 @@ class Acoustics:
         # The agent may just have begun, and its latest sound is known a moment later.
         before = round((WINDOW_S + LATEST_ECHO_S) * rate) - len(played)
         played = np.pad(played, (max(0, before), round(max(0.0, min(since_s, WINDOW_S)) * rate)))
-        alike, _ = likeness(heard, played)
-        if alike >= policy.echo:
+        alike, place = likeness(heard, played)
+        room_s = max(0, len(played) - len(heard) - place) / rate
+        delay_s = now - self._agent.end_s - min(max(0.0, since_s), WINDOW_S) + room_s
+        loss_db = levels(played, rate)[0] - levels(heard, rate)[0]
+        is_echo = self._echo_path.explains(alike, delay_s, loss_db, policy.echo)
+        if is_echo:
             self._echo_s = now
-        return alike >= policy.echo
+        return is_echo
 
     def learn(self, start_s: float, end_s: float) -> None:
         """Learn the caller's level from speech that was not said over the agent."""
         seconds = min(end_s - start_s, KEPT_S)
         if seconds < _LEAST_LEARNED_S:
             return
-        samples, rate = self._mic.last(seconds, before_s=self._mic.end_s - end_s)
-        level = _level(samples, rate)
-        if self.level is None:
-            self.level = level
-        else:
-            self.level += (_LOUD if level > self.level else _QUIET) * (level - self.level)
+        level, loudest = self._levels(seconds, end_s)
+        self.level, self._loudest = _followed(self.level, level), _followed(self._loudest, loudest)
+
+    def is_soft(self, policy: SoundPolicy, start_s: float, end_s: float) -> bool:
+        """Return True if no moment of the speech is as loud as the caller's speech so far, as `soft_db` says."""
+        if self._loudest is None or not policy.soft_db:
+            return False
+        return self._levels(end_s - start_s, end_s)[1] < self._loudest - policy.soft_db
+
+    def is_quieter(self, start_s: float, end_s: float) -> bool:
+        """Return True if the speech, as a whole, is quieter than the caller's speech so far."""
+        return self.level is not None and self._levels(end_s - start_s, end_s)[0] < self.level - _QUIETER_DB
+
+    def _levels(self, seconds: float, end_s: float) -> tuple[float, float]:
+        return levels(*self._mic.last(seconds, before_s=max(0.0, self._mic.end_s - end_s)))
 
 
 class _LatestAudio:
@@ -200,15 +228,24 @@ class _LatestAudio:
         return reduced(audio[max(0, len(audio) - wanted) : max(0, end)], rate)
 
 
-def _level(samples: Samples, rate: float) -> float:
-    """Return the level of the louder half of the sound, in frames of 20 ms, in dB below full scale."""
+def levels(samples: Samples, rate: float) -> tuple[float, float]:
+    """Return the level of the louder half of a sound, and that of its loudest moments, in dB below full scale."""
     import numpy as np
 
-    size = round(rate / 50)
+    size = round(rate * _FRAME_S)
     count = len(samples) // size if size else 0
     if not count:
-        return -96.0
+        return -96.0, -96.0
     frames = samples[-count * size :].reshape(count, size)
     powers = np.sort(np.matmul(frames[:, None, :], frames[:, :, None]).ravel() / size)
-    power = float(powers[count // 2 :].mean())
+    loudest = powers[-round(_LOUDEST_S / _FRAME_S) :]
+    return _decibels(float(powers[count // 2 :].mean())), _decibels(float(loudest.mean()))
+
+
+def _decibels(power: float) -> float:
     return max(-96.0, 10 * math.log10(power / 32768**2)) if power else -96.0
+
+
+def _followed(known: float | None, latest: float) -> float:
+    """Return a level that follows the latest one."""
+    return latest if known is None else known + (_LOUD if latest > known else _QUIET) * (latest - known)

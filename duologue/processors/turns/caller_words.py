@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 from ...frames import UserTranscript
 from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 
 LONGEST = 6
 """The number of words of the longest phrase that is looked for."""
+
+
+_HUM = re.compile(r"(?=..)[hj]*m[hmj]*|[uea]+h+[uea]*h*")
+"""Spellings of sounds that are no words in any language: "mmhm", "mjm", "uhh"."""
+_LONG = re.compile(r"(\w)\1{2,}|(\w)\2$")
+"""A lengthened letter."""
+SLIGHT_WORDS = 2
+"""Words up to which a text that is no known phrase may still be a backchannel: "how lovely"."""
 
 
 def count_words(text: str) -> int:
@@ -42,6 +52,9 @@ class CallerWords:
         self._any_final = self._any_interim = False
         self.unclear = False
         """True if the latest text may be the beginning of a backchannel."""
+        self.slight = False
+        """True if the turn has at most two words that count, and none that asks, answers or is a number."""
+        self._rest: list[str] = []  # words that count in the final texts
         self.stops = False
         """True once a text began with words that always interrupt, for example "wait"."""
 
@@ -49,14 +62,19 @@ class CallerWords:
         """Take a text of this turn. `language` is the caller's, or "" if it is not known."""
         tokens = words(frame.text)
         known = self._lexicon_of(tokens, language or frame.language)
+        if known is not None:
+            tokens = [_shortened(token, known) for token in tokens]
         rest, stops = (tokens, False) if known is None else _weigh(tokens, known)
         # The last words of an interim text may be the beginning of a backchannel: the "I" of "I see".
         self.unclear = not frame.final and known is not None and _begins(rest, known)
         count = 0 if self.unclear else count_words(" ".join(rest))
         self.stops = self.stops or stops
+        so_far = [*self._rest, *rest]
+        self.slight = known is not None and len(so_far) <= SLIGHT_WORDS and not _tells(so_far, known)
         self._interim, self._any_interim = (0, False) if frame.final else (count, bool(tokens))
         if frame.final:
             self._final += count
+            self._rest = so_far[: SLIGHT_WORDS + 1]
             self._any_final = self._any_final or bool(tokens)
             if frame.utterance:
                 self.utterances[frame.utterance] = None
@@ -99,10 +117,21 @@ def _weigh(tokens: list[str], known: Lexicon) -> tuple[list[str], bool]:
         if not rest and _phrase(tokens, at, known.stops):
             stops = True
         size = _phrase(tokens, at, known.backchannels) or _phrase(tokens, at, known.fillers)
+        if not size and _HUM.fullmatch(tokens[at]):
+            size = 1
         if not size:
             rest.append(tokens[at])
         at += size or 1
     return rest, stops
+
+
+def _shortened(token: str, known: Lexicon) -> str:
+    """Return the word of the lexicon that was spelled with lengthened letters, like "yeahhh", else the token."""
+    if token not in known.vocabulary and _LONG.search(token):
+        for times in (1, 2):
+            if (plain := _LONG.sub(lambda run, times=times: times * run[0][0], token)) in known.vocabulary:  # type: ignore[misc]
+                return plain
+    return token
 
 
 def _phrase(tokens: list[str], at: int, phrases: frozenset[str]) -> int:
@@ -111,6 +140,12 @@ def _phrase(tokens: list[str], at: int, phrases: frozenset[str]) -> int:
         if " ".join(tokens[at : at + size]) in phrases:
             return size
     return 0
+
+
+def _tells(tokens: list[str], known: Lexicon) -> bool:
+    """Return True if one of the words, or all of them, ask or answer, negate, or are a number."""
+    telling = known.answers | known.question_starts | known.question_words | known.numbers | known.stops
+    return " ".join(tokens) in telling or any(token in telling or token.isdecimal() for token in tokens)
 
 
 def _begins(tokens: list[str], known: Lexicon) -> bool:

@@ -23,6 +23,7 @@ from ...frames import (
 from ...session.session import Session
 from ..processor import Processor, handles
 from .acoustics import Acoustics, Sound, SoundPolicy
+from .brevity import Brevity
 from .caller_words import CallerWords
 from .trial import Trial
 
@@ -44,8 +45,10 @@ def _check(policy: object, ranges: dict[str, tuple[float, float]]) -> None:
 class Evidence:
     """The speech and the words that make an interruption. Raises ConfigurationError for a setting out of range."""
 
-    min_speech_ms: int = 120
+    min_speech_ms: int = 200
     """Milliseconds of speech without a pause after which the agent's voice is put on hold."""
+    soft_ms: int = 500
+    """The same for speech that is soft in all its moments (`SoundPolicy.soft_db`), without words."""
     min_words: int = 1
     """Words that make it an interruption. Backchannels and fillers of the language do not count."""
     sure_ms: int | None = 1200
@@ -58,12 +61,22 @@ class Evidence:
 
     If None, the transcript of the finished turn decides, or `max_hold_s`.
     """
+    brief_ms: int = 900
+    """Milliseconds of speech up to which, if it is quieter than the caller's speech so far, it is brief.
+
+    The agent goes on soon after its end, before its words are known. Those that count interrupt later. 0 for never.
+    """
+    brief_resume_ms: int = 140
+    """Milliseconds from the end of brief speech after which the agent goes on."""
 
     _ranges: ClassVar[dict[str, tuple[float, float]]] = {
         "min_speech_ms": (0, 10_000),
+        "soft_ms": (0, 10_000),
         "min_words": (1, 100),
         "sure_ms": (0, 60_000),
         "resume_after_ms": (200, 60_000),
+        "brief_ms": (0, 60_000),
+        "brief_resume_ms": (20, 60_000),
     }
 
     def __post_init__(self) -> None:
@@ -90,7 +103,7 @@ class InterruptionPolicy:
     enabled: bool = True
     """If False, the caller cannot interrupt, and their words during the agent's speech become the next turn."""
     speaking: Evidence = field(default_factory=Evidence)
-    thinking: Evidence = field(default_factory=lambda: Evidence(min_speech_ms=200, sure_ms=600))
+    thinking: Evidence = field(default_factory=lambda: Evidence(sure_ms=600))
     sounds: SoundPolicy | None = field(default_factory=SoundPolicy)
     """None to take all speech that the detector finds for the caller's."""
     max_hold_s: float = 5.0
@@ -108,6 +121,20 @@ def may_interrupt(session: Session) -> bool:
     if floor.owner != "agent" or floor.is_protected(floor.turn):
         return False
     return not any(floor.is_protected(response.turn) for response in session.ledger.unsettled)
+
+
+def _nearly_silent(session: Session) -> bool:
+    """Return True if the agent has almost finished: a short word is then an answer to what it has said."""
+    responses = session.ledger.unsettled
+    left_s = sum(response.sent_s - response.played_s for response in responses)
+    return bool(responses) and all(response.all_sent for response in responses) and left_s < ANSWER_S
+
+
+def _is_earlier(frame: UserTranscript, turn_from_s: float) -> bool:
+    """Return True for a transcript of an earlier turn of the caller. Interim transcripts may have only a start."""
+    if frame.end_s:
+        return frame.end_s <= turn_from_s
+    return 0 < frame.start_s < turn_from_s - 1e-6
 
 
 class Interruption(Processor):
@@ -149,7 +176,8 @@ class Interruption(Processor):
         self._floor = self.session.floor
         self._acoustics = Acoustics(self.session)
         self._said = CallerWords(self.session)
-        self._trial = Trial(self._floor, lambda: self._resume("noise"), self._expired)
+        self._brevity = Brevity(self._acoustics, self._said, lambda: (self.policy, self._evidence))
+        self._trial = Trial(self._floor, self._brevity.hold_s, lambda: self._resume("noise"), self._expired)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
     async def close(self) -> None:
@@ -164,13 +192,14 @@ class Interruption(Processor):
         if self._turn_over or start_s != self._voice_start:
             turn = self._floor.turn
             # Without EndOfTurn frames, a new turn of the agent ends the caller's turn.
-            if (self._turn_over or turn != self._turn_after) and not self._trial.out:
+            if (self._turn_over or turn != self._turn_after) and not self._trial.undecided:
                 self._turn_from, self._turn_after = max(start_s, self._counts_from), turn
                 self._said.clear()
             self._turn_over = False
             if start_s != self._voice_start:
                 self._sound = None
         self._voice_start, self._voice_end = start_s, end_s
+        self._brevity.voiced(start_s, end_s, max(self._turn_from, self._counts_from))
         self._trial.voiced()
         self._consider()
 
@@ -185,7 +214,7 @@ class Interruption(Processor):
         """Let the agent go on after a backchannel, and learn the caller's level from speech that had the floor."""
         if self._floor.owner == "caller":
             self._acoustics.learn(self._voice_start, self._voice_end)
-        elif self._trial.out:
+        elif self._trial.undecided:
             self._weigh()
         elif self._sound is not None and self._sound != "speech":
             self._tell("noise" if self._sound == "unclear" else self._sound)
@@ -193,18 +222,12 @@ class Interruption(Processor):
     @handles(UserTranscript, upstream=True)
     async def transcript(self, frame: UserTranscript) -> None:
         """Count the words of the turn, and decide."""
-        if not self._is_earlier(frame):
+        if not _is_earlier(frame, self._turn_from):
             self._said.take(frame, self.policy.language)
             self._weigh()
-            if frame.final and self._turn_over and self._said.count < self._evidence.min_words:
+            if frame.final and self._turn_over and not self._enough:
                 self._dismiss()
         await self.push_up(frame)
-
-    def _is_earlier(self, frame: UserTranscript) -> bool:
-        """Return True for a transcript of an earlier turn of the caller. Interim transcripts may have only a start."""
-        if frame.end_s:
-            return frame.end_s <= self._turn_from
-        return 0 < frame.start_s < self._turn_from - 1e-6
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
@@ -261,8 +284,8 @@ class Interruption(Processor):
         if not passes:
             self._trial.end()
             return
-        known = self._said.is_final or (self._said.is_backchannel and not self._trial.out)
-        if known and self._said.count < self._evidence.min_words:
+        known = self._said.is_final or (self._said.is_backchannel and not self._trial.undecided)
+        if known and not self._enough:
             self._dismiss()
         await self.push(frame)
 
@@ -306,23 +329,31 @@ class Interruption(Processor):
 
     def _try(self, evidence: Evidence) -> None:
         """Interrupt at once, or put the agent's voice on hold."""
-        if evidence.at_once or self._said.count >= evidence.min_words or self._said.stops:
+        if evidence.at_once or self._enough or self._said.stops:
             self.session.interrupt()
             return
         self._suspect = self._floor.turn
-        self._held_from = self._voice_end - evidence.min_speech_ms / 1000
-        self._trial.begin(self.policy.max_hold_s)
+        if not self._trial.undecided:
+            self._held_from = self._voice_end - evidence.min_speech_ms / 1000
         if evidence.resume_after_ms is not None:
             self._trial.wait(evidence.resume_after_ms / 1000)
+        if not self._brevity.is_soft():
+            self._trial.begin(self.policy.max_hold_s)
+
+    @property
+    def _enough(self) -> bool:
+        """True if the words make an interruption. Words that say little do not, in speech that is brief and quiet."""
+        said = self._said
+        return said.count >= self._evidence.min_words and not (said.slight and self._brevity.is_brief())
 
     def _weigh(self) -> None:
         """Interrupt for words, or let the agent go on after a backchannel."""
         said, turn = self._said, self._floor.turn
-        enough = said.count >= self._evidence.min_words and (self._trial.out or self._suspect == turn)
+        enough = self._enough and (self._trial.out or self._suspect == turn)
         if enough or (said.stops and self._over == turn and self._sound not in ("echo", "aside")):
             if self.policy.enabled and may_interrupt(self.session):
                 self.session.interrupt()
-        elif self._trial.out and said.is_backchannel and not self._floor.caller_speaking:
+        elif self._trial.undecided and said.is_backchannel and not self._floor.caller_speaking:
             self._resume("backchannel")
 
     def _expired(self) -> None:
@@ -332,7 +363,7 @@ class Interruption(Processor):
 
     def _dismiss(self) -> None:
         """Treat the caller's turn as a backchannel: the agent goes on, and no answer is owed."""
-        if may_interrupt(self.session) and not self._nearly_silent():
+        if may_interrupt(self.session) and not _nearly_silent(self.session):
             self._floor.dismissed = True
             self._tell("backchannel" if self._said.anything else "noise")
         self._resume()
@@ -342,12 +373,6 @@ class Interruption(Processor):
             self._tell(cause)
         self._sound = None
         self._trial.end()
-
-    def _nearly_silent(self) -> bool:
-        """Return True if the agent has almost finished: a short word is then an answer to what it has said."""
-        responses = self.session.ledger.unsettled
-        left_s = sum(response.sent_s - response.played_s for response in responses)
-        return bool(responses) and all(response.all_sent for response in responses) and left_s < ANSWER_S
 
     def _tell(self, cause: Cause) -> None:
         """Tell, once for each stretch of speech or turn, that it was not an interruption."""

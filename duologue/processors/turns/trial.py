@@ -9,18 +9,23 @@ from ...session.floor import Floor, Hold
 
 CALLER = "caller"
 """The owner's name of the holds that trials begin."""
+_CHECK_S = 0.1  # seconds between two looks at the clock, at most: speech goes on meanwhile
+_SOON_S = 1e-6  # rounding
 
 
 class Trial:
     """At most one hold on the agent's voice, with a clock for the words that should decide it.
 
-    `unheard` is called when no words have come for the time given to `wait`, counted from the latest `voiced`;
-    `expired` when the hold itself has lasted too long. Both times are bounded: no trial lasts for ever.
+    `unheard` is called when no words have come for the time given to `wait`, counted from the latest `voiced`. The hold
+    itself ends `brief_s()` seconds after the latest `voiced`: the trial goes on without it. `expired` is called when
+    the hold has lasted too long. All times are bounded: no trial lasts for ever.
     """
 
-    def __init__(self, floor: Floor, unheard: Callable[[], None], expired: Callable[[], None]) -> None:
+    def __init__(
+        self, floor: Floor, brief_s: Callable[[], float], unheard: Callable[[], None], expired: Callable[[], None]
+    ) -> None:
         self._floor = floor
-        self._unheard, self._on_expired = unheard, expired
+        self._brief_s, self._unheard, self._on_expired = brief_s, unheard, expired
         self._loop = asyncio.get_running_loop()
         self._voiced_at = 0.0  # loop time at which the caller's voice was last heard
         self._wait_s = 0.0
@@ -31,6 +36,11 @@ class Trial:
     def out(self) -> bool:
         """True while the voice is on hold."""
         return self._hold is not None and self._hold.out
+
+    @property
+    def undecided(self) -> bool:
+        """True while the voice is on hold, or words are waited for."""
+        return self._timer is not None or self.out
 
     def voiced(self) -> None:
         """Count the wait for words from now on: the caller speaks."""
@@ -45,11 +55,14 @@ class Trial:
         """Wait this long for words. Does nothing if a wait has begun already."""
         if self._timer is None:
             self._wait_s = seconds
-            self._timer = self._loop.call_later(seconds, self._waited)
+            self._waited()
 
     def end(self) -> None:
         """Let the voice go on, if it is on hold."""
         self._stop_timer()
+        self._release()
+
+    def _release(self) -> None:
         if self._hold is not None:
             self._hold.release()
             self._hold = None
@@ -57,11 +70,18 @@ class Trial:
     def _waited(self) -> None:
         # The timer is not restarted with every piece of speech: it checks the time of the last piece.
         self._timer = None
-        left_s = self._voiced_at + self._wait_s - self._loop.time()
-        if left_s > 1e-6:
-            self._timer = self._loop.call_later(left_s, self._waited)
-        else:
+        silent_s = self._loop.time() - self._voiced_at
+        left_s = self._wait_s - silent_s
+        if left_s <= _SOON_S:
             self._unheard()
+            return
+        if self.out:
+            brief_left_s = self._brief_s() - silent_s
+            if brief_left_s <= _SOON_S:
+                self._release()
+            else:
+                left_s = min(left_s, brief_left_s)
+        self._timer = self._loop.call_later(min(left_s, _CHECK_S), self._waited)
 
     def _expire(self) -> None:
         self._stop_timer()

@@ -166,6 +166,81 @@ async def test_a_yes_in_the_last_second_of_the_agent_is_an_answer() -> None:
         assert not call.session.floor.dismissed
 
 
+async def known_caller(call: RoomCall, seconds: float = 1.0) -> None:
+    """The caller has spoken at -18 dB, and then the agent tells its story for some seconds."""
+    await call.hears(voice(1.5, dbfs=-18))
+    await begin(call, seconds)
+
+
+@pytest.mark.parametrize("spoken_s", [0.25, 0.4])
+async def test_a_soft_backchannel_leaves_no_seam(spoken_s: float) -> None:
+    async with RoomCall() as call:
+        await known_caller(call)
+        await call.hears(voice(spoken_s, dbfs=-28, seed=3))
+        await call.waits(0.25)
+        await call.recognises("mm-hm")
+        await call.waits(0.5)
+        assert call.events == ["backchannel"]
+
+
+async def test_a_quiet_backchannel_holds_the_voice_until_soon_after_its_end() -> None:
+    async with RoomCall() as call:
+        await known_caller(call)
+        onset = call.session.now()
+        await call.hears(voice(0.5, dbfs=-22, seed=3))
+        await call.waits(0.3)
+        assert call.events == ["BotPaused", "BotResumed"]
+        assert call.at(BotPaused)[0] - onset <= 0.26
+        assert call.at(BotResumed)[0] - onset <= 0.5 + 0.2
+        await call.recognises("Yeah.")
+        assert call.events[2:] == ["backchannel"]
+
+
+async def test_words_that_come_after_a_short_hold_interrupt() -> None:
+    async with RoomCall() as call:
+        await known_caller(call)
+        await call.hears(voice(0.5, dbfs=-22, seed=3))
+        await call.waits(0.4)
+        await call.recognises("wait")
+        assert call.events == ["BotPaused", "BotResumed", "Interrupted"]
+
+
+async def test_a_loud_stop_stays_silent_until_its_word_comes() -> None:
+    async with RoomCall() as call:
+        await known_caller(call)
+        await call.hears(voice(0.4, dbfs=-16, seed=3))
+        await call.waits(0.4)
+        await call.recognises("stop")
+        assert call.events == ["BotPaused", "Interrupted"]
+
+
+async def test_soft_speech_that_goes_on_stops_the_agent() -> None:
+    async with RoomCall() as call:
+        await known_caller(call)
+        onset = call.session.now()
+        await call.hears(voice(1.0, dbfs=-28, seed=3))
+        assert call.events == ["BotPaused"]
+        assert call.at(BotPaused)[0] - onset <= 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "interrupts"),
+    [("super duper", False), ("no", True), ("Tuesday at nine", True), ("why", True)],
+)
+async def test_one_or_two_words_that_say_little_are_a_backchannel_in_quiet_brief_speech(
+    text: str, interrupts: bool
+) -> None:
+    for dbfs in (-22, -16):
+        async with RoomCall(InterruptionPolicy(language="en")) as call:
+            await known_caller(call)
+            await call.hears(voice(0.5, dbfs=dbfs, seed=3))
+            await call.waits(0.3)
+            await call.recognises(text, final=True, start_s=4.0, end_s=4.5)
+            await call.waits(1.5)
+            assert ("Interrupted" in call.events) == (interrupts or dbfs == -16)
+            assert ("backchannel" in call.events) == (not interrupts and dbfs == -22)
+
+
 # -- interruptions -----------------------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,12 @@ def heard(*texts: str, language: str = "", final: bool = True) -> CallerWords:
         ("es", "Sí, claro."),
         ("hi", "हाँ, ठीक है"),
         ("fr", "D'accord."),
+        ("en", "Yeahhh, okaaay"),
+        ("en", "mmmhmm"),
+        ("en", "I understand."),
+        ("es", "mjm, síííí"),
+        ("de", "jaaa, alles klaaar"),
+        ("hi", "अच्छा जी"),
     ],
 )
 def test_a_backchannel_has_no_words_that_count(language: str, text: str) -> None:
@@ -49,6 +55,20 @@ def test_other_words_count(text: str, count: int) -> None:
     words = heard(text, language="en")
     assert words.count == count
     assert not words.is_backchannel
+
+
+@pytest.mark.parametrize(
+    ("text", "slight"),
+    [
+        ("how lovely", False),
+        ("super duper", True),
+        ("no", False),
+        ("two", False),
+        ("cat in hat", False),
+    ],
+)
+def test_one_or_two_words_without_a_question_or_an_answer_are_slight(text: str, slight: bool) -> None:
+    assert heard(text, language="en").slight == slight
 
 
 @pytest.mark.parametrize("text", ["stop", "Okay, stop!", "um wait", "hold on, I have", "yeah yeah excuse me"])

@@ -295,10 +295,28 @@ async def test_a_word_that_is_too_little_is_over_with_the_turn() -> None:
 async def test_speech_that_is_not_understood_lets_the_agent_go_on() -> None:
     async with EarsCall(*line()) as call:
         call.utter()
-        await call.says(0.4)
+        await call.says(0.5)
         await call.waits(0.7)
-        await call.transcribe("", final=True, start_s=0.0, end_s=0.4)
-        assert call.events[1:] == [(1.1, "BotResumed")]
+        await call.transcribe("", final=True, start_s=0.0, end_s=0.5)
+        assert call.events[1:] == [(1.2, "BotResumed")]
+
+
+async def test_brief_speech_without_words_holds_the_voice_for_a_shorter_time_and_words_interrupt_later() -> None:
+    async with EarsCall(*line()) as call:
+        call.utter()
+        await call.says(0.4)
+        await call.waits(0.9)
+        assert call.events == [(0.2, "BotPaused"), (1.0, "BotResumed")]
+        await call.transcribe("not that one")
+        assert call.events[-1] == (1.3, "Interrupted")
+
+
+async def test_the_short_hold_can_be_switched_off() -> None:
+    async with EarsCall(*line(InterruptionPolicy(speaking=Evidence(brief_ms=0)))) as call:
+        call.utter()
+        await call.says(0.4)
+        await call.waits(2)
+        assert call.events == [(0.2, "BotPaused"), (1.9, "BotResumed")]
 
 
 async def test_words_add_up_over_the_transcripts_of_a_turn_and_interim_ones_replace_each_other() -> None:
@@ -552,12 +570,15 @@ def test_the_defaults_are_those_of_the_processor() -> None:
     assert Interruption().policy == InterruptionPolicy()
     policy = InterruptionPolicy()
     assert (policy.enabled, policy.max_hold_s, policy.language) == (True, 5.0, "")
-    expected = {"min_speech_ms": 120, "min_words": 1, "sure_ms": 1200, "resume_after_ms": 1500}
+    expected = {"min_speech_ms": 200, "soft_ms": 500, "min_words": 1, "sure_ms": 1200, "resume_after_ms": 1500}
+    expected |= {"brief_ms": 900, "brief_resume_ms": 140}
     assert asdict(policy.speaking) == expected
-    assert asdict(policy.thinking) == expected | {"min_speech_ms": 200, "sure_ms": 600}
+    assert asdict(policy.thinking) == expected | {"sure_ms": 600}
 
 
-@pytest.mark.parametrize("option", ["min_speech_ms", "min_words", "sure_ms", "resume_after_ms"])
+@pytest.mark.parametrize(
+    "option", ["min_speech_ms", "soft_ms", "min_words", "sure_ms", "resume_after_ms", "brief_ms", "brief_resume_ms"]
+)
 @pytest.mark.parametrize("value", [-1, 1_000_000])
 def test_evidence_out_of_range_is_refused_by_name(option: str, value: int) -> None:
     with pytest.raises(ConfigurationError, match=option):

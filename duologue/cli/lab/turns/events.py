@@ -28,6 +28,8 @@ ASIDE_DB = -8.0
 """The level of words for others in the room: the mouth is away from the microphone."""
 DAMAGE_S = 0.08
 """More than the fades of a voice that was held may add."""
+PHASES = 8
+"""The places of the first step at which an answer is laid beside what was heard of it."""
 IGNORED_S = 1.0
 """A longer silence is a reaction to the event."""
 SEAM_S = 0.05
@@ -194,7 +196,7 @@ def _event_result(
         sentences = [pcm for text, pcm in call.voice.spoken.items() if text in answer]
         heard, meant = call.audible(began - 0.1, call.now()), audible(b"".join(sentences), RATE)
         silent_s = max(0.0, _span_s(heard) - _span_s(meant))
-        damaged = abs(int(heard.sum()) - int(meant.sum())) * STEP_S > DAMAGE_S
+        damaged = _damage_s(heard, b"".join(sentences)) > DAMAGE_S
     first = next((text for begins, ends, text in call.stt.texts if begins <= start + 0.02 and ends > start), None)
     return EventResult(
         language=language,
@@ -207,6 +209,16 @@ def _event_result(
         yield_s=yield_s,
         whole=first is not None,
     )
+
+
+def _damage_s(heard: NDArray[np.bool_], meant: bytes) -> float:
+    """Return the least seconds by which what was heard and what was meant differ in length.
+
+    Speech near the limit of what is audible is loud in more or fewer steps, as they fall: several ways are tried.
+    """
+    step = round(RATE * STEP_S)
+    found = (int(audible(bytes(2 * late) + meant, RATE).sum()) for late in range(0, step, step // PHASES))
+    return min(abs(int(heard.sum()) - loud) for loud in found) * STEP_S
 
 
 def _span_s(loud: NDArray[np.bool_]) -> float:

@@ -1,0 +1,62 @@
+"""`Brevity`: tells speech over the agent that is brief and quiet, as backchannels are, before its words are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .acoustics import Acoustics
+from .caller_words import CallerWords
+
+if TYPE_CHECKING:
+    from .interruption import Evidence, InterruptionPolicy
+
+SURE_BRIEF_S = 0.45
+"""Speech up to this length that is no quieter than the caller's usual speech, in seconds, may be a word like "stop"."""
+SURE_WAIT_S = 0.6
+"""Seconds from its end for which the agent waits for its words: they come within 0.6 s as a rule."""
+
+
+class Brevity:
+    """Compares the speech of the caller's turn with their speech so far."""
+
+    def __init__(
+        self, acoustics: Acoustics, said: CallerWords, settings: Callable[[], tuple[InterruptionPolicy, Evidence]]
+    ) -> None:
+        self._acoustics, self._said, self._settings = acoustics, said, settings
+        self._start_s = self._end_s = 0.0  # of the latest speech
+        self._spoken_s = 0.0  # from the first speech of the turn to the end of the latest
+        self._quieter = False  # the speech up to `_compared_s` is quieter than before
+        self._compared_s = -math.inf
+
+    def voiced(self, start_s: float, end_s: float, turn_from_s: float) -> None:
+        """Take the times of the latest speech, and of the start of the caller's turn."""
+        self._start_s, self._end_s = start_s, end_s
+        self._spoken_s = end_s - min(turn_from_s, start_s)
+
+    def is_brief(self) -> bool:
+        """Return True if the speech of the turn is brief, and quieter than the caller's speech so far."""
+        policy, evidence = self._settings()
+        if policy.sounds is None or self._spoken_s > evidence.brief_ms / 1000:
+            return False
+        if self._compared_s != self._end_s:  # while the sound is still known
+            self._compared_s = self._end_s
+            self._quieter = self._acoustics.is_quieter(self._start_s, self._end_s)
+        return self._quieter
+
+    def hold_s(self) -> float:
+        """Return the seconds from the end of the speech after which the hold ends, before its words are known."""
+        policy, evidence = self._settings()
+        if policy.sounds is None or self._said.count or self._said.stops:
+            return math.inf
+        if self.is_brief():
+            return evidence.brief_resume_ms / 1000
+        return SURE_WAIT_S if evidence.brief_ms and self._spoken_s <= SURE_BRIEF_S else math.inf
+
+    def is_soft(self) -> bool:
+        """Return True for speech without words that is soft in all its moments, for `soft_ms` at most."""
+        policy, evidence = self._settings()
+        if policy.sounds is None or self._said.anything or self._end_s - self._start_s >= evidence.soft_ms / 1000:
+            return False
+        return self._acoustics.is_soft(policy.sounds, self._start_s, self._end_s)
