@@ -18,7 +18,8 @@ from duologue.audio.resample import Resampler
 from duologue.audio.vad import Detector
 from duologue.frames import Usage
 from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns.evidence import InterruptionPolicy
+from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.services.llm import Request, ToolRequest
 from duologue.services.local.synthesizer import ESPEAK_RATE, Synthesizer

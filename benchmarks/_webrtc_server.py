@@ -22,7 +22,8 @@ import duologue.web
 from benchmarks._call import mock_cascade
 from duologue import Pipeline, Tools
 from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns.evidence import InterruptionPolicy
+from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.transports.client import ClientTransport
 from duologue.web.gc import settle_heap

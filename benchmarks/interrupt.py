@@ -16,7 +16,7 @@ from benchmarks._call import Call, Microphone, speech
 from benchmarks._report import arguments, percentile, report
 from duologue.frames import BotAudio, Frame, Interrupted, SessionStarted
 from duologue.processors import Processor
-from duologue.processors.turns.interruption import Evidence, InterruptionPolicy
+from duologue.processors.turns.evidence import Evidence, InterruptionPolicy
 
 
 async def measure(interruptions: int) -> dict[str, float]:

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from .processors.tools import Tools as Tools
     from .processors.turns.ear import Ear as Ear
     from .processors.turns.endpointing import Endpointing as Endpointing
+    from .processors.turns.evidence import InterruptionPolicy as InterruptionPolicy
     from .processors.turns.interruption import Interruption as Interruption
-    from .processors.turns.interruption import InterruptionPolicy as InterruptionPolicy
     from .processors.turns.policy import EndpointingPolicy as EndpointingPolicy
     from .processors.turns.policy import TurnPolicy as TurnPolicy
     from .processors.turns.policy import VadPolicy as VadPolicy
@@ -98,7 +98,8 @@ _HOMES = {
     "processors.tools": "Tools",
     "processors.turns.ear": "Ear",
     "processors.turns.endpointing": "Endpointing",
-    "processors.turns.interruption": "Interruption InterruptionPolicy",
+    "processors.turns.evidence": "InterruptionPolicy",
+    "processors.turns.interruption": "Interruption",
     "processors.turns.policy": "EndpointingPolicy TurnPolicy VadPolicy",
     "processors.turns.push_to_talk": "PushToTalk",
     "processors.turns.smart_turn": "SmartTurn",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import anyio
 
 from duologue import Endpointing, Interruption, InterruptionPolicy, MemoryTransport, Pipeline, Session, Vad
-from duologue.processors.turns.interruption import Evidence
+from duologue.processors.turns.evidence import Evidence
 from duologue.services.local import Rule
 from duologue.testing import Call
 from examples.offline import offline

@@ -141,12 +141,8 @@ class MockTTS(TTS):
         self._manners = manners
         self.sample_rate = sample_rate
         self._voices = voices
-        self._first_audio_s = first_audio_s
-        self._seconds = seconds_per_sentence
-        self._s_per_character = s_per_character
-        self._speed = speed
-        self._chunk_s = min(chunk_s, 1.0)
-        self._second = _second_of_tone(sample_rate)
+        self._pace = first_audio_s, speed, min(chunk_s, 1.0)
+        self._length = seconds_per_sentence, s_per_character
         self.spoken: list[str] = []
         self.voices_used: list[str] = []
 
@@ -164,13 +160,16 @@ class MockTTS(TTS):
     async def _mock_speech(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         self.spoken.append(text)
         self.voices_used.append(voice)
-        due = loop_time() + self._first_audio_s
-        left = self._seconds if self._s_per_character is None else self._s_per_character * len(text)
+        first_audio_s, speed, chunk_s = self._pace
+        left, s_per_character = self._length
+        if s_per_character is not None:
+            left = s_per_character * len(text)
+        due, tone = loop_time() + first_audio_s, _second_of_tone(self.sample_rate)
         while left > 1e-9:
-            seconds = min(left, self._chunk_s)
+            seconds = min(left, chunk_s)
             await _sleep_until(due)
-            due += seconds / self._speed
-            yield SpeechChunk(self._second[: 2 * round(seconds * self.sample_rate)])
+            due += seconds / speed
+            yield SpeechChunk(tone[: 2 * round(seconds * self.sample_rate)])
             left -= seconds
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from duologue.processors.turns.interruption import InterruptionPolicy
+from duologue.processors.turns.evidence import InterruptionPolicy
 
 from .browser import Message, Sound, opened
 from .microphone import duration_s, spoken, write_microphone

@@ -14,7 +14,7 @@ from duologue.frames import BotStartedSpeaking, BotStoppedSpeaking, Dtmf, EndOfT
 from duologue.processors import Processor
 from duologue.processors.life import CallLimit, IdlePrompts
 from duologue.processors.tools import Tools
-from duologue.processors.turns.interruption import InterruptionPolicy
+from duologue.processors.turns.evidence import InterruptionPolicy
 from duologue.services.context import ToolRequest
 from duologue.testing import Call
 from tests.services.ear_calls import CLIENT_TURNS, ENGINES, ear, engine, speaks

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from duologue.processors import Processor
 from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns.evidence import InterruptionPolicy
+from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.services.cascade import Cascade
 from duologue.services.context import SAY, Request, ToolRequest

@@ -14,8 +14,11 @@ from duologue import Cascade, Endpointing, Interruption, MemoryTransport, Pipeli
 from duologue.frames import SessionStarted
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 
-IDLE_BYTES = 45_000
-"""Three quarters of the memory that a session of this pipeline took before anybody counted. It takes 36 kB."""
+IDLE_BYTES = 48_000
+"""Four fifths of the memory that a session of this pipeline took before anybody counted. It takes 46.7 kB.
+
+Turn-taking by words and by sound takes 5 kB of it: the caller's words, the levels and the path of the echo.
+"""
 
 
 class Opens(Processor):
@@ -98,5 +101,7 @@ async def test_an_idle_session_is_small() -> None:
                 session.cancel()
         return used
 
-    await allocated(5)  # what is imported and cached at first is not counted
+    # What is imported and cached at first is not counted. One call alone: CPython learns the attributes of a class from
+    # its first objects, and a server has one call before it has twenty.
+    await allocated(1)
     assert await allocated(20) / 20 < IDLE_BYTES

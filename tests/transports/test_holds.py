@@ -11,7 +11,8 @@ from duologue.errors import IllegalState
 from duologue.frames import BotPaused, BotResumed, ClientChanged, Interrupted, Signal, UserTranscript
 from duologue.processors.processor import Processor
 from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Evidence, Interruption, InterruptionPolicy
+from duologue.processors.turns.evidence import Evidence, InterruptionPolicy
+from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.session import Outcome
 from duologue.testing import BareCall

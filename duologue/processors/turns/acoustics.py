@@ -186,6 +186,9 @@ class Acoustics:
         return levels(*self._mic.last(seconds, before_s=max(0.0, self._mic.end_s - end_s)))
 
 
+_NO_PIECES: deque[tuple[bytes, float]] = deque(maxlen=0)
+
+
 class _LatestAudio:
     """The latest seconds of a side's audio. `add` costs no more than keeping a reference."""
 
@@ -195,14 +198,14 @@ class _LatestAudio:
         self.rate = 0
         self._seconds = seconds
         self._kept_s = seconds + 0.1
-        self._pieces: deque[tuple[bytes, float]] = deque(maxlen=_PIECES)
+        self._pieces = _NO_PIECES
 
     def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
         """Add a piece of audio. Silence fills a gap; after a longer one, or at another rate, the audio begins anew."""
         pieces, gap_s = self._pieces, at - self.end_s
         if gap_s > _GAP_S or sample_rate != self.rate:
             if sample_rate != self.rate or gap_s > self._seconds:
-                pieces.clear()
+                pieces = self._pieces = deque(maxlen=_PIECES)
                 self.rate = sample_rate
             else:
                 pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from .acoustics import Acoustics
 from .caller_words import CallerWords
-
-if TYPE_CHECKING:
-    from .interruption import Evidence, InterruptionPolicy
+from .evidence import Evidence, InterruptionPolicy
 
 SURE_BRIEF_S = 0.45
 """Speech up to this length that is no quieter than the caller's usual speech, in seconds, may be a word like "stop"."""

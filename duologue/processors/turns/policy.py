@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
 from ...errors import ConfigurationError
-from .interruption import InterruptionPolicy
+from .evidence import InterruptionPolicy
 from .lexicon import Lexicon
 from .wording import Wait
 

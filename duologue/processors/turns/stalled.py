@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from ...audio.pcm import rms_dbfs
 from ...frames import UserAudio
 
@@ -27,7 +25,7 @@ class StalledWords:
         self._latest: UserAudio | None = None
         self._heard_until = 0.0
         self._looked_at = 0.0
-        self._recent: deque[float] = deque(maxlen=_RECENT)  # mean squares
+        self._recent: list[float] = []  # the latest mean squares
         self._sum, self._count = 0.0, 0  # of the sound that brought words
         self._pending: list[float] = []  # mean squares since the latest words
         self._worded_at: float | None = None  # audio time of the latest words
@@ -54,6 +52,7 @@ class StalledWords:
         self._looked_at = end_s
         square = 10 ** (rms_dbfs(frame.audio) / 10)
         self._recent.append(square)
+        del self._recent[:-_RECENT]
         if len(self._pending) < _MOST:
             self._pending.append(square)
 

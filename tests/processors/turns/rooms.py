@@ -17,7 +17,8 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline
 from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns.evidence import InterruptionPolicy
+from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.session import Session
 from duologue.transports import MemoryTransport

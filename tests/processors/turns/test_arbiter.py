@@ -17,7 +17,7 @@ from duologue.frames import (
     UserAudio,
     UserTranscript,
 )
-from duologue.processors.turns.interruption import Evidence, InterruptionPolicy
+from duologue.processors.turns.evidence import Evidence, InterruptionPolicy
 from duologue.testing import clock
 from tests.processors.turns.rooms import FADE, RoomCall
 from tests.processors.turns.sounds import breath, cough, door, keys, mix, voice

@@ -14,7 +14,8 @@ from duologue.processors import Processor
 from duologue.processors.turns.acoustics import SoundPolicy
 from duologue.processors.turns.caller_words import count_words
 from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Evidence, Interruption, InterruptionPolicy
+from duologue.processors.turns.evidence import Evidence, InterruptionPolicy
+from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.testing import clock
 from tests.processors.turns.calls import UTTERANCE_2, EarsCall, level_vad, noise

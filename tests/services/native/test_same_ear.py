@@ -10,7 +10,7 @@ import pytest
 from duologue.errors import ServiceError
 from duologue.frames import BotPaused, BotResumed, EndOfTurn, Interrupted, Say, SpeechStarted
 from duologue.processors import Processor, handles
-from duologue.processors.turns.interruption import Evidence, InterruptionPolicy
+from duologue.processors.turns.evidence import Evidence, InterruptionPolicy
 from duologue.services.native.transcribe import Transcribe
 from duologue.testing import Call
 from duologue.testing.mocks import MockSTT

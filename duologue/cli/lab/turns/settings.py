@@ -15,7 +15,8 @@ from ....processors.cleaning import EchoCancellation, NoiseSuppression
 from ....processors.processor import Processor
 from ....processors.turns.acoustics import SoundPolicy
 from ....processors.turns.endpointing import Endpointing
-from ....processors.turns.interruption import Evidence, Interruption, InterruptionPolicy
+from ....processors.turns.evidence import Evidence, InterruptionPolicy
+from ....processors.turns.interruption import Interruption
 from ....processors.turns.policy import EndpointingPolicy
 from ....processors.turns.smart_turn import SmartTurn
 from ....processors.turns.vad import Vad
