@@ -54,14 +54,14 @@ class SoundPolicy:
     unvoiced_ms: int = 1500
     """Milliseconds after which other sound that the detector takes for speech counts as well: a whisper."""
     aside_db: float = 15.0
-    """Decibels below the caller's own level so far, below which a voice is not the caller's. 0 turns this off."""
+    """Decibels below the caller's own level until then, below which a voice is not the caller's. 0 turns this off."""
     echo: float = 0.4
     """The likeness, from 0 to 1, to what the agent has just said above which a voice is its echo. 0 turns this off.
 
     Once the delay and the level of the echo are known, half of it is enough at that delay and about that level.
     """
     soft_db: float = 6.5
-    """Decibels below the loudest moments of the caller's speech so far, below which speech is soft. 0 turns this off.
+    """Decibels below the loudest moments of the caller's speech until then, below which speech is soft. 0 turns this off.
 
     Backchannels are softer than most speech with which people interrupt.
     """
@@ -80,7 +80,7 @@ class Acoustics:
 
     def __init__(self, session: Session) -> None:
         self.level: float | None = None
-        """The level of the caller's speech so far, in dB below full scale; None before they have spoken."""
+        """The level of the caller's speech until now, in dB below full scale; None before they have spoken."""
         self._loudest: float | None = None  # the same of its loudest moments
         self._echo_path = EchoPath()
         self._mic = _LatestAudio(KEPT_S)
@@ -173,13 +173,13 @@ class Acoustics:
         self.level, self._loudest = _followed(self.level, level), _followed(self._loudest, loudest)
 
     def is_soft(self, policy: SoundPolicy, start_s: float, end_s: float) -> bool:
-        """Return True if no moment of the speech is as loud as the caller's speech so far, as `soft_db` says."""
+        """Return True if no moment of the speech is as loud as the caller's earlier speech, as `soft_db` says."""
         if self._loudest is None or not policy.soft_db:
             return False
         return self._levels(end_s - start_s, end_s)[1] < self._loudest - policy.soft_db
 
     def is_quieter(self, start_s: float, end_s: float) -> bool:
-        """Return True if the speech, as a whole, is quieter than the caller's speech so far."""
+        """Return True if the speech, as a whole, is quieter than the caller's earlier speech."""
         return self.level is not None and self._levels(end_s - start_s, end_s)[0] < self.level - _QUIETER_DB
 
     def _levels(self, seconds: float, end_s: float) -> tuple[float, float]:

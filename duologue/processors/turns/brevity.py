@@ -10,13 +10,13 @@ from .caller_words import CallerWords
 from .evidence import Evidence, InterruptionPolicy
 
 SURE_BRIEF_S = 0.45
-"""Speech up to this length that is no quieter than the caller's usual speech, in seconds, may be a word like "stop"."""
+"""Speech up to this length that is not quieter than the caller's usual speech, in seconds, may be a word like "stop"."""
 SURE_WAIT_S = 0.6
 """Seconds from its end for which the agent waits for its words: they come within 0.6 s as a rule."""
 
 
 class Brevity:
-    """Compares the speech of the caller's turn with their speech so far."""
+    """Compares the speech of the caller's turn with their speech until then."""
 
     def __init__(
         self, acoustics: Acoustics, said: CallerWords, settings: Callable[[], tuple[InterruptionPolicy, Evidence]]
@@ -33,7 +33,7 @@ class Brevity:
         self._spoken_s = end_s - min(turn_from_s, start_s)
 
     def is_brief(self) -> bool:
-        """Return True if the speech of the turn is brief, and quieter than the caller's speech so far."""
+        """Return True if the speech of the turn is brief, and quieter than the caller's speech until then."""
         policy, evidence = self._settings()
         if policy.sounds is None or self._spoken_s > evidence.brief_ms / 1000:
             return False

@@ -13,11 +13,11 @@ LONGEST = 6
 
 
 _HUM = re.compile(r"(?=..)[hj]*m[hmj]*|[uea]+h+[uea]*h*")
-"""Spellings of sounds that are no words in any language: "mmhm", "mjm", "uhh"."""
+"""Spellings of sounds that are not words in any language: "mmhm", "mjm", "uhh"."""
 _LONG = re.compile(r"(\w)\1{2,}|(\w)\2$")
 """A lengthened letter."""
 SLIGHT_WORDS = 2
-"""Words up to which a text that is no known phrase may still be a backchannel: "how lovely"."""
+"""Words up to which a text that is not a known phrase may still be a backchannel: "how lovely"."""
 
 
 def count_words(text: str) -> int:
@@ -33,7 +33,7 @@ def count_words(text: str) -> int:
 
 
 class CallerWords:
-    """The words of the caller's turn so far. Interim texts replace each other until the final one.
+    """The words of the caller's turn until now. Interim texts replace each other until the final one.
 
     Backchannels and fillers of the language do not count as words. In a language without a lexicon all words count.
     """

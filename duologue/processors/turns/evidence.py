@@ -37,7 +37,7 @@ class Evidence:
     If None, the transcript of the finished turn decides, or `max_hold_s`.
     """
     brief_ms: int = 900
-    """Milliseconds of speech up to which, if it is quieter than the caller's speech so far, it is brief.
+    """Milliseconds of speech up to which, if it is quieter than the caller's earlier speech, it is brief.
 
     The agent goes on soon after its end, before its words are known. Those that count interrupt later. 0 for never.
     """

@@ -70,7 +70,7 @@ async def play_echo(caller: Person, settings: EarSettings, echo_db: float, seed:
 
 
 class _Source(Processor):
-    """The head of a call: gives the audio that it is told to."""
+    """The head of a call: gives the audio that it gets."""
 
     gives = frozenset({UserAudio})
 
