@@ -61,7 +61,7 @@ class SoundPolicy:
     Once the delay and the level of the echo are known, half of it is enough at that delay and about that level.
     """
     soft_db: float = 6.5
-    """Decibels below the loudest moments of the caller's speech until then, below which speech is soft. 0 turns this off.
+    """Decibels below the loudest moments of the caller's earlier speech, below which speech is soft. 0 turns this off.
 
     Backchannels are softer than most speech with which people interrupt.
     """
