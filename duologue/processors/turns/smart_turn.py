@@ -1,4 +1,4 @@
-"""`TurnModel`: tells from the sound of speech if the caller has finished; `SmartTurn`: one that is read from a file."""
+"""`TurnModel`: tells from the sound of speech if the caller has finished; `SmartTurn`: a model read from a file."""
 
 from __future__ import annotations
 
