@@ -10,7 +10,7 @@ from .caller_words import CallerWords
 from .evidence import Evidence, InterruptionPolicy
 
 SURE_BRIEF_S = 0.45
-"""Speech up to this length, in seconds, that is not quieter than the caller's usual speech may be a word like "stop"."""
+"""Seconds of speech up to which, if it is not quieter than the caller's usual speech, it may be a word like "stop"."""
 SURE_WAIT_S = 0.6
 """Seconds from its end for which the agent waits for its words: they come within 0.6 s as a rule."""
 
