@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -101,13 +101,10 @@ class Floor:
     everywhere at once, because everything that handles output asks the floor.
     """
 
-    def __init__(
-        self,
-        unsettled: Callable[[], bool] = lambda: False,
-        broadcast: Callable[[Signal], None] = lambda signal: None,
-    ) -> None:
-        self._unsettled = unsettled
+    def __init__(self, broadcast: Callable[[Signal], None] = lambda signal: None) -> None:
         self._broadcast = broadcast
+        self.pending: Sized = ()
+        """The responses that are not settled: those of the ledger."""
         self.turn = 0
         """The latest turn that has begun."""
         self.fence = -1
@@ -173,12 +170,12 @@ class Floor:
     @property
     def owner(self) -> Owner:
         """The side that has the floor: the agent while it works on a turn, speaks or is about to, else the caller."""
-        return "agent" if self._working or self.agent_speaking or self._unsettled() else "caller"
+        return "agent" if self._working or self.agent_speaking or self.pending else "caller"
 
     def begin(self, *, protected: bool = False) -> int:
         """Begin a new turn of the agent and return its number. The caller cannot interrupt a protected turn."""
         self.turn += 1
-        if not self._unsettled():
+        if not self.pending:
             self._protected &= self._working
         self._working |= {self.turn}
         if protected:

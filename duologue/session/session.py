@@ -78,7 +78,7 @@ class Session(Generic[Data]):
         self.data: Data = {} if data is None else data  # type: ignore[assignment]
         """The application's own state of the call, of any type. The framework only reads it."""
         self.deadlines = deadlines or Deadlines()
-        self.floor = Floor(lambda: bool(self.ledger.unsettled), self.broadcast)
+        self.floor = Floor(self.broadcast)
         self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words)
         """Runs the pipeline."""
         self.now: Callable[[], float] = self.host.now
@@ -93,6 +93,7 @@ class Session(Generic[Data]):
         """The tool calls in the log."""
         self.ledger = self.conversation.ledger
         """The seconds that each response has sent and played."""
+        self.floor.pending = self.ledger.pending
         self.usage = UsageTotals()
         self.audio = CallAudio(self.host)
         """Both sides' audio as it is heard, and the caller's access."""
