@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    Numbers: TypeAlias = NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float64]
+    Samples: TypeAlias = NDArray[np.float32]
+else:  # numpy is loaded when it is first needed
+    Numbers = Samples = Any
 
 BYTES_PER_SAMPLE = 2
 MAX_SAMPLE_RATE = 384_000

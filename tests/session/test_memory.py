@@ -16,6 +16,8 @@ from duologue import Cascade, Endpointing, Interruption, MemoryTransport, Pipeli
 from duologue.frames import SessionStarted, UserText
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 
+Talk = Callable[[Session, MemoryTransport], Coroutine[Any, Any, None]]
+
 IDLE_BYTES = 45_000
 """Three quarters of the memory that a session of this pipeline took before anybody counted."""
 

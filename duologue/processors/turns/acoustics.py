@@ -6,17 +6,15 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ...audio.features import FRAME_S, HOP_S, likeness, periodicity, reduced
+from ...audio.pcm import Samples
 from ...audio.vad import LatestAudio
 from ...errors import ConfigurationError
 from ...frames import BotStoppedSpeaking
 from ...session.session import Session
 from .echo_path import EchoPath
-
-if TYPE_CHECKING:
-    from ...audio.features import Samples
 
 Sound = Literal["speech", "unclear", "noise", "aside", "echo"]
 """The caller's speech; a sound that may still turn out to be speech, or is none; a voice that is much quieter than the
