@@ -33,6 +33,7 @@ from .feed import Feed
 from .floor import Expected, Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
+from .idle import IdleClock
 from .life import Outcome, State
 from .usage import UsageTotals
 
@@ -107,7 +108,7 @@ class Session(Generic[Data]):
         if agent is not None:
             _check_agent(agent, members(pipeline))
         if idle_s is not None:
-            self.floor.watch_idle(idle_s, self.on)
+            IdleClock(self.floor, idle_s, self.on, self.broadcast)
 
     def __repr__(self) -> str:
         return f"<Session {self.id}, {self.state.value}: {self.pipeline!r}>"
