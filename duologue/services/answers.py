@@ -173,11 +173,16 @@ class Answers(Service):
         change, self._greeting = first_configuration(self.session, self.config, voices)
         return change
 
+    def fresh_config(self) -> EngineConfig:
+        """Return the configuration, with the active agent's instructions as they are now: see `Prompts.fresh`."""
+        self.config = self.session.prompts.fresh(self.config)
+        return self.config
+
     @handles(SessionStarted)
     async def begin(self, signal: SessionStarted) -> None:
         """Let the session's agent say its greeting."""
         if self._greeting:
-            self.queue(Say(text=self._greeting))
+            self.queue(Say(text=self.session.prompts.fill(self._greeting)))
 
     async def close(self) -> None:
         """Stop answering. Overriding methods call this, too."""
