@@ -16,6 +16,7 @@ from ..frames import Configure, ToolCall
 from ..frames.text import well_formed, well_formed_data
 from ..processors.kernel.node import Node
 from .engine import language_line, plain_specs
+from .sources import ToolSource
 from .fields import check_several, check_strings, named_fields
 from .tool import Tool, ToolSpec
 
@@ -35,7 +36,8 @@ class Agent:
     call, `farewell` when it hands the call on. With `history` "own" its model knows the call from its hand-off on,
     which has the reason and the summary, instead of all of it. `voice` is one of the engine's voices or, for an
     agent that several kinds of engines may serve, one for each family of voices: {"openai": "marin", "gemini":
-    "Kore", "espeak": "en-us+f3"}. Functions in `tools` become `Tool` objects. Raises ConfigurationError, with the
+    "Kore", "espeak": "en-us+f3"}. Functions in `tools` become `Tool` objects; a `ToolSource` among them has tools that
+    may change during a call. Raises ConfigurationError, with the
     mend, for an unknown or wrong field.
     """
 
@@ -46,14 +48,16 @@ class Agent:
     instructions: str = ""
     language: str = ""
     voice: str | Mapping[str, str] = ""
-    tools: Iterable[Tool | Callable[..., Any]] = ()
+    tools: Iterable[Tool | ToolSource | Callable[..., Any]] = ()
     targets: tuple[str, ...] | None = None
     engine: str = ""
     greeting: str = ""
     farewell: str = ""
     history: Literal["all", "own"] = "all"
     toolset: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
-    """The same as `tools`, all of them `Tool` objects."""
+    """The `tools` that are the agent's own, all of them `Tool` objects."""
+    sources: tuple[ToolSource, ...] = field(init=False, repr=False, compare=False)
+    """The sources among the `tools`."""
 
     def __post_init__(self) -> None:
         texts = "name", "role", "description", "scope", "instructions", "language", "engine", "greeting", "farewell"
@@ -70,9 +74,11 @@ class Agent:
         object.__setattr__(self, "targets", well_formed_data(self.targets))
         if not self.name.strip():
             raise ConfigurationError("an agent needs a name")
-        made = tuple(t if isinstance(t, Tool) else Tool(t) for t in self.tools)
-        object.__setattr__(self, "tools", made)
+        given = tuple(t if isinstance(t, Tool | ToolSource) else Tool(t) for t in self.tools)
+        made = tuple(t for t in given if isinstance(t, Tool))
+        object.__setattr__(self, "tools", given)
         object.__setattr__(self, "toolset", made)
+        object.__setattr__(self, "sources", tuple(t for t in given if isinstance(t, ToolSource)))
         if twice := _twice(t.name for t in made):
             raise ConfigurationError(f"agent {self.name!r} has two tools named {twice!r}")
 
@@ -110,7 +116,7 @@ def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str
 
 def check_tools_run(agent: Agent, nodes: Iterable[Node]) -> None:
     """Raise ConfigurationError if the agent has tools, and none of these nodes takes their calls."""
-    if agent.toolset and not any(ToolCall in node.follows for node in nodes):
+    if agent.tools and not any(ToolCall in node.follows for node in nodes):
         raise ConfigurationError(
             f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind the engine"
         )
