@@ -16,8 +16,8 @@ from ..frames import Configure, ToolCall
 from ..frames.text import well_formed, well_formed_data
 from ..processors.kernel.node import Node
 from .engine import language_line, plain_specs
-from .sources import ToolSource
 from .fields import check_several, check_strings, named_fields
+from .sources import ToolSource
 from .tool import Tool, ToolSpec
 
 TOOL_NAME = "handoff_conversation"

@@ -71,7 +71,7 @@ class Connection:
         self._process: ServerProcess | None = None
         self._client: Client | None = None
         self._moved = asyncio.Event()  # set, and replaced, at every change of state
-        self._lost = asyncio.get_running_loop().create_future()
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._stale = asyncio.Event()
         self._listed = asyncio.Event()
         self._told = False
@@ -108,7 +108,7 @@ class Connection:
             process = self._process.why if self._process is not None else ""
             self.why = one_line("; ".join(part for part in (why, process) if part), 800)
             self.failures = 0 if time.monotonic() - began_at > STEADY_S else self.failures + 1
-            pause_s = min(FIRST_PAUSE_S * 2 ** min(self.failures, 10), LONGEST_PAUSE_S)
+            pause_s = min(FIRST_PAUSE_S * 2 ** max(self.failures - 1, 0), LONGEST_PAUSE_S)
             log.warning("MCP server %r: %s; it is connected again in %.1f s", self.name, self.why, pause_s)
             if not self._told:
                 self._told = True
@@ -223,8 +223,8 @@ class Connection:
         """Call a tool, and return its result. Raises ToolError."""
         steps = Budget(log, f"MCP server {self.name!r}: {name!r}", logging.DEBUG)
 
-        async def progress(done: float, total: float | None, message: str | None) -> None:
-            steps.add(one_line(message or f"{done:g}{f' of {total:g}' if total else ''}"))
+        async def progress(progress: float, total: float | None, message: str | None) -> None:
+            steps.add(one_line(message or f"{progress:g}{f' of {total:g}' if total else ''}"))
 
         async def send(client: Client) -> Any:
             return result_of(await client.call_tool(name, arguments, progress_callback=progress))
@@ -279,8 +279,8 @@ class Connection:
             with anyio.fail_after(timeout_s):
                 return await self._request(send)
         except TimeoutError:
-            noise = self._process.why if self._process is not None and self.up else ""
-            late = f"has not answered within {timeout_s:g} s"
+            noise = self._process.why if self._process is not None and self.up else self.why
+            late = f"{'has not answered' if self.up else 'is not there, and did not come'} within {timeout_s:g} s"
             raise ToolError(f"the server {self.name!r} {late}{f' ({noise})' if noise else ''}") from None
 
     async def _request(self, send: Callable[[Client], Awaitable[T]]) -> T:

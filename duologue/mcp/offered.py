@@ -136,7 +136,9 @@ class Offered:
             found = index.find(str(arguments["query"]))
             if not found:
                 return {"tools": [], "note": "no tool has one of these words: search with others"}
-            return {"tools": [{"name": s.name, "description": s.description, "parameters": s.parameters} for s in found]}
+            return {
+                "tools": [{"name": s.name, "description": s.description, "parameters": s.parameters} for s in found]
+            }
 
         async def call(session: Any, _: str, arguments: dict[str, Any]) -> Any:
             name = str(arguments["name"])
@@ -146,7 +148,9 @@ class Offered:
 
         text = {"type": "string"}
         return [
-            self._own("search_tools", f"Finds tools among {about}, by words of their purpose.", {"query": text}, search),
+            self._own(
+                "search_tools", f"Finds tools among {about}, by words of their purpose.", {"query": text}, search
+            ),
             self._own(
                 "call_tool",
                 f"Calls one of {about}, by a name and with arguments as search_tools gives them.",

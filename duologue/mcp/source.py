@@ -43,10 +43,10 @@ class MCPTools(ToolSource):
     gets them when they are there. A connection that is lost is made again after a pause, which doubles up to 30 s; the
     calls in progress fail with an error that names the server. Each failure is reported to the calls, once.
 
-    `allow` and `deny` filter the tools: names, patterns like "read_*", or a function of the name. `settings` are options
-    of `Tool` for single tools by their names, for example {"refund": {"needs_approval": True, "timeout_s": 60}};
-    `timeout_s` is the time limit of the others, in seconds. With `prefix`, "prefix_" stands before every name. A name
-    that the agent's own tools have, or those of a source before this one, becomes "server_name", with the server's name.
+    `allow` and `deny` filter the tools: names, patterns like "read_*", or a function of the name. `settings` are
+    options of `Tool` for single tools by their names, for example {"refund": {"needs_approval": True}}; `timeout_s` is
+    the time limit of the others, in seconds. With `prefix`, "prefix_" stands before every name. A name that the
+    agent's own tools have, or those of a source before this one, becomes "server_name", with the server's name.
 
     A model sees at most `max_tools` tools of a server. Of more, it sees those with `settings`, and two others,
     `search_tools` and `call_tool`, for the rest. With `resources` it also sees `read_resource`.

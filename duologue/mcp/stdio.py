@@ -87,7 +87,8 @@ class ServerProcess:
         )
         arrived, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         outgoing, to_send = anyio.create_memory_object_stream[SessionMessage](0)
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._read, process.stdout, arrived)

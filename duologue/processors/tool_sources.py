@@ -72,9 +72,9 @@ class Sources:
             own = self._session.agent.toolset if self._session.agent is not None else ()
             fixed = {*self._taken, *(tool.name for tool in own)}
             kept = [spec for spec in engine.config.tools if spec.name in fixed or spec.name not in self._given]
-            tools = (*kept, *present)
-            if tools != engine.config.tools:
-                await engine.configure(Configure(tools=plain_specs(tools)))
+            wanted = {spec.name: spec for spec in (*kept, *present)}
+            if wanted != {spec.name: spec for spec in engine.config.tools}:
+                await engine.configure(Configure(tools=plain_specs(wanted.values())))
 
 
 def _agents_sources(session: Session) -> Iterator[ToolSource]:
