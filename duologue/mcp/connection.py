@@ -63,8 +63,6 @@ class Connection:
         """The tools that the server listed last. They stay while it is connected again."""
         self.why = ""
         """The reason why the server is not connected."""
-        self.failures = 0
-        """Attempts in a row that have failed."""
         self._place = place
         self._start_s = start_s
         self._changed, self._failed = changed, failed
@@ -74,6 +72,8 @@ class Connection:
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._stale = asyncio.Event()
         self._listed = asyncio.Event()
+        self._wanted = asyncio.Event()  # a request ends the pause before the next attempt
+        self._attempts = 0  # that have failed
         self._told = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"MCP server {name!r}")
 
@@ -96,6 +96,7 @@ class Connection:
     # -- the connection --------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S / 2
         while True:
             began_at = time.monotonic()
             why = "the connection ended"
@@ -107,14 +108,16 @@ class Connection:
                 self._client = None
             process = self._process.why if self._process is not None else ""
             self.why = one_line("; ".join(part for part in (why, process) if part), 800)
-            self.failures = 0 if time.monotonic() - began_at > STEADY_S else self.failures + 1
-            pause_s = min(FIRST_PAUSE_S * 2 ** max(self.failures - 1, 0), LONGEST_PAUSE_S)
+            pause_s = FIRST_PAUSE_S if time.monotonic() - began_at > STEADY_S else min(2 * pause_s, LONGEST_PAUSE_S)
             log.warning("MCP server %r: %s; it is connected again in %.1f s", self.name, self.why, pause_s)
             if not self._told:
                 self._told = True
                 self._failed(self.why)
+            self._attempts += 1
             self._move()
-            await asyncio.sleep(pause_s)
+            self._wanted.clear()
+            with anyio.move_on_after(pause_s):
+                await self._wanted.wait()
 
     async def _live(self) -> None:
         self._lost, self._stale = asyncio.get_running_loop().create_future(), asyncio.Event()
@@ -304,12 +307,15 @@ class Connection:
             while not self.why:
                 await self._moved.wait()
         lost = f"the server {self.name!r} was lost before it answered: {self.why or 'the connection ended'}"
-        raise ToolError(f"{lost}. It is connected again; nobody knows if the request was carried out")
+        unsent = self.why.startswith("ConnectError")
+        raise ToolError(lost if unsent else f"{lost}. Nobody knows if the request was carried out")
 
     async def _connected(self) -> Client:
+        began = self._attempts
         while self._client is None:
-            if self._task.done() or self.failures > 1:
+            if self._task.done() or self._attempts > began + 1:
                 raise ToolError(f"the server {self.name!r} is not there: {self.why}")
+            self._wanted.set()
             await self._moved.wait()
         return self._client
 

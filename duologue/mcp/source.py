@@ -134,10 +134,9 @@ class MCPTools(ToolSource):
             with contextlib.suppress(RuntimeError):  # the loop of the call has closed
                 loop.call_soon_threadsafe(function, *args)
 
-        use.watchers[session.id] = (lambda: tell(changed), lambda why: tell(report, why))
         if why := await use.ready(min(self.wait_s, session.deadlines.start_s / 2)):
-            use.reported.add(session.id)
             report(why)
+        use.watchers[session.id] = (lambda: tell(changed), lambda why: tell(report, why))
 
     async def close(self, session: Any) -> None:
         """End the use by a call."""
@@ -217,8 +216,6 @@ class Use:
         self.holders = 0
         self.watchers: dict[str, tuple[Callable[[], None], Callable[[str], None]]] = {}
         """For each session the functions that hear of changes and of failures."""
-        self.reported: set[str] = set()
-        """The sessions that know already that the server is not connected."""
 
     @property
     def listed(self) -> tuple[Any, ...]:
@@ -241,10 +238,8 @@ class Use:
 
     def failed(self, why: str) -> None:
         """Tell the calls that the server is not connected."""
-        for session_id, (_, failed) in list(self.watchers.items()):
-            if session_id not in self.reported:
-                failed(why)
-            self.reported.discard(session_id)
+        for _, failed in list(self.watchers.values()):
+            failed(why)
 
     async def ready(self, limit_s: float) -> str:
         """Connect, and wait for it. Returns the reason if that fails, or takes longer."""

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import anyio
 from mcp.server.mcpserver import Context, Image, MCPServer
@@ -59,15 +60,24 @@ async def crash() -> str:
 
 
 @server.tool()
-async def never(context: Context) -> str:
-    """Never answer. A cancellation is written to a file."""
+async def never() -> str:
+    """Never answer."""
+    await anyio.sleep_forever()
+    return "never"
+
+
+def note() -> None:
+    Path(os.environ["CANCELLED"]).write_text("cancelled")
+
+
+@server.tool()
+async def wait(context: Context) -> str:
+    """Tell that the wait has begun, and never answer. A cancellation is noted in a file."""
     try:
+        await context.report_progress(1, 2, "the wait has begun")
         await anyio.sleep_forever()
-    except BaseException:
-        if path := os.environ.get("CANCELLED"):
-            with open(path, "w") as file:
-                file.write("cancelled")
-        raise
+    finally:
+        note()
     return "never"
 
 
