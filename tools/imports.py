@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agents",),
     ("session",),
     ("processors",),
-    ("services", "transports"),
+    ("services", "transports", "mcp"),
     ("",),
     ("web", "testing"),
     ("cli",),

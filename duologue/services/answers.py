@@ -203,6 +203,7 @@ class Answers(Service):
         await self.push(frame)
 
     @handles(UserImage)
+    @handles(UserImage, upstream=True)
     async def image(self, frame: UserImage) -> None:
         """Log an image, which the next answer includes. Raises BadInput for a type that models do not take."""
         if not frame.url and frame.mime not in IMAGE_TYPES:

@@ -383,6 +383,7 @@ class SpeechToSpeech(NativeAnswers):
             provider.send(dialect.text(frame.text))
 
     @handles(UserImage)
+    @handles(UserImage, upstream=True)
     async def image(self, frame: UserImage) -> None:
         """Log an image and send it to the model. Raises BadInput for one that the provider does not take."""
         self.activate()
