@@ -27,8 +27,9 @@ from duologue import (
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing import Call
-from examples.handoff import BILLING, LINES, RECEPTION, RULES
-from examples.offline import offline
+
+from .handoff import BILLING, LINES, RECEPTION, RULES
+from .offline import offline
 
 AGENTS = (
     replace(RECEPTION, voice={"espeak": "en-us+f3", "openai": "marin", "gemini": "Kore"}),

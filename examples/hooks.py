@@ -12,7 +12,8 @@ from duologue import Agent, Endpointing, Interruption, MemoryTransport, Pipeline
 from duologue.frames import ToolCall, ToolCalled, ToolResult, UserTranscript
 from duologue.services.local import Rule
 from duologue.testing import Call
-from examples.offline import offline
+
+from .offline import offline
 
 
 async def pay(amount: str) -> dict[str, str]:
