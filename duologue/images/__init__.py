@@ -10,6 +10,7 @@ extra `vision` brings the packages: Pillow, and httpx for addresses.
 from __future__ import annotations
 
 import os
+from base64 import b64decode
 from pathlib import Path
 
 import anyio
@@ -20,7 +21,7 @@ from ..frames import UserImage
 from ..processors.kernel.threads import Pool
 from .decoding import convert
 from .fetching import fetch, too_long
-from .kinds import check_declared, kind_of_name
+from .kinds import check_declared, kind_of_name, readable_kind
 from .limits import DEFAULT_IMAGES, DEFAULT_RULES, ImageLimits, ImageRules
 
 __all__ = ["ImageLimits", "ImageRules", "from_bytes", "from_file", "from_url", "prepared"]
@@ -85,7 +86,7 @@ async def prepared(
         with anyio.fail_after(rules.deadline_s):
             data, declared = frame.image, frame.mime
             if not data:
-                data, declared = await fetch(frame.url, rules)
+                data, declared = _in_url(frame.url, rules) or await fetch(frame.url, rules)
             what = repr(frame.name[:100]) if frame.name else "the image"
             found = await IMAGES.run(convert, data, declared, limits, rules, what, label="convert")
     except TimeoutError as error:
@@ -95,11 +96,26 @@ async def prepared(
     return msgspec.structs.replace(frame, image=found.data, mime=found.mime, width=found.width, height=found.height)
 
 
+def _in_url(url: str, rules: ImageRules) -> tuple[bytes, str] | None:
+    """Return the bytes and the type in a data URL, None for another one."""
+    if not url.startswith("data:"):
+        return None
+    head, comma, text = url.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise BadInput(f"the image's data URL is not base64: {url[:60]!r}")
+    if len(text) > rules.max_bytes // 3 * 4 + 4:
+        raise too_long(len(text) * 3 // 4, rules)
+    try:
+        return b64decode(text, validate=True), head[len("data:") : -len(";base64")]
+    except ValueError as error:
+        raise BadInput(f"the image's data URL is not base64: {error}") from error
+
+
 def check(frame: UserImage, rules: ImageRules = DEFAULT_RULES) -> None:
     """Raise BadInput for an image that is refused without a look at its content: no image, too long, another type."""
     if frame.image:
         if len(frame.image) > rules.max_bytes:
             raise too_long(len(frame.image), rules)
-        check_declared(frame.mime)
+        readable_kind(frame.image, frame.mime)
     elif not frame.url:
         raise BadInput("the image is empty")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 _REFUSED: tuple[IPv4Network | IPv6Network, ...] = tuple(
@@ -45,8 +45,3 @@ def is_public(address: str, also: Sequence[str] = ()) -> bool:
     if any(ip in network for network in _REFUSED if network.version == ip.version):
         return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
-
-
-def not_public(addresses: Iterable[str], also: Sequence[str] = ()) -> str:
-    """Return the first address from which no image is fetched, "" if there is none."""
-    return next((address for address in addresses if not is_public(address, also)), "")

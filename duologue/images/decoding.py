@@ -39,7 +39,7 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
     """
     mime = readable_kind(data, declared, what)
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         if mime in limits.types and len(data) <= limits.max_bytes:
             return Converted(data, mime, 0, 0)
@@ -56,7 +56,7 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
                 return _converted(image, data, mime, limits)
     except BadInput:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise BadInput(f"{what} is damaged, or of a kind of {READABLE[mime]} that is not read") from error
     except Exception as error:  # Pillow's decoders raise errors of all types
         raise BadInput(f"{what} is damaged or truncated: {str(error)[:200]}") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..errors import BadInput, DeadlineExceeded, MissingExtra, ServiceError, public_address
-from .addresses import is_public, not_public
+from .addresses import is_public
 from .kinds import check_declared
 from .limits import ImageRules
 
@@ -88,7 +88,7 @@ async def _get(url: httpx.URL, rules: ImageRules, context: ssl.SSLContext | None
     import httpcore
 
     backend = checked_backend(rules.networks)
-    headers = {
+    headers: dict[bytes | str, bytes | str] = {
         "Host": url.netloc.decode(),
         "Accept": "image/*",
         "Accept-Encoding": "identity",
@@ -148,14 +148,11 @@ def checked_backend(networks: tuple[str, ...]) -> Any:
                 found = await addresses_of(host, port)
             except OSError as error:
                 raise BadInput(f"the image's host {host[:200]!r} has no address") from error
-            if not found or (refused := not_public(found, networks)):
-                named = refused if found and refused != host else ""
-                raise BadInput(
-                    f"no image is fetched from {host[:200]}{f' ({named})' if named else ''}: it is not a public address"
-                )
+            if not found or not all(is_public(address, networks) for address in found):
+                # The address itself is not told: the name may be one of an internal network.
+                raise BadInput(f"no image is fetched from {host[:200]}: it is not a public address")
             problem: Exception | None = None
             for address in found[:MAX_ADDRESSES]:
-                assert is_public(address, networks)
                 try:
                     return await super().connect_tcp(address, port, ATTEMPT_S, local_address, socket_options)
                 except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
