@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from ..errors import BadInput, DeadlineExceeded
+from ..errors import BadInput, DeadlineExceeded, public_address
 from ..frames import UserImage
 from ..processors.kernel.threads import Pool
 from .decoding import convert
@@ -87,13 +87,15 @@ async def prepared(
             data, declared = frame.image, frame.mime
             if not data:
                 data, declared = _in_url(frame.url, rules) or await fetch(frame.url, rules)
-            what = repr(frame.name[:100]) if frame.name else "the image"
-            found = await IMAGES.run(convert, data, declared, limits, rules, what, label="convert")
+            found = await IMAGES.run(convert, data, declared, limits, rules, _what(frame), label="convert")
     except TimeoutError as error:
-        if isinstance(error, DeadlineExceeded):
-            raise
-        raise DeadlineExceeded(f"the image was not ready within {rules.deadline_s:g} s") from error
+        what = f"the image at {public_address(frame.url)[:200]}" if frame.url else _what(frame)
+        raise DeadlineExceeded(f"{what} was not ready within {rules.deadline_s:g} s") from error
     return msgspec.structs.replace(frame, image=found.data, mime=found.mime, width=found.width, height=found.height)
+
+
+def _what(frame: UserImage) -> str:
+    return repr(frame.name[:100]) if frame.name else "the image"
 
 
 def _in_url(url: str, rules: ImageRules) -> tuple[bytes, str] | None:
@@ -115,7 +117,7 @@ def check(frame: UserImage, rules: ImageRules = DEFAULT_RULES) -> None:
     """Raise BadInput for an image that is refused without a look at its content: no image, too long, another type."""
     if frame.image:
         if len(frame.image) > rules.max_bytes:
-            raise too_long(len(frame.image), rules)
-        readable_kind(frame.image, frame.mime)
+            raise too_long(len(frame.image), rules, _what(frame))
+        readable_kind(frame.image, frame.mime, _what(frame))
     elif not frame.url:
         raise BadInput("the image is empty")

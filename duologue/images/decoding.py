@@ -56,6 +56,8 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
                 return _converted(image, data, mime, limits)
     except BadInput:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, before this one is checked
+        raise BadInput(f"{what} has too many pixels: at most {rules.max_pixels:,} are taken") from error
     except UnidentifiedImageError as error:
         raise BadInput(f"{what} is damaged, or of a kind of {READABLE[mime]} that is not read") from error
     except Exception as error:  # Pillow's decoders raise errors of all types

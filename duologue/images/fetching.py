@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..errors import BadInput, DeadlineExceeded, MissingExtra, ServiceError, public_address
+from ..errors import BadInput, MissingExtra, ServiceError, public_address
 from .addresses import is_public
 from .kinds import check_declared
 from .limits import ImageRules
@@ -34,7 +34,8 @@ async def fetch(url: str, rules: ImageRules, context: ssl.SSLContext | None = No
     `context` has the certificates that are trusted, by default those of `certifi`.
 
     Raises BadInput for an address that is refused, an answer that is not an image, or one that is too long;
-    DeadlineExceeded if all this takes longer than `rules.deadline_s`; ServiceError if the server cannot be reached.
+    ServiceError if the server cannot be reached; MissingExtra without httpx. It has no limit of
+    time: `prepared` has one.
     """
     try:
         import httpcore
@@ -43,10 +44,7 @@ async def fetch(url: str, rules: ImageRules, context: ssl.SSLContext | None = No
         raise MissingExtra("httpx, which fetches images,", "vision") from error
     shown = public_address(url)[:200]
     try:
-        with anyio.fail_after(rules.deadline_s):
-            return await _follow(url, rules, context)
-    except TimeoutError as error:
-        raise DeadlineExceeded(f"the image at {shown} did not come within {rules.deadline_s:g} s") from error
+        return await _follow(url, rules, context)
     except (httpx.InvalidURL, UnicodeError, httpcore.UnsupportedProtocol) as error:
         raise BadInput(f"the image's address is malformed: {shown}") from error
     except (OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
