@@ -13,17 +13,7 @@ from dataclasses import replace
 
 import anyio
 
-from duologue import (
-    Endpointing,
-    Handoff,
-    Interruption,
-    MemoryTransport,
-    Pipeline,
-    Processor,
-    Session,
-    Tools,
-    Vad,
-)
+from duologue import Endpointing, Handoff, Interruption, MemoryTransport, Pipeline, Processor, Session, Tools, Vad
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing import Call
