@@ -288,6 +288,12 @@ class Tool:
         tool.spec = ToolSpec(name=name, description=plain.get("description") or "", parameters=parameters)
         return tool
 
+    def with_function(self, function: Callable[..., Any]) -> Tool:
+        """Return the same tool, as models see it, that calls another function with the same arguments."""
+        tool = copy.copy(self)
+        tool.function, tool._is_async = function, _is_async(function)
+        return tool
+
     @property
     def in_thread(self) -> bool:
         """True for a plain function. It runs in a worker thread, and nothing can stop it once it has begun."""
