@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .mocks import MockLLM as MockLLM
     from .mocks import MockSTT as MockSTT
     from .mocks import MockTTS as MockTTS
+    from .one_processor import Ran as Ran
+    from .one_processor import Upstream as Upstream
+    from .one_processor import run_processor as run_processor
     from .reply import Reply as Reply
     from .reply import ReplyCall as ReplyCall
     from .scripted.elevenlabs import ScriptedElevenLabs as ScriptedElevenLabs
@@ -41,6 +44,7 @@ _HOMES = {
     "chatting": "Chat chat",
     "clock": "Deadlock run sweep",
     "mocks": "MockLLM MockSTT MockTTS",
+    "one_processor": "Ran Upstream run_processor",
     "reply": "Reply ReplyCall",
     "scripted.elevenlabs": "ScriptedElevenLabs",
     "scripted.elevenlabs_http": "ScriptedElevenLabsHTTP",
