@@ -102,7 +102,7 @@ def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str
 
     `voices` is the family of the engine's voices. An agent that names no voice of this family gets the default.
     """
-    specs = {tool.spec.name: tool.spec for tool in agent.toolset}
+    specs = {tool.name: tool.spec for tool in agent.toolset if tool.mode != "disabled"}
     for spec in more_tools:
         specs.setdefault(spec.name, spec)
     return Configure(
