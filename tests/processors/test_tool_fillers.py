@@ -55,7 +55,7 @@ async def test_no_filler_is_said_if_the_result_comes_before() -> None:
 
 async def test_parallel_calls_have_one_filler_and_one_continuation() -> None:
     tools = [Tool(slow(seconds), name=name) for name, seconds in (("a", 4.0), ("b", 5.0), ("c", 6.0))]
-    wanted = [[asks(name, name) for name in ("a", "b", "c")], "It is sunny."]
+    wanted: list[Any] = [[asks(name, name) for name in ("a", "b", "c")], "It is sunny."]
     async with story(Tools(tools, filler="One moment."), llm=(llm := MockLLM(wanted))) as call:
         await call.types("The weather?")
         await call.waits_until(12)
