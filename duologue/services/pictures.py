@@ -107,8 +107,9 @@ class Pictures:
             if problem is None:
                 conversation.update(item_id, data=image_data(frame), status="complete")
             else:
-                note = f"(an image of the caller did not come: {problem})"
-                conversation.update(item_id, kind="note", name="", text=note, data=None, status="complete")
+                turn, note = conversation.get(item_id).turn, f"(an image of the caller did not come: {problem})"
+                conversation.remove(item_id)
+                conversation.add("note", "caller", turn=turn, text=note)
         if problem is not None:
             viewer.session.report(problem, viewer.name)
         else:
