@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agents",),
     ("session",),
     ("processors",),
-    ("services", "transports"),
+    ("services", "transports", "mcp"),
     ("",),
     ("web", "testing"),
     ("cli",),

@@ -288,6 +288,12 @@ class Tool:
         tool.spec = ToolSpec(name=name, description=plain.get("description") or "", parameters=parameters)
         return tool
 
+    def renamed(self, name: str) -> Tool:
+        """Return the same tool under another name."""
+        tool = copy.copy(self)
+        tool.name, tool.spec = name, msgspec.structs.replace(self.spec, name=name)
+        return tool
+
     @property
     def in_thread(self) -> bool:
         """True for a plain function. It runs in a worker thread, and nothing can stop it once it has begun."""

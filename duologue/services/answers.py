@@ -177,11 +177,16 @@ class Answers(Service):
         change, self._greeting = first_configuration(self.session, self.config, voices)
         return change
 
+    def fresh_config(self) -> EngineConfig:
+        """Return the configuration, with the active agent's instructions as they are now: see `Prompts.fresh`."""
+        self.config = self.session.prompts.fresh(self.config)
+        return self.config
+
     @handles(SessionStarted)
     async def begin(self, signal: SessionStarted) -> None:
         """Let the session's agent say its greeting."""
         if self._greeting:
-            self.queue(Say(text=self._greeting))
+            self.queue(Say(text=self.session.prompts.fill(self._greeting)))
 
     async def close(self) -> None:
         """Stop answering. Overriding methods call this, too."""
@@ -204,6 +209,7 @@ class Answers(Service):
         await self.push(frame)
 
     @handles(UserImage)
+    @handles(UserImage, upstream=True)
     async def image(self, frame: UserImage) -> None:
         """Log an image, make it ready, and let the next answers see it. Raises BadInput for one that is refused."""
         self._pictures.take(frame)

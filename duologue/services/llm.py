@@ -143,7 +143,7 @@ class Asking(Answers):
     @handles(EagerEndOfTurn)
     async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
         """Begin the answer, and keep it back until the turn has ended."""
-        config = self.config
+        config = self.fresh_config()
         if not (self._leaving or self._unheard or self.session.draining or self.spent.beyond(self.spending)):
             self.look()
             self._eager.begin(frame.text, config, lambda: self.request(config, guess=frame.text))
@@ -275,7 +275,7 @@ class LLM(Asking):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure, news = self.config, self.failure, self.session.calls.news
+        config, failure, news = self.fresh_config(), self.failure, self.session.calls.news
         choice = tool_choice_of(asked)
         self._unanswered = ""
         request = self.request(config, extra, choice)
