@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .pcm import Samples
+from .._arrays import Samples
 
 RATE = 8000
 """About the sample rate of reduced sound, in Hz."""

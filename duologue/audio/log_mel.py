@@ -6,7 +6,7 @@ openai/whisper (`whisper/audio.py`) and `WhisperFeatureExtractor` of huggingface
 
 from __future__ import annotations
 
-from .pcm import Samples
+from .._arrays import Samples
 
 SAMPLE_RATE = 16_000
 BANDS = 80

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..._arrays import Samples
 from ...audio.features import FRAME_S, HOP_S, likeness, periodicity, reduced
-from ...audio.pcm import Samples
 from ...audio.vad import LatestAudio
 from ...errors import ConfigurationError
 from ...frames import BotStoppedSpeaking

@@ -7,8 +7,8 @@ import threading
 from functools import lru_cache
 from typing import Any, Protocol
 
+from ..._arrays import Samples
 from ...audio.log_mel import BANDS, SAMPLE_RATE, STEP, LogMel
-from ...audio.pcm import Samples
 from ...errors import BadInput, ConfigurationError, MissingExtra, check_installed
 
 HEARD_S = 8
