@@ -39,8 +39,8 @@ class STT(TellsProbableEnd):
     A service that fails, or takes longer than `timeout_s` for one of these calls, is left alone until the end of the
     utterance. Then it is closed and opened again, and gets the whole utterance once more. If that fails, too, the error
     is reported, and the transcript is `partial()` or else the latest interim text; an empty one is marked as `failed`.
-    After three failures in a row the service is given up, unless it left a text: see `Recovery`. An utterance longer than `max_utterance_s`
-    is transcribed in parts of that length.
+    After three failures in a row the service is given up, unless it left a text: see `Recovery`. An utterance longer
+    than `max_utterance_s` is transcribed in parts of that length.
 
     An `EagerEndOfTurn` goes on with the latest interim text, and once more with each later one, behind a `TurnResumed`.
     A service without interim texts drops it.
