@@ -5,7 +5,7 @@ DEMO := demo
 PORT ?= 8000
 JS := tests/web/js
 
-.PHONY: demo talk test lint bench chaos js litellm clean
+.PHONY: demo talk test lint docs bench chaos js litellm clean
 
 demo: .venv/demo.stamp
 	$(BIN)/duologue demo --out $(DEMO)
@@ -21,6 +21,10 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation's site, in artifacts/site. A warning fails the build.
+docs: .venv/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: .venv/dev.stamp
 	for module in hop turn interrupt sessions memory imports resample virtual native models cascade handoff webrtc websocket; do $(BIN)/python -m benchmarks.$$module --json; done

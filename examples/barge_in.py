@@ -11,7 +11,8 @@ from duologue import Endpointing, Interruption, InterruptionPolicy, MemoryTransp
 from duologue.processors.turns.evidence import Evidence
 from duologue.services.local import Rule
 from duologue.testing import Call
-from examples.offline import offline
+
+from .offline import offline
 
 POLICY = InterruptionPolicy(speaking=Evidence(min_words=2, resume_after_ms=1200))
 

@@ -14,7 +14,8 @@ from starlette.routing import Mount, Route
 from duologue import Endpointing, Interruption, Pipeline, Vad
 from duologue.services.local import Rule
 from duologue.web import ClientTransport, listen, routes
-from examples.offline import offline
+
+from .offline import offline
 
 RULES = [Rule("(hello|hi) [there]", "Hello! Nice to hear you."), Rule("how are you", "Very well, thanks.")]
 

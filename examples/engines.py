@@ -13,22 +13,13 @@ from dataclasses import replace
 
 import anyio
 
-from duologue import (
-    Endpointing,
-    Handoff,
-    Interruption,
-    MemoryTransport,
-    Pipeline,
-    Processor,
-    Session,
-    Tools,
-    Vad,
-)
+from duologue import Endpointing, Handoff, Interruption, MemoryTransport, Pipeline, Processor, Session, Tools, Vad
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing import Call
-from examples.handoff import BILLING, LINES, RECEPTION, RULES
-from examples.offline import offline
+
+from .handoff import BILLING, LINES, RECEPTION, RULES
+from .offline import offline
 
 AGENTS = (
     replace(RECEPTION, voice={"espeak": "en-us+f3", "openai": "marin", "gemini": "Kore"}),

@@ -10,7 +10,8 @@ import anyio
 from duologue import Agent, Endpointing, Handoff, Interruption, MemoryTransport, Pipeline, Session, Tools, Vad
 from duologue.services.local import Rule, RuleBook, Rules
 from duologue.testing import Call
-from examples.offline import offline
+
+from .offline import offline
 
 RECEPTION = Agent(
     name="Reception",

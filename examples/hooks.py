@@ -8,11 +8,12 @@ from __future__ import annotations
 import anyio
 import msgspec
 
-from duologue import Agent, Endpointing, Interruption, MemoryTransport, Pipeline, Processor, Session, Tools, Vad
+from duologue import Agent, Endpointing, Interruption, Processor, Session, Tools, Vad
 from duologue.frames import ToolCall, ToolCalled, ToolResult, UserTranscript
 from duologue.services.local import Rule
 from duologue.testing import Call
-from examples.offline import offline
+
+from .offline import offline
 
 
 async def pay(amount: str) -> dict[str, str]:
@@ -46,9 +47,8 @@ PAY = Rule("pay {amount:five|ninety} dollars", call="pay", args={"amount": "{amo
 
 async def main() -> Session:
     """Let the caller give a code, and ask for a small payment and a large one."""
-    transport, turns = MemoryTransport(), (Vad(), Endpointing(), Interruption())
-    pipeline = Pipeline([transport.input(), *turns, offline([CODE, PAY]), Tools(), Compliance(), transport.output()])
-    async with Call(Session(pipeline, agent=Agent(name="Bank", tools=(pay,))), transport) as call:
+    pipeline = (Vad(), Endpointing(), Interruption(), offline([CODE, PAY]), Tools(), Compliance())
+    async with Call.through(*pipeline, agent=Agent(name="Bank", tools=(pay,))) as call:
         for line in ("my code is one two three", "pay five dollars", "pay ninety dollars"):
             await call.asks(line)
     call.print()

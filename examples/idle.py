@@ -10,7 +10,8 @@ import anyio
 from duologue import CallLimit, Endpointing, IdlePrompts, Interruption, MemoryTransport, Pipeline, Session, Vad
 from duologue.services.local import Rule
 from duologue.testing import Call
-from examples.offline import offline
+
+from .offline import offline
 
 RULES = [Rule("hello", "Hello! What can I do for you?")]
 

@@ -11,7 +11,8 @@ from duologue import Endpointing, Interruption, MemoryTransport, Pipeline, Proce
 from duologue.frames import BotAudio, BotStoppedSpeaking
 from duologue.services.local import Rule
 from duologue.testing import Call
-from examples.offline import offline
+
+from .offline import offline
 
 
 class Softer(Processor):

@@ -10,7 +10,8 @@ import anyio
 from duologue import Agent, Endpointing, Interruption, MemoryTransport, Pipeline, Session, Tool, Tools, Vad
 from duologue.services.local import Rule
 from duologue.testing import Call
-from examples.offline import offline
+
+from .offline import offline
 
 TEMPERATURES = {"paris": 21, "london": 17}
 

@@ -7,9 +7,10 @@ import logging
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, Generic, get_args
 
 import anyio
+from typing_extensions import TypeVar
 
 from ..agents.agent import Agent, check_tools_run
 from ..agents.engine import NO_ENGINE, Engine
@@ -33,21 +34,24 @@ from .floor import Expected, Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
 from .life import Outcome, State
+from .prompts import Prompts
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
 
 S = TypeVar("S", bound=Signal)
 T = TypeVar("T")
+Data = TypeVar("Data", default=Any)
 Interceptable = TypeVar("Interceptable", UserTranscript, BotText, ToolCall)
 
 
-class Session:
+class Session(Generic[Data]):
     """One call: its pipeline, conversation, playout ledger, floor, deadlines and tasks.
 
-    `id` is the id of the transport's client by default, else a random one. `on_error` decides what an error does to
-    the call; by default a fatal error ends it. With `idle_s`, an `Idle` signal is broadcast whenever nothing has
-    happened for `idle_s` seconds.
+    `id` is the id of the transport's client by default, else a random one. `data` is the application's own state of
+    the call, by default an empty dict: tools, hooks and instructions find it at `session.data`. `on_error` decides
+    what an error does to the call; by default a fatal error ends it. With `idle_s`, an `Idle` signal is broadcast
+    whenever nothing has happened for `idle_s` seconds.
 
     The logger `duologue.call` has a line at INFO for the begin and the end of the call, each hand-off, connection and
     client, and at DEBUG for each turn and tool. Words, arguments and results are in it only with `log_words`.
@@ -66,11 +70,16 @@ class Session:
         on_error: ErrorPolicy | None = None,
         idle_s: float | None = None,
         log_words: bool = False,
+        data: Data | None = None,
     ) -> None:
         self.id = id or _call_id(pipeline) or uuid.uuid4().hex[:12]
         self.pipeline = pipeline
         self.agent = agent
         """The active agent's definition."""
+        self.data: Data = {} if data is None else data  # type: ignore[assignment]
+        """The application's own state of the call, of any type. The framework only reads it."""
+        self.prompts = Prompts(self)
+        """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
         self.floor = Floor(lambda: bool(self.ledger.unsettled), self.broadcast)
         self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words)
