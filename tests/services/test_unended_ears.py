@@ -3,62 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from duologue.errors import ServiceError
-from duologue.services.elevenlabs import ElevenLabsSTTOptions
 from duologue.services.fallback import Fallback
 from duologue.services.stt import STT, Transcription
-from duologue.services.vendors import find
-from duologue.testing.scripted.openai import ScriptedOpenAI
-from duologue.testing.scripted.vendors import EARS, KEY, Delays, Ear
+from duologue.testing.scripted.openai_transcription import TranscriptionScript
+from tests.services.ears import VENDORS, EarCall, hearing
 from tests.services.speech_calls import ListeningCall
 
 pytestmark = pytest.mark.virtual_clock
 
 WORDS = "hello there my friend"
-VENDORS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {}) for name in ("assemblyai", "cartesia", "deepgram", "elevenlabs", "openai")},
-    "elevenlabs-vad": ("elevenlabs", {"options": ElevenLabsSTTOptions(commit="vad")}),
-}
 
 
-class Line(ListeningCall[STT]):
-    """A call through a service, and the server of its vendor."""
-
-    server: Any
-
-    def gives(self, *, interim_s: float) -> None:
-        """Give interim texts from now on, 0 for none, and no ends."""
-        ears = self.server.transcription if isinstance(self.server, ScriptedOpenAI) else self.server.behaviour
-        ears.interim_s, ears.answers = interim_s, 0
-        if isinstance(self.server, ScriptedOpenAI):
-            ears.deltas = False
-
-    def loses_its_connection(self) -> None:
-        connection = self.server.connections[-1]
-        (connection.close if isinstance(self.server, ScriptedOpenAI) else connection.drop)(1011)
-
-
-@asynccontextmanager
-async def line(vendor: str) -> AsyncIterator[Line]:
-    name, options = VENDORS[vendor]
-    ear = Ear(transcripts=[WORDS] * 9, so_far=None, interim_s=0.0, delays=Delays(), manners=None)
-    async with EARS[name](ear) as server:
-        call = Line(find("stt", name).load()(api_key=KEY, base_url=server.url, **options))
-        call.server = server
-        call.gives(interim_s=0.1)
-        async with call:
-            yield call
+def ends_nothing(caller: EarCall, *, interim_s: float) -> None:
+    """The vendor gives interim texts from now on, 0 for none, and no ends."""
+    caller.script.interim_s, caller.script.answers = interim_s, 0
+    if isinstance(caller.script, TranscriptionScript):
+        caller.script.deltas = False
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_the_words_that_have_come_are_the_transcript(vendor: str) -> None:
-    async with line(vendor) as caller:
+    async with hearing(vendor, [WORDS] * 9) as caller:
+        ends_nothing(caller, interim_s=0.1)
         for count in (1, 2):
             await caller.utters(45)
             assert (await caller.until_transcribed(count))[-1] == WORDS
@@ -67,9 +37,10 @@ async def test_the_words_that_have_come_are_the_transcript(vendor: str) -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_words_from_before_a_loss_are_the_transcript_if_the_next_connection_brings_none(vendor: str) -> None:
-    async with line(vendor) as caller:
+    async with hearing(vendor, [WORDS] * 9) as caller:
+        ends_nothing(caller, interim_s=0.1)
         await caller.begins(45)
-        caller.gives(interim_s=0.0)
+        ends_nothing(caller, interim_s=0.0)
         caller.loses_its_connection()
         await caller.goes_on(5)
         await caller.stops()
