@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("audio",),
     ("protocols",),
     ("processors.kernel",),
+    ("images",),
     ("agents",),
     ("session",),
     ("processors",),

@@ -87,7 +87,7 @@ class Handoff(Processor):
     async def greet(self, signal: SessionStarted) -> None:
         """Let the first agent say its greeting."""
         if self.agent.greeting:
-            await self.push_up(Say(text=self.agent.greeting))
+            await self.push_up(Say(text=self.session.prompts.fill(self.agent.greeting)))
 
     @handles(ToolCall)
     async def tool_call(self, call: ToolCall) -> None:
@@ -271,4 +271,4 @@ def first_configuration(session: Session, config: EngineConfig, voices: str) -> 
         return Configure(tools=plain_specs(tools)), ""
     if config.agent == agent.name:
         return None, ""
-    return configuration(agent, shared, voices), agent.greeting
+    return configuration(agent, shared, voices, session.prompts.of(agent)), agent.greeting
