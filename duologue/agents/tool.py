@@ -166,6 +166,12 @@ class Tool:
         """True if the model does not wait for its result."""
         return self.mode == "nonblocking"
 
+    def with_function(self, function: Callable[..., Any]) -> Tool:
+        """Return the same tool, as models see it, that calls another function with the same arguments."""
+        tool = copy.copy(self)
+        tool.function, tool._is_async = function, _is_async(function)
+        return tool
+
     @property
     def in_thread(self) -> bool:
         """True for a plain function. It runs in a worker thread, and nothing can stop it once it has begun."""

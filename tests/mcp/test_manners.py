@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Any
 
 import pytest
@@ -11,13 +10,12 @@ import pytest
 from duologue import Agent, Handoff, Tools
 from duologue.errors import ConfigurationError
 from duologue.mcp import MCPTools, lines
-from tests.mcp.calls import PATIENT, ROOT, Model, agent, answers, call_of, errors, results
+from tests.mcp.calls import Model, agent, answers, call_of, errors, program, results
 from tests.services.story import story
 
 
 def old(*flags: str, name: str = "old", **options: Any) -> MCPTools:
-    args = ["-m", "tests.mcp.old_server", *flags]
-    return MCPTools(name, command=sys.executable, args=args, cwd=ROOT, **{**PATIENT, "max_tools": 100, **options})
+    return program("-m", "tests.mcp.old_server", *flags, name=name, **{"max_tools": 100, **options})
 
 
 async def test_all_pages_are_listed_and_names_become_such_that_providers_take(caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +77,7 @@ async def test_a_server_that_does_not_start_is_named_and_the_call_goes_on(flag: 
         pass
 
 
-# -- names ---------------------------------------------------------------------------------------------------------------
+# -- names -------------------------------------------------------------------------------------------------------------
 
 
 async def tool_5() -> str:
@@ -129,7 +127,7 @@ async def test_one_process_serves_all_calls_or_each_call_has_one(monkeypatch: py
     assert made == ["shared", "each", "each", "each"]
 
 
-# -- arguments -----------------------------------------------------------------------------------------------------------
+# -- arguments ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
