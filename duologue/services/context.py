@@ -159,7 +159,7 @@ def rendered(
             _append(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
         elif _is_image(item):
             _append(out, image_message(item, item.id in hidden))
-        elif item.kind in ("handoff", "note") and item.text:
+        elif item.kind in ("handoff", "note") and item.text and item.role != "agent":  # the agent's is of a tool
             out.append(Message(role="system", text=item.text))
         elif item.role == "agent" and item.kind == "message" and (text := item.text or ledger.text_of(item.id)):
             _add_words(out, text, filler=item.author == "filler")

@@ -54,6 +54,7 @@ class Pictures:
         self._waiting: dict[str, UserImage] = {}  # by the id of the item
         self._all_ready = asyncio.Event()
         self._coming: UserImage | None = None  # the newest frame that is not ready
+        self._frame_ready = asyncio.Event()
         self._watching = False
         self._newest: tuple[UserImage, float] | None = None  # the newest frame that is ready, and its loop time
         self._shown: tuple[int, str, UserImage] | None = None  # the turn, the item's id and the frame shown last
@@ -106,8 +107,9 @@ class Pictures:
             if problem is None:
                 conversation.update(item_id, data=image_data(frame), status="complete")
             else:
-                note = f"(an image of the caller did not come: {problem})"
-                conversation.update(item_id, kind="note", name="", text=note, data=None, status="complete")
+                turn, note = conversation.get(item_id).turn, f"(an image of the caller did not come: {problem})"
+                conversation.remove(item_id)
+                conversation.add("note", "caller", turn=turn, text=note)
         if problem is not None:
             viewer.session.report(problem, viewer.name)
         else:
@@ -119,10 +121,14 @@ class Pictures:
         return await prepared(frame, limits=self._viewer.image_limits, rules=self._viewer.image_rules)
 
     async def ready(self) -> None:
-        """Wait until all images are ready, or for `WAIT_S` seconds."""
-        if self._waiting:
+        """Wait until all images are ready, and the first frame of a camera, but not longer than `WAIT_S` seconds."""
+        first = self._watching and not self._fresh
+        if self._waiting or first:
             with anyio.move_on_after(WAIT_S):
-                await self._all_ready.wait()
+                if self._waiting:
+                    await self._all_ready.wait()
+                if first:
+                    await self._frame_ready.wait()
 
     # -- a camera or a screen --------------------------------------------------------------------------------------
 
@@ -132,6 +138,7 @@ class Pictures:
         try:
             while (frame := self._coming) is not None:
                 self._coming, at = None, loop.time()
+                self._frame_ready.clear()
                 try:
                     frame = await self._prepared(frame)
                 except Exception as error:
@@ -139,16 +146,18 @@ class Pictures:
                 else:
                     self._newest = frame, at
                     self._viewer.watched(frame)
+                finally:
+                    self._frame_ready.set()
                 await anyio.sleep(max(0.0, at + 1 / self._viewer.camera_fps - loop.time()))
         finally:
             self._watching = False
 
     def show(self) -> UserImage | None:
         """Log the newest frame, once in each turn of the caller. Returns it; None if there is none to log."""
-        if self._newest is None:
+        if self._newest is None or not self._fresh:
             return None
-        (frame, at), now = self._newest, asyncio.get_running_loop().time()
-        if now - at > FRESH_S + 1 / self._viewer.camera_fps or (self._shown is not None and self._shown[2] is frame):
+        frame = self._newest[0]
+        if self._shown is not None and self._shown[2] is frame:
             return None
         session = self._viewer.session
         turn, data = session.floor.turn + 1, image_data(frame)
@@ -160,6 +169,13 @@ class Pictures:
             item = session.conversation.add("message", "caller", turn=turn, name="image", data=data)
         self._shown, self._may_change = (turn, item.id, frame), False
         return frame
+
+    @property
+    def _fresh(self) -> bool:
+        """True if the newest frame that is ready shows what the camera sees now."""
+        if self._newest is None:
+            return False
+        return asyncio.get_running_loop().time() - self._newest[1] <= FRESH_S + 1 / self._viewer.camera_fps
 
     def caller_goes_on(self) -> None:
         """Note that the caller's turn goes on: a newer frame may take the place of the one that was shown in it."""

@@ -88,7 +88,7 @@ async def test_without_announce_the_next_answer_knows_it_and_nobody_is_asked_bef
 
 @pytest.mark.parametrize(
     ("result", "logged"),
-    [*((falsy, falsy) for falsy in (0, "", [], None, False)), (ToolError("no seats"), {"error": "no seats"})],
+    [(0, 0), ("", ""), ([], []), (None, None), (False, False), (ToolError("no seats"), {"error": "no seats"})],
 )
 async def test_any_result_of_a_background_tool_is_told(result: Any, logged: Any) -> None:
     llm = MockLLM([asks("search"), "I am searching.", "Found some.", "Done."])

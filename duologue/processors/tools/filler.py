@@ -75,12 +75,12 @@ class Fillers:
 
     async def fill(self, wait: Wait, session: Session) -> None:
         """Say the filler once neither side has spoken for its time, unless the result comes before."""
-        floor, turn, filler = session.floor, wait.call.turn, self.of(wait.tool)
+        turn, filler = wait.call.turn, self.of(wait.tool)
         after_s = self._after_s if wait.tool.filler_after_s is None else wait.tool.filler_after_s
         due = loop_time() + after_s
         while (left_s := due - loop_time()) > 0:
             await asyncio.sleep(min(left_s, LOOK_S))
-            if floor.agent_speaking or floor.caller_speaking:
+            if _somebody_speaks(session):
                 due = loop_time() + after_s
             if not self._may_be_said(wait, session):
                 return
@@ -91,8 +91,14 @@ class Fillers:
 
     def _may_be_said(self, wait: Wait, session: Session, *, again: bool = False) -> bool:
         turn, floor = wait.call.turn, session.floor
-        quiet = not (again and (floor.agent_speaking or floor.caller_speaking))
+        quiet = not (again and _somebody_speaks(session))
         return wait.awaited and quiet and floor.fence < turn == floor.turn and (again or self._said_in < turn)
+
+
+def _somebody_speaks(session: Session) -> bool:
+    """Return True if either side speaks, or the agent is about to: a response has words that were not played."""
+    floor = session.floor
+    return floor.agent_speaking or floor.caller_speaking or bool(session.ledger.unsettled)
 
 
 async def _text_of(filler: Any, wait: Wait) -> str:
