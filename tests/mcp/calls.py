@@ -98,7 +98,7 @@ async def answers(call: Story, text: str, within_s: float = 60.0) -> str:
     return said(call)[-1]
 
 
-def said(call: Story) -> list[str]:
+def said(call: BareCall) -> list[str]:
     return [item.text for item in call.session.conversation if item.role == "agent" and item.kind == "message"]
 
 
