@@ -1,4 +1,4 @@
-"""The addresses from which images are fetched: public ones, and those that the application names."""
+"""The addresses from which images are fetched: public addresses, and networks that the application names."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Converted(NamedTuple):
 def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, what: str = "the image") -> Converted:
     """Return an image as a model takes it: upright, one frame, eight bits, RGB or grey, within the limits.
 
-    An image that is all that already is returned as it is, unless it carries EXIF data, which may tell where it was
+    An image that fits already is returned as it is, unless it carries EXIF data, which may tell where it was
     taken. Transparent parts become white. Raises BadInput for anything else than a whole image of a type that is read,
     and for one with too many pixels; MissingExtra without Pillow if the image cannot be passed on as it is.
     """

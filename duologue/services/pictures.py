@@ -166,9 +166,17 @@ class Pictures:
                 return None
             item = session.conversation.update(self._shown[1], data=data, at=session.now())
         else:
-            item = session.conversation.add("message", "caller", turn=turn, name="image", data=data)
+            place = self._before_the_words(turn)
+            item = session.conversation.add("message", "caller", turn=turn, name="image", data=data, **place)
         self._shown, self._may_change = (turn, item.id, frame), False
         return frame
+
+    def _before_the_words(self, turn: int) -> dict[str, Any]:
+        """Return the place in the log before the words of this turn that it has already: the image belongs to them."""
+        item = next(reversed(self._viewer.session.conversation), None)
+        if item is None or item.turn != turn or item.role != "caller" or not item.text or item.kind != "message":
+            return {}
+        return {"before": item.id, "at": item.at}
 
     @property
     def _fresh(self) -> bool:
