@@ -31,7 +31,11 @@ from duologue.testing.websocket import serving as serving_app
 from duologue.web.realtime.transport import RealtimeTransport
 from examples.offline import offline
 
-EXAMPLES = sorted(p for p in Path(examples.hello.__file__).parent.glob("*.py") if p.name != "__init__.py")
+EXAMPLES = sorted(
+    path
+    for path in Path(examples.hello.__file__).parent.glob("*.py")
+    if path.name != "__init__.py" and not path.name.startswith("test_")
+)
 
 
 def said(session: Session, role: str) -> list[str]:

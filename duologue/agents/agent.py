@@ -131,7 +131,7 @@ def configuration(
     `voices` is the family of the engine's voices. An agent that names no voice of this family gets the default.
     `prompt` is the agent's prompt as the session makes it, by default the plain one.
     """
-    specs = {tool.spec.name: tool.spec for tool in agent.toolset}
+    specs = {tool.name: tool.spec for tool in agent.toolset if tool.mode != "disabled"}
     for spec in more_tools:
         specs.setdefault(spec.name, spec)
     return Configure(

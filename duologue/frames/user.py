@@ -133,7 +133,8 @@ class Dtmf(Input, frozen=True, kw_only=True, tag="Dtmf"):
 class Say(WellFormed, Input, frozen=True, kw_only=True, tag="Say"):
     """The application asks the agent to say `text` word for word. The caller cannot interrupt `protected` speech.
 
-    `turn` makes it part of a turn in progress; 0 begins a new one.
+    `turn` makes it part of a turn in progress; 0 begins a new one. With the `call_id` of a tool call of that turn the
+    text fills the time until its result: it is not said once the result is there or the turn is over.
     """
 
     texts = ("text",)
@@ -141,6 +142,7 @@ class Say(WellFormed, Input, frozen=True, kw_only=True, tag="Say"):
     text: str
     protected: bool = False
     turn: int = 0
+    call_id: str = ""
 
 
 class Respond(WellFormed, Input, frozen=True, kw_only=True, tag="Respond"):

@@ -222,15 +222,20 @@ class Connection:
                 await self._moved.wait()
         return "" if self.up else self.why or f"it is not up after {limit_s:g} s"
 
-    async def call(self, name: str, arguments: dict[str, Any], timeout_s: float) -> Any:
-        """Call a tool, and return its result. Raises ToolError."""
+    async def call(
+        self, name: str, arguments: dict[str, Any], timeout_s: float, told: Callable[[str], None] | None
+    ) -> Any:
+        """Call a tool, and return its result. `told` receives its progress. Raises ToolError."""
         steps = Budget(log, f"MCP server {self.name!r}: {name!r}", logging.DEBUG)
 
-        async def progress(progress: float, total: float | None, message: str | None) -> None:
-            steps.add(one_line(message or f"{progress:g}{f' of {total:g}' if total else ''}"))
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            text = one_line(message or f"{progress:g}{f' of {total:g}' if total else ''}")
+            steps.add(text)
+            if told is not None:
+                told(text)
 
         async def send(client: Client) -> Any:
-            return result_of(await client.call_tool(name, arguments, progress_callback=progress))
+            return result_of(await client.call_tool(name, arguments, progress_callback=tell))
 
         return await self.request(send, timeout_s)
 

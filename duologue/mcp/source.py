@@ -13,7 +13,7 @@ from ..agents.fields import check_several, check_strings
 from ..agents.sources import ToolSource
 from ..agents.tool import Tool
 from ..errors import ConfigurationError, ServiceError, check_installed, check_range, public_address
-from .offered import Filter, Offered
+from .offered import Filter, Offered, Progress
 from .thread import THREAD, in_thread
 
 if TYPE_CHECKING:
@@ -177,10 +177,15 @@ class MCPTools(ToolSource):
         """Return what the server says of its use, "" if nothing."""
         return await self._ask(lambda connection: connection.about(self.timeout_s))
 
-    async def call(self, session: Any, name: str, arguments: dict[str, Any], timeout_s: float) -> Any:
-        """Call a tool by the server's own name for it, and return its result. Raises ToolError if it fails."""
+    async def call(
+        self, session: Any, name: str, arguments: dict[str, Any], timeout_s: float, progress: Progress = None
+    ) -> Any:
+        """Call a tool by the server's own name for it, and return its result. Raises ToolError if it fails.
+
+        `progress` receives the server's words on its progress, in another thread.
+        """
         use = self._uses.get(session.id, self._shared)
-        return await use.ask(lambda connection: connection.call(name, arguments, timeout_s))
+        return await use.ask(lambda connection: connection.call(name, arguments, timeout_s, progress))
 
     async def _ask(self, request: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
         self._shared.hold()

@@ -345,6 +345,8 @@ class Answers(Service):
             if 0 < asked_in <= floor.fence:
                 if isinstance(frame, ToolResult):  # interrupted while it waited: the next answer includes the result
                     self._unanswered = "words"
+            elif isinstance(frame, Say) and frame.call_id and not self._is_awaited(frame):
+                pass
             elif isinstance(frame, Say):
                 turn = asked_in if asked_in == floor.turn > 0 else self.begin_turn(protected=frame.protected)
                 await self._speak(turn, config, frame.text)
@@ -360,6 +362,11 @@ class Answers(Service):
             self.session.report(error, self.name, frame)
         for each in {asked_in, turn} - {0}:
             self.settle(each)
+
+    def _is_awaited(self, filler: Say) -> bool:
+        """Return True while the caller waits for the result for which a text fills the time."""
+        call = self.session.calls.get(filler.call_id)
+        return call is not None and call.open and filler.turn == self.session.floor.turn
 
 
 _WITH_SETTINGS = (Respond, EndOfTurn)
@@ -386,7 +393,10 @@ def log_result(session: Session, frame: ToolResult) -> Due:
         if frame.is_error and call.state == "cancelled":
             return ""  # the log says that already
         conversation.update(call.result_id, **content)
-        calls.came_late(call.id)
+        if frame.final:
+            calls.came_late(call.id)
+        else:
+            calls.progressed(call.id)
         if frame.respond and floor.fence < frame.turn == floor.turn and calls.waits(frame.turn):
             calls.continue_after(frame.turn)  # with the results of the other calls
         elif frame.respond:

@@ -159,10 +159,10 @@ def rendered(
             _append(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
         elif _is_image(item):
             _append(out, image_message(item, item.id in hidden))
-        elif item.kind in ("handoff", "note") and item.text:
+        elif item.kind in ("handoff", "note") and item.text and item.role != "agent":  # the agent's is of a tool
             out.append(Message(role="system", text=item.text))
-        elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
-            _append(out, Message(role="assistant", text=text))
+        elif item.role == "agent" and item.kind == "message" and (text := item.text or ledger.text_of(item.id)):
+            _add_words(out, text, filler=item.author == "filler")
     if asked:
         _add_calls(out, asked, results)
     if guess:
@@ -186,9 +186,10 @@ def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger, gue
                 del news[item.call_id]
         elif item.text or _is_image(item) or (item.role == "agent" and ledger.text_of(item.id)):
             follows.add("user" if item.role == "caller" else item.role)
-    results = {call.id: conversation.get(call.result_id) for call in news.values()}
     return [
-        Message(role="system", text=late_text(item.name, item.text)) for item in results.values() if item is not None
+        Message(role="system", text=late_text(result.name, result.text, running=call.state == "late"))
+        for call in news.values()
+        if (result := conversation.get(call.result_id)) is not None
     ]
 
 
@@ -304,6 +305,20 @@ def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item]) 
         text = result.text if result is not None else _PENDING
         out.append(Message(role="tool", text=text, call_id=item.call_id, name=item.name))
     asked.clear()
+
+
+def _add_words(out: list[Message], text: str, *, filler: bool) -> None:
+    """Append words of the agent. Those that filled the time until a result stand before the call, for a model that
+    has the results: none goes on with words of its own that come last.
+    """
+    place = len(out) - 1
+    while filler and place > 0 and out[place].role == "tool":
+        place -= 1
+    if filler and 0 <= place < len(out) - 1 and out[place].role == "assistant":
+        before = out[place]
+        out[place] = msgspec.structs.replace(before, text=" ".join(filter(None, [before.text.rstrip(), text])))
+    else:
+        _append(out, Message(role="assistant", text=text))
 
 
 def _is_words(item: Item) -> bool:

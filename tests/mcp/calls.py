@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import anyio
 from duologue import Agent, Tools
 from duologue.mcp import MCPTools
 from duologue.services.llm import Request, ToolRequest
+from duologue.testing import BareCall
 from duologue.testing.mocks import MockLLM
 from tests.services.story import Story, story
 
@@ -88,12 +89,9 @@ def said(call: Story) -> list[str]:
     return [item.text for item in call.session.conversation if item.role == "agent" and item.kind == "message"]
 
 
-def results(call: Story) -> list[Any]:
+def results(call: BareCall) -> list[Any]:
     return [item.data for item in call.session.conversation if item.kind == "tool_result"]
 
 
-def errors(call: Story) -> list[str]:
+def errors(call: BareCall) -> list[str]:
     return [error.message for error in call.errors]
-
-
-Condition = Callable[[], object]

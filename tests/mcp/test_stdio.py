@@ -15,7 +15,7 @@ import pytest
 from duologue import Tools
 from duologue.frames import ApprovalGiven, ApprovalWanted
 from duologue.mcp import MCPTools, stdio
-from duologue.testing.scripted.server import CallTool, Speak
+from duologue.testing.scripted.server import Act, CallTool, Speak
 from tests.mcp.calls import Model, answers, call_of, connected, errors, results, shop
 from tests.mcp.server import PNG
 from tests.services.native.calls import PROVIDERS, CountedCall, Provider
@@ -135,8 +135,8 @@ async def test_a_server_that_is_killed_is_restarted_and_the_call_goes_on() -> No
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_tools_of_a_server_are_used_on_native_engines(provider: Provider, server: MCPTools) -> None:
-    script = [[CallTool("get_order", {"order": 3})], [Speak("On its way.")], [CallTool("learn", {"trick": "jump"})]]
-    script += [[Speak("Learnt.")], [CallTool("jump", {})], [Speak("Jumped.")]]
+    script: list[list[Act]] = [[CallTool("get_order", {"order": 3})], [Speak("On its way.")]]
+    script += [[CallTool("learn", {"trick": "jump"})], [Speak("Learnt.")], [CallTool("jump", {})], [Speak("Jumped.")]]
     turns = iter(script)
     async with provider.server(lambda asked: next(turns)) as scripted:
         engine = provider.engine(scripted)

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from ..agents.agent import TOOL_NAME, Agent
-from ..agents.engine import Engine, plain_specs
-from ..agents.sources import ToolSource, named_apart
-from ..agents.tool import Tool
-from ..frames import Configure
-from ..session.session import Session
-from .kernel.groups import active_members, leaves
+from ...agents.agent import TOOL_NAME, Agent
+from ...agents.engine import Engine, plain_specs
+from ...agents.sources import ToolSource, named_apart
+from ...agents.tool import Tool
+from ...frames import Configure
+from ...session.session import Session
+from ..kernel.groups import active_members, leaves
 
 
 @runtime_checkable
