@@ -205,7 +205,7 @@ class Endpointing(Processor):
         if not self._open:
             return
         self._speaking = False
-        if self._sound is not None and self._words.wait(frame.at) is None:
+        if self._sound is not None and self._words.patience(frame.at) is None:
             self.spawn(self._ask, self._sound, frame.at)
         self._stalled.paused(frame.at, self._time.end_s)
         self._silent_since(frame.at)

@@ -81,8 +81,8 @@ class Interruption(Processor):
         # The caller's turn: True once it is over, its start, the agent's turn before it, and its words.
         self._turn_over, self._turn_from, self._turn_after = True, 0.0, 0
         self._sound: Sound | None = None  # the latest judgement of the latest speech
-        self._over: int | None = None  # the agent's turn over which there was a sound of enough length
-        self._suspect: int | None = None  # the same, if it was the caller's speech by its sound
+        self._over: int | None = None  # the agent's turn over which there was a sound
+        self._suspect: int | None = None  # the same, if by its length and sound it was the caller's speech
         self._held_from = math.inf  # the session time from which on the speech counts that is on trial
         self._told: tuple[Cause, float] | None = None  # what was dismissed last
         self._withheld: SpeechStarted | None = None
@@ -242,10 +242,9 @@ class Interruption(Processor):
             self.spawn(self._release)
         if not in_question or on_trial:
             return
-        if spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
-            self._over = floor.turn
-            if sound == "speech":
-                self._try(evidence)
+        self._over = floor.turn
+        if sound == "speech" and spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
+            self._try(evidence)
 
     def _try(self, evidence: Evidence) -> None:
         """Interrupt at once, or put the agent's voice on hold."""
