@@ -12,11 +12,12 @@ from ...errors import ServiceError
 from ...frames import ToolResult
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
+from ...session.tool_calls import RegisteredCall
 from ..context import MAX_CALLS_PER_TURN
 from ..remote.connection import Connection
 from ..remote.errors import named_wait_s
 from .audio_ring import Utterance
-from .dialect import Dialect
+from .dialect import Called, Dialect
 from .provider import Provider, ProviderMemory
 from .reply import Ask, Reply, ReplyOutcome, Stray
 from .turns import Turns
@@ -70,6 +71,18 @@ class Results:
             self._provider.send(dialect.tool_result(provider_id, result.name, result.result, respond=result.respond))
         return True
 
+    def give_again(self, call: RegisteredCall, turn: int) -> ToolResult | None:
+        """Let the connection in use have the result of a call that it tells again: now, or when it comes.
+
+        Returns the result that was sent, None if it is still to come. An answer to it is due in this turn.
+        """
+        call.owner = self._provider.connection
+        if (result := self._session.conversation.get(call.result_id)) is None:
+            return None
+        frame = ToolResult(call_id=call.id, name=call.name, turn=turn, result=result.data)
+        self.give(frame)
+        return frame
+
     def forget(self, turn: int, given: int) -> None:
         """Forget the results of a turn that the model has answered, unless there are more than these."""
         if self._given[turn] == given:
@@ -110,6 +123,10 @@ class Asks:
     def busy(self) -> bool:
         """True while the provider answers, or is about to answer a request or a turn."""
         return bool(self._open or self.active)
+
+    def told_again(self, wanted: Called) -> RegisteredCall | None:
+        """Return the call that a resumed session tells again, None for one that is new. It is not made again."""
+        return self._session.calls.known_as(wanted.call_id, wanted.name) if self._memory.resumed else None
 
     @property
     def _free(self) -> bool:

@@ -251,8 +251,13 @@ class Replies:
 
         If the model knew of the limit before, it is not asked again in this turn.
         """
-        service, provider, turn = self._service, self._provider, reply.turn
-        made, beyond = log_calls(self._session, turn, reply.id, service.config.agent, reply.calls, provider.connection)
+        service, provider, turn, asked = self._service, self._provider, reply.turn, []
+        for wanted in reply.calls:
+            if (call := self._asks.told_again(wanted)) is None:
+                asked.append(wanted)
+            elif (result := self._asks.results.give_again(call, turn)) is not None:
+                service.queue(result)
+        made, beyond = log_calls(self._session, turn, reply.id, service.config.agent, asked, provider.connection)
         for call in made:
             self._outlet.put(call)
         last, dialect = reply.ask.last, provider.dialect
