@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 import typing
@@ -152,6 +153,12 @@ class Tool:
         tool.function, tool._is_async = handler, _is_async(handler)
         tool._arguments = None
         tool.spec = ToolSpec(name=name, description=plain.get("description") or "", parameters=parameters)
+        return tool
+
+    def renamed(self, name: str) -> Tool:
+        """Return the same tool under another name."""
+        tool = copy.copy(self)
+        tool.name, tool.spec = name, msgspec.structs.replace(self.spec, name=name)
         return tool
 
     @property

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from .base import Input, Word
 from .text import WellFormed
+
+ImageSource = Literal["picture", "camera", "screen"]
+"""The origin of an image: a picture that the caller shows, or a frame of their camera or screen."""
 
 
 class SpeechStarted(Input, frozen=True, kw_only=True, tag="SpeechStarted"):
@@ -101,17 +104,24 @@ class UserText(WellFormed, Input, frozen=True, kw_only=True, tag="UserText"):
 
 
 class UserImage(WellFormed, Input, frozen=True, kw_only=True, tag="UserImage"):
-    """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`.
+    """An image of the caller, as bytes, or by its `url`, from which the engine fetches it.
 
-    `id` is that of its item in the log, "" for a new one.
+    The engine checks and converts it, and then logs it with its size. `mime` is its declared type, for example
+    image/jpeg. A frame of a "camera" or a "screen" is one of many: an engine that takes video receives them at a steady
+    rate, and another one the newest, with the caller's next question. `name` is that of a file. `width` and `height`
+    are in pixels, 0 if they are not known. `id` is that of its item in the log, "" for a new one.
     """
 
-    texts = ("url",)
+    texts = ("url", "name")
 
     image: bytes = b""
     mime: str = "image/jpeg"
     url: str = ""
     id: str = ""
+    source: ImageSource = "picture"
+    name: str = ""
+    width: int = 0
+    height: int = 0
 
 
 class Dtmf(Input, frozen=True, kw_only=True, tag="Dtmf"):

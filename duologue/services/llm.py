@@ -25,6 +25,7 @@ from ..frames import (
     TurnResumed,
     UserTranscript,
 )
+from ..images.limits import DEFAULT_IMAGES, ImageLimits
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Stopped, close_stream
 from ..processors.processor import handles
@@ -65,6 +66,8 @@ class Asking(Answers):
     max_answer_characters: int = 32_768
     chooses_tools: bool = False
     """True if the service obeys `Request.tool_choice`."""
+    images: ImageLimits = DEFAULT_IMAGES
+    """The images that the model takes. Others are converted."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
     summary: Summary | None = None
@@ -101,6 +104,11 @@ class Asking(Answers):
         self.forget_guess("the call ends")
         await super().close()
 
+    @property
+    def image_limits(self) -> ImageLimits:
+        """The images that the model takes."""
+        return self.images
+
     def request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
         """Return a request for an answer, with `extra` instructions and a choice of tools.
 
@@ -135,8 +143,9 @@ class Asking(Answers):
     @handles(EagerEndOfTurn)
     async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
         """Begin the answer, and keep it back until the turn has ended."""
-        config = self.config
+        config = self.fresh_config()
         if not (self._leaving or self._unheard or self.session.draining or self.spent.beyond(self.spending)):
+            self.look()
             self._eager.begin(frame.text, config, lambda: self.request(config, guess=frame.text))
         await self.push(frame)
 
@@ -144,6 +153,7 @@ class Asking(Answers):
     async def resumed(self, frame: TurnResumed) -> None:
         """Throw away the answer that was begun too early."""
         self.forget_guess("the caller goes on")
+        self._pictures.caller_goes_on()
         await self.push(frame)
 
     def forget_guess(self, why: str) -> None:
@@ -240,6 +250,8 @@ class LLM(Asking):
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
         self._eager.turn_ended()
         if self._unanswered:
+            if self._unanswered == "words":
+                self.look()
             self.queue(frame)
         else:
             self.forget_guess("no answer is wanted")
@@ -263,7 +275,7 @@ class LLM(Asking):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure, news = self.config, self.failure, self.session.calls.news
+        config, failure, news = self.fresh_config(), self.failure, self.session.calls.news
         choice = tool_choice_of(asked)
         self._unanswered = ""
         request = self.request(config, extra, choice)

@@ -198,6 +198,20 @@ class ServiceMoved(CallEvent, frozen=True, kw_only=True, tag="service_moved"):
     reason: str
 
 
+class Guarded(CallEvent, frozen=True, kw_only=True, tag="guarded"):
+    """A guardrail did not simply let words through: see `duologue.frames.GuardrailActed`."""
+
+    guardrail: str
+    side: Speaker
+    action: str
+    cause: str
+    text: str
+    reason: str
+    replacement: str
+    turn: int
+    response_id: str
+
+
 class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
     """A service reports its consumption, `used`. `totals` are the sums of the call, one for each service and model."""
 
@@ -253,6 +267,7 @@ FeedEvent = (
     | ClientMoved
     | ConnectionMoved
     | ServiceMoved
+    | Guarded
     | UsageReported
     | Failed
     | Level

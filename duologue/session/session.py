@@ -34,6 +34,7 @@ from .floor import Expected, Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
 from .life import Outcome, State
+from .prompts import Prompts
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -77,6 +78,8 @@ class Session(Generic[Data]):
         """The active agent's definition."""
         self.data: Data = {} if data is None else data  # type: ignore[assignment]
         """The application's own state of the call, of any type. The framework only reads it."""
+        self.prompts = Prompts(self)
+        """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
         self.floor = Floor(lambda: bool(self.ledger.unsettled), self.broadcast)
         self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words)

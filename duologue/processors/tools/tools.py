@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,14 +13,25 @@ import msgspec
 from ...agents.agent import Agent
 from ...agents.engine import Engine
 from ...agents.fields import check_several
+from ...agents.sources import ToolSource, WithImages
 from ...agents.tool import Filler, Tool, ToolSpec
 from ...errors import BadInput, ConfigurationError, ToolError
-from ...frames import ApprovalGiven, Interrupted, ResponseStarted, ToolCall, ToolResult
+from ...frames import (
+    ApprovalGiven,
+    HandoffCompleted,
+    Interrupted,
+    ResponseStarted,
+    SessionStarted,
+    ToolCall,
+    ToolResult,
+)
 from ...frames.text import well_formed_data
+from ...session.session import Session
 from ...session.tool_calls import RegisteredCall
 from ..kernel.groups import active_leaves, leaves
 from ..kernel.node import Node
 from ..processor import Processor, handles
+from ..tool_sources import Sources
 from .filler import Fillers
 from .run import Told, ToolRun, decided, described
 
@@ -35,10 +47,20 @@ def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:
     return tuple(spec for leaf in leaves(pipeline) if isinstance(leaf, Tools) for spec in leaf.specs)
 
 
+def more_tools(session: Session, agent: Agent | None) -> tuple[ToolSpec, ...]:
+    """Return the specifications of the tools that an agent has beside its own: the shared ones and those of sources."""
+    shared = shared_tools(session.pipeline)
+    first = next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Tools)), None)
+    if first is None:
+        return shared
+    return (*shared, *(tool.spec for tool in first.sources.tools(agent).values()))
+
+
 class Tools(Processor):
     """Runs the tools that the active agent calls, several at the same time.
 
-    The tool of a call is one of `tools` or of the calling agent's own tools. Every call gets exactly one result: the
+    The tool of a call is one of `tools` or of the calling agent's own tools. A `ToolSource` among either is opened with
+    the call; when its tools change, the engine gets them. Every call gets exactly one result: the
     value that the function returns (falsy values and None included), or `{"error": …}` if the function raises or
     exceeds its time limit, or if the call is unknown, cancelled by an interruption, denied, or refused by a hook
     (`Session.intercept`). A result longer than `result_max_length` characters is cut, with a notice.
@@ -56,7 +78,7 @@ class Tools(Processor):
 
     def __init__(
         self,
-        tools: Iterable[Tool | Callable[..., Any]] = (),
+        tools: Iterable[Tool | ToolSource | Callable[..., Any]] = (),
         *,
         result_max_length: int = RESULT_MAX_LENGTH,
         filler: Filler | None = None,
@@ -66,7 +88,9 @@ class Tools(Processor):
             raise ConfigurationError(f"result_max_length must be positive, not {result_max_length}")
         check_several("Tools", "tools", tools, "Tools([f])")
         self._own: dict[str, Tool] = {}
-        for tool in (t if isinstance(t, Tool) else Tool(t) for t in tools):
+        given = [t if isinstance(t, Tool | ToolSource) else Tool(t) for t in tools]
+        self._sources = [t for t in given if isinstance(t, ToolSource)]
+        for tool in (t for t in given if isinstance(t, Tool)):
             if tool.name in self._own:
                 raise ConfigurationError(f"two tools are named {tool.name!r}")
             self._own[tool.name] = tool
@@ -81,6 +105,35 @@ class Tools(Processor):
         """The specifications of the tools given here, for models."""
         return tuple(tool.spec for tool in self._own.values() if tool.mode != "disabled")
 
+    @cached_property
+    def sources(self) -> Sources:
+        """The sources of the call. The first `Tools` of a pipeline has them for all others."""
+        every = [leaf for leaf in leaves(self.session.pipeline) if isinstance(leaf, Tools)]
+        if every[0] is not self:
+            return every[0].sources
+        shared = [source for tools in every for source in tools._sources]
+        return Sources(self.session, shared, (spec.name for spec in shared_tools(self.session.pipeline)))
+
+    async def open(self) -> None:
+        """Open the sources of tools. One that is slow gives its tools later."""
+        if self._leads:
+            await self.sources.open(lambda: self.spawn(self.sources.sync))
+
+    async def close(self) -> None:
+        """Close the sources of tools."""
+        if self._leads:
+            await self.sources.close()
+
+    @property
+    def _leads(self) -> bool:
+        return next(leaf for leaf in leaves(self.session.pipeline) if isinstance(leaf, Tools)) is self
+
+    @handles(SessionStarted, HandoffCompleted)
+    async def sync(self, signal: SessionStarted | HandoffCompleted) -> None:
+        """Give the engine tools of sources that have come while it was configured."""
+        if self._leads:
+            await self.sources.sync()
+
     @handles(ResponseStarted)
     async def response(self, frame: ResponseStarted) -> None:
         """Remember the agent of the response: its tool calls may come after a hand-off."""
@@ -93,7 +146,8 @@ class Tools(Processor):
         """Start a tool in a task. Its result is pushed when the task has ended."""
         agent = self._caller or self.session.agent
         theirs = {t.name: t for t in agent.toolset} if agent is not None else {}
-        known = {name: tool for name, tool in {**self._own, **theirs}.items() if tool.mode != "disabled"}
+        every = {**self.sources.tools(agent), **self._own, **theirs}
+        known = {name: tool for name, tool in every.items() if tool.mode != "disabled"}
         self.spawn(self._intercepted, call, known, agent.name if agent is not None else "")
 
     @handles(ApprovalGiven)
@@ -173,6 +227,8 @@ class Tools(Processor):
             registered.runner = None
 
     async def _answer(self, call: ToolCall, told: Told) -> None:
+        if isinstance(told.result, WithImages):
+            told = told._replace(result=await self._shown(call, told.result))
         try:
             result, failed = self._plain(told.result), told.failed
         except Exception as error:  # code of the result object may raise any error
@@ -191,6 +247,16 @@ class Tools(Processor):
                 final=told.final,
             )
         )
+
+    async def _shown(self, call: ToolCall, told: WithImages) -> Any:
+        """Show the images of a result to the model, and return the rest, with a note for an image that it refuses."""
+        try:
+            for image in told.images:
+                await self.push_up(image)
+        except BadInput as error:
+            log.warning("session %s: an image of %s: %s", self.session.id, described(call), error)
+            return {"result": told.result, "note": f"you cannot see the images: {error}"}
+        return told.result
 
     def _plain(self, result: Any) -> Any:
         """Return the result as plain JSON data, cut if it is too long. Raises an error for one that is not JSON."""

@@ -262,7 +262,8 @@ class ProviderMemory:
         """Take a handle from the provider. It stands for the log as it is now, without the due items."""
         if handle:
             self._handle = handle
-            self._known = frozenset(item.id for item in self._conversation if item.id not in self._due)
+            lacking = self._due
+            self._known = frozenset(i.id for i in self._conversation if not (i.id in lacking or _comes(i)))
 
     def usable_handle(self, unanswered: Container[str]) -> str:
         """Return the handle if it covers everything that a new session must know, else "".
@@ -280,6 +281,11 @@ class ProviderMemory:
         if item.kind in ("note", "handoff"):
             return not item.text or item.id in self._due
         return False
+
+
+def _comes(item: Item) -> bool:
+    """Return True for an image that is not ready, and has not been sent."""
+    return item.name == "image" and item.status == "in_progress"
 
 
 def _message_count(told: tuple[Message, ...]) -> int:

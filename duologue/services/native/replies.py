@@ -253,9 +253,9 @@ class Replies:
         """
         service, provider, turn, asked = self._service, self._provider, reply.turn, []
         for wanted in reply.calls:
-            if (call := self._asks.told_again(wanted)) is None:
+            if (known := self._asks.told_again(wanted)) is None:
                 asked.append(wanted)
-            elif (result := self._asks.results.give_again(call, turn)) is not None:
+            elif (result := self._asks.results.give_again(known, turn)) is not None:
                 service.queue(result)
         made, beyond = log_calls(self._session, turn, reply.id, service.config.agent, asked, provider.connection)
         for call in made:
