@@ -17,7 +17,7 @@ from ..context import MAX_CALLS_PER_TURN
 from ..remote.connection import Connection
 from ..remote.errors import named_wait_s
 from .audio_ring import Utterance
-from .dialect import Called, Dialect
+from .dialect import Dialect
 from .provider import Provider, ProviderMemory
 from .reply import Ask, Reply, ReplyOutcome, Stray
 from .turns import Turns
@@ -123,10 +123,6 @@ class Asks:
     def busy(self) -> bool:
         """True while the provider answers, or is about to answer a request or a turn."""
         return bool(self._open or self.active)
-
-    def told_again(self, wanted: Called) -> RegisteredCall | None:
-        """Return the call that a resumed session tells again, None for one that is new. It is not made again."""
-        return self._session.calls.known_as(wanted.call_id, wanted.name) if self._memory.resumed else None
 
     @property
     def _free(self) -> bool:
