@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Protocol
 
 from ...agents.tool import Filler, Tool, check_filler
 from ...agents.tool_context import ToolContext
@@ -85,7 +85,7 @@ class Fillers:
             if not self._may_be_said(wait, session):
                 return
         self._said_in = turn
-        text = filler if isinstance(filler, str) else await _text_of(filler, wait)
+        text = await text_of(filler, f"tool {wait.tool.name!r}", wait.context) if filler else ""
         if text and self._may_be_said(wait, session, again=True):
             await wait.say(text)
 
@@ -101,13 +101,17 @@ def _somebody_speaks(session: Session) -> bool:
     return floor.agent_speaking or floor.caller_speaking or bool(session.ledger.unsettled)
 
 
-async def _text_of(filler: Any, wait: Wait) -> str:
-    """Return the text of a filler that is a function. Raises DeadlineExceeded if that takes too long."""
-    takes_context = bool(inspect.signature(filler).parameters)
-    text = filler(wait.context) if takes_context else filler()
+async def text_of(filler: Filler, whose: str, *values: object) -> str:
+    """Return the text of a filler. One that is a function gets those of the `values` for which it has a parameter.
+
+    Raises DeadlineExceeded, naming `whose` filler it is, if that takes too long.
+    """
+    if isinstance(filler, str):
+        return filler
+    text = filler(*values[: len(inspect.signature(filler).parameters)])
     if inspect.isawaitable(text):
         try:
             text = await asyncio.wait_for(text, LIMIT_S)
         except TimeoutError:
-            raise DeadlineExceeded(f"the filler of tool {wait.tool.name!r} took longer than {LIMIT_S:g} s") from None
+            raise DeadlineExceeded(f"the filler of {whose} took longer than {LIMIT_S:g} s") from None
     return str(text or "").strip()
