@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 
@@ -27,10 +28,11 @@ def program(guide: Path) -> str:
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 async def test_the_program_of_the_guide_runs(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": guide.stem}
-    exec(compile(program(guide), str(guide), "exec"), names)
-    assert iscoroutinefunction(names["main"])
-    await names["main"]()
+    module = ModuleType(f"guide_{guide.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(program(guide), str(guide), "exec", dont_inherit=True), vars(module))
+    assert iscoroutinefunction(module.main)
+    await module.main()
 
 
 def test_every_public_name_is_in_a_guide() -> None:

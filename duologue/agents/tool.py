@@ -161,6 +161,12 @@ class Tool:
         tool.name, tool.spec = name, msgspec.structs.replace(self.spec, name=name)
         return tool
 
+    def with_function(self, function: Callable[..., Any]) -> Tool:
+        """Return the same tool, as models see it, that calls another function with the same arguments."""
+        tool = copy.copy(self)
+        tool.function, tool._is_async = function, _is_async(function)
+        return tool
+
     @property
     def background(self) -> bool:
         """True if the model does not wait for its result."""

@@ -12,13 +12,15 @@ from typing import Any, Protocol
 
 from ..agents.fields import check_several
 from ..agents.sources import MAX_NAME
-from ..agents.tool import Tool
+from ..agents.tool import BACKGROUND_S, Tool
+from ..agents.tool_context import current_context
 from ..errors import ConfigurationError, ToolError
 from .search import Index
 
 log = logging.getLogger("duologue.mcp")
 
 Filter = Iterable[str] | Callable[[str], bool] | None
+Progress = Callable[[str], None] | None
 MAX_SCHEMA = 65_536
 """Characters of a tool's parameters. A tool with more is left out, with a line in the log."""
 MAX_DESCRIPTION = 4096
@@ -35,7 +37,9 @@ class Server(Protocol):
     timeout_s: float
     max_tools: int
 
-    async def call(self, session: Any, name: str, arguments: dict[str, Any], timeout_s: float) -> Any: ...
+    async def call(
+        self, session: Any, name: str, arguments: dict[str, Any], timeout_s: float, progress: Progress = None
+    ) -> Any: ...
     async def resource(self, uri: str) -> str: ...
     async def resources(self) -> dict[str, str]: ...
 
@@ -76,7 +80,7 @@ class Offered:
             if self._denies is not None and self._denies(each.name):
                 continue
             tool = self._of(each)
-            if tool is not None:
+            if tool is not None and tool.mode != "disabled":
                 made.setdefault(tool.name, tool)
         if len(made) <= self._server.max_tools:
             shown = list(made.values())
@@ -111,10 +115,14 @@ class Offered:
 
     def _tool(self, name: str, description: str, schema: Mapping[str, Any], options: Mapping[str, Any]) -> Tool:
         """Return a tool that calls the server. It ends by its own limit, with an error that names the server."""
-        timeout_s = options.get("timeout_s", self._server.timeout_s)
+        background = options.get("mode") == "nonblocking"
+        timeout_s = options.get("timeout_s", BACKGROUND_S if background else self._server.timeout_s)
 
         async def call(session: Any, _: str, arguments: dict[str, Any]) -> Any:
-            return await self._server.call(session, name, arguments, timeout_s)
+            # Of a tool that runs in the background the model hears. Otherwise the agent would say the server's words.
+            context = current_context.get() if background else None
+            progress = context.progress if context is not None else None
+            return await self._server.call(session, name, arguments, timeout_s, progress)
 
         spec = {"name": self._named(name), "description": description, "parameters": schema}
         if not isinstance(timeout_s, int | float) or timeout_s <= 0:
@@ -207,8 +215,8 @@ def _filter(server: str, field: str, given: Filter) -> Callable[[str], bool] | N
     patterns = tuple(given)
     if any(not isinstance(pattern, str) for pattern in patterns):
         raise ConfigurationError(f"MCP server {server!r}: {field} has names, not {patterns!r}")
-    return partial(_fits, patterns)
+    return partial(_matches, patterns)
 
 
-def _fits(patterns: Sequence[str], name: str) -> bool:
+def _matches(patterns: Sequence[str], name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)

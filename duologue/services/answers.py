@@ -333,6 +333,8 @@ class Answers(Service):
             self._answered_at = loop_time()
         if not isinstance(frame, Say | ToolResult):
             await self._pictures.ready()
+            if self._unanswered == "words" or isinstance(frame, Respond):
+                self.look()
         if self._leaving and not isinstance(frame, Say):
             self._kept.append(frame)
             return

@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import BadInput, ConfigurationError
 from ..frames import UserImage
-from ..images import check, prepared
+from ..images import check_image, ready_image
 from ..images.limits import ImageLimits, ImageRules
 from ..processors.kernel.node import Node
 
@@ -54,6 +54,7 @@ class Pictures:
         self._waiting: dict[str, UserImage] = {}  # by the id of the item
         self._all_ready = asyncio.Event()
         self._coming: UserImage | None = None  # the newest frame that is not ready
+        self._frame_ready = asyncio.Event()
         self._watching = False
         self._newest: tuple[UserImage, float] | None = None  # the newest frame that is ready, and its loop time
         self._shown: tuple[int, str, UserImage] | None = None  # the turn, the item's id and the frame shown last
@@ -66,7 +67,7 @@ class Pictures:
 
     def take(self, frame: UserImage) -> None:
         """Take an image. Raises BadInput for one that is refused at once: its type or length, or too many wait."""
-        check(frame, self._viewer.image_rules)
+        check_image(frame, self._viewer.image_rules)
         if frame.source != "picture":
             self._coming = frame
             if not self._watching:
@@ -96,7 +97,7 @@ class Pictures:
     async def _make_ready(self, item_id: str, frame: UserImage) -> None:
         viewer, problem = self._viewer, None
         try:
-            frame = await self._prepared(frame)
+            frame = await self._made_ready(frame)
         except Exception as error:
             problem = error
         if self._waiting.pop(item_id, None) is None:
@@ -106,8 +107,9 @@ class Pictures:
             if problem is None:
                 conversation.update(item_id, data=image_data(frame), status="complete")
             else:
-                note = f"(an image of the caller did not come: {problem})"
-                conversation.update(item_id, kind="note", name="", text=note, data=None, status="complete")
+                turn, note = conversation.get(item_id).turn, f"(an image of the caller did not come: {problem})"
+                conversation.remove(item_id)
+                conversation.add("note", "caller", turn=turn, text=note)
         if problem is not None:
             viewer.session.report(problem, viewer.name)
         else:
@@ -115,14 +117,18 @@ class Pictures:
         if not self._waiting:
             self._all_ready.set()
 
-    async def _prepared(self, frame: UserImage) -> UserImage:
-        return await prepared(frame, limits=self._viewer.image_limits, rules=self._viewer.image_rules)
+    async def _made_ready(self, frame: UserImage) -> UserImage:
+        return await ready_image(frame, limits=self._viewer.image_limits, rules=self._viewer.image_rules)
 
     async def ready(self) -> None:
-        """Wait until all images are ready, or for `WAIT_S` seconds."""
-        if self._waiting:
+        """Wait until all images are ready, and the first frame of a camera, but not longer than `WAIT_S` seconds."""
+        first = self._watching and not self._fresh
+        if self._waiting or first:
             with anyio.move_on_after(WAIT_S):
-                await self._all_ready.wait()
+                if self._waiting:
+                    await self._all_ready.wait()
+                if first:
+                    await self._frame_ready.wait()
 
     # -- a camera or a screen --------------------------------------------------------------------------------------
 
@@ -132,23 +138,26 @@ class Pictures:
         try:
             while (frame := self._coming) is not None:
                 self._coming, at = None, loop.time()
+                self._frame_ready.clear()
                 try:
-                    frame = await self._prepared(frame)
+                    frame = await self._made_ready(frame)
                 except Exception as error:
                     self._viewer.session.report(error, self._viewer.name)
                 else:
                     self._newest = frame, at
                     self._viewer.watched(frame)
+                finally:
+                    self._frame_ready.set()
                 await anyio.sleep(max(0.0, at + 1 / self._viewer.camera_fps - loop.time()))
         finally:
             self._watching = False
 
     def show(self) -> UserImage | None:
         """Log the newest frame, once in each turn of the caller. Returns it; None if there is none to log."""
-        if self._newest is None:
+        if self._newest is None or not self._fresh:
             return None
-        (frame, at), now = self._newest, asyncio.get_running_loop().time()
-        if now - at > FRESH_S + 1 / self._viewer.camera_fps or (self._shown is not None and self._shown[2] is frame):
+        frame = self._newest[0]
+        if self._shown is not None and self._shown[2] is frame:
             return None
         session = self._viewer.session
         turn, data = session.floor.turn + 1, image_data(frame)
@@ -157,9 +166,24 @@ class Pictures:
                 return None
             item = session.conversation.update(self._shown[1], data=data, at=session.now())
         else:
-            item = session.conversation.add("message", "caller", turn=turn, name="image", data=data)
+            place = self._before_the_words(turn)
+            item = session.conversation.add("message", "caller", turn=turn, name="image", data=data, **place)
         self._shown, self._may_change = (turn, item.id, frame), False
         return frame
+
+    def _before_the_words(self, turn: int) -> dict[str, Any]:
+        """Return the place in the log before the words of this turn that it has already: the image belongs to them."""
+        item = next(reversed(self._viewer.session.conversation), None)
+        if item is None or item.turn != turn or item.role != "caller" or not item.text or item.kind != "message":
+            return {}
+        return {"before": item.id, "at": item.at}
+
+    @property
+    def _fresh(self) -> bool:
+        """True if the newest frame that is ready shows what the camera sees now."""
+        if self._newest is None:
+            return False
+        return asyncio.get_running_loop().time() - self._newest[1] <= FRESH_S + 1 / self._viewer.camera_fps
 
     def caller_goes_on(self) -> None:
         """Note that the caller's turn goes on: a newer frame may take the place of the one that was shown in it."""

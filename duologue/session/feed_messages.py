@@ -98,7 +98,7 @@ class FeedMessages:
 
     def _removed(self, item: Item) -> None:
         self._behind.pop(item.id, None)
-        shown = self._responses.pop(item.id, None) is not None or bool(item.text)
+        shown = self._responses.pop(item.id, None) is not None or bool(item.text) or item.name == "image"
         if shown and item.id not in self._utterances:
             self._emit(MessageGone(at=self._session.now(), id=item.id))
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -13,67 +10,11 @@ import pytest
 from duologue import images
 from duologue.errors import BadInput, DeadlineExceeded, ServiceError
 from duologue.images import fetching
-from duologue.images.addresses import is_public
+from duologue.images.addresses import is_public_address
 from duologue.images.limits import ImageRules
 from duologue.testing.tls import loopback
 from tests.images.samples import as_jpeg
-
-OPEN = "127.0.0.2"
-"""The address at which the servers of these tests may be asked. 127.0.0.1 stays private."""
-RULES = ImageRules(networks=(f"{OPEN}/32",), deadline_s=5.0, max_bytes=1_000_000)
-
-Answer = Callable[[str], bytes | list[bytes | float]]
-
-
-def answer(body: bytes = b"", status: str = "200 OK", **headers: str) -> bytes:
-    """Return an HTTP answer."""
-    named = {"content-type": "image/jpeg", "content-length": str(len(body))}
-    named |= {name.replace("_", "-"): value for name, value in headers.items()}
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in named.items() if value), "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-class WebServer:
-    """Answers each path by a function, in pieces with pauses (seconds) between them, and notes what it was asked."""
-
-    def __init__(self, give: Answer) -> None:
-        self.give = give
-        self.asked: list[tuple[str, str, str]] = []
-        """The address that was called, the Host header and the path of each request."""
-        self.port = 0
-        self.closed = asyncio.Event()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            path = head.split(" ", 2)[1]
-            host = next(line[6:] for line in head.splitlines() if line.lower().startswith("host: "))
-            self.asked.append((writer.get_extra_info("sockname")[0], host, path))
-            given = self.give(path)
-            for piece in [given] if isinstance(given, bytes) else given:
-                if isinstance(piece, float):
-                    with anyio.move_on_after(piece):
-                        await self.closed.wait()
-                        return
-                else:
-                    writer.write(piece)
-                    await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def web(give: Answer, *, tls: bool = False) -> AsyncIterator[WebServer]:
-    server = WebServer(give)
-    listening = await asyncio.start_server(server.serve, "0.0.0.0", 0, ssl=loopback().server if tls else None)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        server.closed.set()
-        listening.close()
+from tests.images.web import OPEN, RULES, answer, web
 
 
 async def test_an_image() -> None:
@@ -229,7 +170,7 @@ async def test_servers_that_fail() -> None:
 SLOW: dict[str, list[bytes | float]] = {
     "no answer": [100.0],
     "no body": [answer(content_length="1000"), 100.0],
-    "a byte a second": [answer(content_length="1000"), *[b"\xff", 1.0] * 20],
+    "a byte a second": [answer(content_length="1000"), *(b"\xff" if at % 2 else 1.0 for at in range(40))],
 }
 
 
@@ -244,7 +185,7 @@ async def test_a_slow_server(name: str) -> None:
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "2001:4860:4860::8888"])
 def test_public_addresses(address: str) -> None:
-    assert is_public(address)
+    assert is_public_address(address)
 
 
 @pytest.mark.parametrize(
@@ -256,10 +197,10 @@ def test_public_addresses(address: str) -> None:
      "ff02::1", "5f00::1"],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address: str) -> None:
-    assert not is_public(address)
+    assert not is_public_address(address)
 
 
 def test_networks_that_the_application_names() -> None:
-    assert is_public("10.1.2.3", ("10.1.0.0/16",))
-    assert not is_public("10.2.2.3", ("10.1.0.0/16", "fd00::/8"))
-    assert is_public("fd00::1", ("fd00::/8",))
+    assert is_public_address("10.1.2.3", ("10.1.0.0/16",))
+    assert not is_public_address("10.2.2.3", ("10.1.0.0/16", "fd00::/8"))
+    assert is_public_address("fd00::1", ("fd00::/8",))

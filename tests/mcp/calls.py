@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import anyio
 from duologue import Agent, Tools
 from duologue.mcp import MCPTools
 from duologue.services.llm import Request, ToolRequest
+from duologue.testing import BareCall
 from duologue.testing.mocks import MockLLM
 from tests.services.story import Story, story
 
@@ -23,10 +24,23 @@ PATIENT: dict[str, Any] = {"start_s": 60.0, "wait_s": 60.0}
 """Processes start slowly on a machine at work."""
 
 
+def program(*args: str, name: str, **options: Any) -> MCPTools:
+    """A server that is a program in Python."""
+    return MCPTools(name, command=sys.executable, args=args, cwd=ROOT, **PATIENT | options)
+
+
 def shop(*flags: str, name: str = "shop", **options: Any) -> MCPTools:
     """The test's server as a process."""
-    args = ["-m", "tests.mcp.server", "stdio", *flags]
-    return MCPTools(name, command=sys.executable, args=args, cwd=ROOT, **PATIENT | options)
+    return program("-m", "tests.mcp.server", "stdio", *flags, name=name, **options)
+
+
+async def call_tool(source: MCPTools, name: str, **arguments: Any) -> Any:
+    """Call a tool outside any call."""
+
+    class Nobody:
+        id = ""
+
+    return await source.call(Nobody(), name, arguments, 30.0)
 
 
 @contextmanager
@@ -84,16 +98,13 @@ async def answers(call: Story, text: str, within_s: float = 60.0) -> str:
     return said(call)[-1]
 
 
-def said(call: Story) -> list[str]:
+def said(call: BareCall) -> list[str]:
     return [item.text for item in call.session.conversation if item.role == "agent" and item.kind == "message"]
 
 
-def results(call: Story) -> list[Any]:
+def results(call: BareCall) -> list[Any]:
     return [item.data for item in call.session.conversation if item.kind == "tool_result"]
 
 
-def errors(call: Story) -> list[str]:
+def errors(call: BareCall) -> list[str]:
     return [error.message for error in call.errors]
-
-
-Condition = Callable[[], object]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,8 @@ def port() -> Iterator[int]:
         yield port
 
 
-def at(port: int, **options: object) -> MCPTools:
-    return MCPTools("shop", url=f"http://127.0.0.1:{port}/mcp", **{**PATIENT, **options})  # type: ignore[arg-type]
+def at(port: int, **options: Any) -> MCPTools:
+    return MCPTools("shop", url=f"http://127.0.0.1:{port}/mcp", **{**PATIENT, **options})
 
 
 async def test_the_tools_at_an_address_are_used_in_a_call(port: int) -> None:

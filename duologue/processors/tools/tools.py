@@ -33,7 +33,9 @@ from ..kernel.node import Node
 from ..processor import Processor, handles
 from ..tool_sources import Sources
 from .filler import Fillers
+from .pictures import show_images
 from .run import Told, ToolRun, decided, described
+from .sources import Sources
 
 T = TypeVar("T")
 log = logging.getLogger("duologue")
@@ -89,7 +91,7 @@ class Tools(Processor):
         check_several("Tools", "tools", tools, "Tools([f])")
         self._own: dict[str, Tool] = {}
         given = [t if isinstance(t, Tool | ToolSource) else Tool(t) for t in tools]
-        self._sources = [t for t in given if isinstance(t, ToolSource)]
+        self._given_sources = [t for t in given if isinstance(t, ToolSource)]
         for tool in (t for t in given if isinstance(t, Tool)):
             if tool.name in self._own:
                 raise ConfigurationError(f"two tools are named {tool.name!r}")
@@ -105,14 +107,20 @@ class Tools(Processor):
         """The specifications of the tools given here, for models."""
         return tuple(tool.spec for tool in self._own.values() if tool.mode != "disabled")
 
+    # -- sources -----------------------------------------------------------------------------------------------------
+
     @cached_property
     def sources(self) -> Sources:
         """The sources of the call. The first `Tools` of a pipeline has them for all others."""
         every = [leaf for leaf in leaves(self.session.pipeline) if isinstance(leaf, Tools)]
         if every[0] is not self:
             return every[0].sources
-        shared = [source for tools in every for source in tools._sources]
+        shared = [source for tools in every for source in tools._given_sources]
         return Sources(self.session, shared, (spec.name for spec in shared_tools(self.session.pipeline)))
+
+    @property
+    def _leads(self) -> bool:
+        return next(leaf for leaf in leaves(self.session.pipeline) if isinstance(leaf, Tools)) is self
 
     async def open(self) -> None:
         """Open the sources of tools. One that is slow gives its tools later."""
@@ -124,15 +132,13 @@ class Tools(Processor):
         if self._leads:
             await self.sources.close()
 
-    @property
-    def _leads(self) -> bool:
-        return next(leaf for leaf in leaves(self.session.pipeline) if isinstance(leaf, Tools)) is self
-
     @handles(SessionStarted, HandoffCompleted)
     async def sync(self, signal: SessionStarted | HandoffCompleted) -> None:
         """Give the engine tools of sources that have come while it was configured."""
         if self._leads:
             await self.sources.sync()
+
+    # -- calls -------------------------------------------------------------------------------------------------------
 
     @handles(ResponseStarted)
     async def response(self, frame: ResponseStarted) -> None:
@@ -228,7 +234,7 @@ class Tools(Processor):
 
     async def _answer(self, call: ToolCall, told: Told) -> None:
         if isinstance(told.result, WithImages):
-            told = told._replace(result=await self._shown(call, told.result))
+            told = told._replace(result=await show_images(self, call, told.result))
         try:
             result, failed = self._plain(told.result), told.failed
         except Exception as error:  # code of the result object may raise any error
@@ -247,16 +253,6 @@ class Tools(Processor):
                 final=told.final,
             )
         )
-
-    async def _shown(self, call: ToolCall, told: WithImages) -> Any:
-        """Show the images of a result to the model, and return the rest, with a note for an image that it refuses."""
-        try:
-            for image in told.images:
-                await self.push_up(image)
-        except BadInput as error:
-            log.warning("session %s: an image of %s: %s", self.session.id, described(call), error)
-            return {"result": told.result, "note": f"you cannot see the images: {error}"}
-        return told.result
 
     def _plain(self, result: Any) -> Any:
         """Return the result as plain JSON data, cut if it is too long. Raises an error for one that is not JSON."""

@@ -18,6 +18,7 @@ from duologue.services.context import MAX_CALLS_PER_TURN
 from duologue.session.tool_calls import still_running
 from duologue.testing.scripted.google_connection import GeminiConnection
 from duologue.testing.scripted.server import Act, Asked, CallTool, Speak
+from duologue.tools import end_conversation
 from tests.services.native.calls import PROVIDERS, CountedCall, Provider
 
 pytestmark = pytest.mark.parametrize("provider", PROVIDERS)
@@ -149,3 +150,21 @@ async def test_a_call_that_a_resumed_session_tells_again_is_not_made_again(provi
         assert len([result for got in call.server.got for result in got.results]) == 2
         assert len(results(call)) == len(keys)
         assert call.session.floor.owner == "caller"
+
+
+async def test_the_closing_line_of_a_call_is_heard_before_its_end(provider: Provider) -> None:
+    def model(asked: Asked) -> Sequence[Act]:
+        if any("say_to_the_caller" in message.text for message in asked.history):
+            return [Speak("Goodbye, and thank you.")]
+        return [CallTool("end_conversation", {"closing_line": "Goodbye, and thank you."})]
+
+    async with provider.server(model) as server:
+        engine = provider.engine(server)
+        call = CountedCall(provider, server, engine, engine, Tools([end_conversation]))
+        async with call:
+            await call.types("That was all.")
+            await call.waits(8)
+            assert call.is_over
+    assert call.outcome.reason == "ended by the agent"
+    assert call.log[-1] == "agent: Goodbye, and thank you."
+    assert call.errors == []

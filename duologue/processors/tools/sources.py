@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from ..agents.agent import TOOL_NAME, Agent
-from ..agents.engine import Engine, plain_specs
-from ..agents.sources import ToolSource, named_apart
-from ..agents.tool import Tool
-from ..frames import Configure
-from ..session.session import Session
-from .kernel.groups import active_members, leaves
+from ...agents.agent import TOOL_NAME, Agent
+from ...agents.engine import Engine, plain_specs
+from ...agents.sources import ToolSource, named_apart
+from ...agents.tool import Tool
+from ...frames import Configure
+from ...session.session import Session
+from ..kernel.groups import active_members, leaves
 
 
 @runtime_checkable
-class _Cast(Protocol):
+class _HasAgents(Protocol):
     """A processor with all agents of the call, such as `Handoff`."""
 
     agents: Mapping[str, Agent]
@@ -81,6 +81,6 @@ def _agents_sources(session: Session) -> Iterator[ToolSource]:
     if session.agent is not None:
         yield from session.agent.sources
     for leaf in leaves(session.pipeline):
-        if isinstance(leaf, _Cast):
+        if isinstance(leaf, _HasAgents):
             for agent in leaf.agents.values():
                 yield from agent.sources
