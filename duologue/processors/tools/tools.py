@@ -31,7 +31,6 @@ from ...session.tool_calls import RegisteredCall
 from ..kernel.groups import active_leaves, leaves
 from ..kernel.node import Node
 from ..processor import Processor, handles
-from ..tool_sources import Sources
 from .filler import Fillers
 from .pictures import show_images
 from .run import Told, ToolRun, decided, described
