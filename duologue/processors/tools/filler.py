@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import Awaitable
 from typing import Protocol
 
@@ -52,22 +53,22 @@ class Fillers:
         self._general = general
         self._after_s = AFTER_S if after_s is None else after_s
         self._said_in = 0  # the latest turn with a filler
-        self._begins_in = 0  # the turn in which a response with such words is about to begin
+        self._begin_in: Counter[int] = Counter()  # by turn, the responses with such words that are about to begin
 
     def expect(self, turn: int) -> None:
-        """Note that the next response of a turn has words that are not the model's."""
-        self._begins_in = turn
+        """Note that one more response of a turn is about to begin with words that are not the model's."""
+        self._begin_in[turn] += 1
 
     def expect_none(self, turn: int) -> None:
-        """Note that the next response of a turn is the model's."""
-        if self._begins_in == turn:
-            self._begins_in = 0
+        """Note that the next responses of a turn are the model's."""
+        del self._begin_in[turn]
 
     def response_began(self, session: Session, response_id: str, turn: int) -> None:
         """Note in the log that the words of a response are not the model's, if such a response was expected."""
-        if turn == self._begins_in and session.conversation.get(response_id) is not None:
-            session.conversation.update(response_id, author=AUTHOR)
-        self.expect_none(turn)
+        if self._begin_in[turn]:
+            self._begin_in[turn] -= 1
+            if session.conversation.get(response_id) is not None:
+                session.conversation.update(response_id, author=AUTHOR)
 
     def of(self, tool: Tool) -> Filler | None:
         """Return the filler of a tool, or the general one."""
