@@ -23,6 +23,7 @@ PACKAGES = (
     "duologue.frames",
     "duologue.web",
     "duologue.testing",
+    "duologue.mcp",
     "duologue.services.local",
     "duologue.services.openai",
     "duologue.services.google",
