@@ -283,7 +283,8 @@ class LLM(Asking):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure, news = self.fresh_config(), self.failure, self.session.calls.news
+        config, failure, registered = self.fresh_config(), self.failure, self.session.calls
+        news, news_count = registered.news, registered.news_count
         choice = tool_choice_of(asked)
         self._unanswered = ""
         request = self.request(config, extra, choice)
@@ -305,7 +306,7 @@ class LLM(Asking):
                 self.session.report(ServiceError(error), self.name)
             status = await self._respond(turn, config, self._without_tools(request), model=True)
         if status == "completed":
-            self.session.calls.told(news)
+            registered.told(news, news_count)
             self._history.answered()
         elif status == "failed" and self.session.floor.caller_speaking:
             self._unanswered = "words"  # the end of the caller's turn asks for the answer
