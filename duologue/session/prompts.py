@@ -26,7 +26,7 @@ MAX_UNKNOWN = 64
 _NAME = re.compile(r"\{([A-Za-z]\w*)\}", re.ASCII)
 
 
-class Owner(Protocol):
+class PromptOwner(Protocol):
     """The part of a session that its prompts use."""
 
     @property
@@ -49,7 +49,7 @@ class Prompts:
 
     __slots__ = ("_made", "_session", "_unknown")
 
-    def __init__(self, session: Owner) -> None:
+    def __init__(self, session: PromptOwner) -> None:
         self._session = session
         self._made: dict[str, tuple[str, str]] = {}  # the latest two prompts of each agent
         self._unknown: set[str] = set()
@@ -104,7 +104,7 @@ class Prompts:
         return found[0]
 
 
-def _told_by(agent: Agent, function: Callable[[Any], Any], session: Owner) -> str:
+def _told_by(agent: Agent, function: Callable[[Any], Any], session: PromptOwner) -> str:
     try:
         text = function(session)
     except Exception as error:

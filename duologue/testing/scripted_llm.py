@@ -11,9 +11,9 @@ from ..errors import ServiceError
 from ..services.llm import Request, ToolRequest
 from .mocks import MockLLM, MockReply
 
-Step: TypeAlias = MockReply | tuple[MockReply, ...] | Callable[[Request], str]
+ScriptedStep: TypeAlias = MockReply | tuple[MockReply, ...] | Callable[[Request], str]
 """One answer of the model: words, a call, a tuple of both, or a function of the request that returns words."""
-ScriptedRules: TypeAlias = Mapping[str | re.Pattern[str], Step | Sequence[Step]]
+ScriptedRules: TypeAlias = Mapping[str | re.Pattern[str], ScriptedStep | Sequence[ScriptedStep]]
 
 
 def calls(tool: str, /, **arguments: Any) -> ToolRequest:
@@ -41,7 +41,9 @@ class ScriptedLLM(MockLLM):
     are the requests that it has answered.
     """
 
-    def __init__(self, rules: ScriptedRules, *, otherwise: Step | None = None, first_token_s: float = 0.05) -> None:
+    def __init__(
+        self, rules: ScriptedRules, *, otherwise: ScriptedStep | None = None, first_token_s: float = 0.05
+    ) -> None:
         super().__init__(self._reply, first_token_s=first_token_s, token_s=0.0)
         self._rules = dict(rules)
         self._otherwise = otherwise
@@ -50,7 +52,7 @@ class ScriptedLLM(MockLLM):
         step = self._step(request)
         return step(request) if callable(step) else step
 
-    def _step(self, request: Request) -> Step:
+    def _step(self, request: Request) -> ScriptedStep:
         messages = request.messages
         last = max((place for place, message in enumerate(messages) if message.role == "user"), default=-1)
         said = messages[last].text if last >= 0 else ""
@@ -59,7 +61,7 @@ class ScriptedLLM(MockLLM):
         for text in (said, *reversed(notes)):
             for rule, steps in self._rules.items():
                 if _occurs(rule, text):
-                    all_steps: Sequence[Step] = steps if isinstance(steps, list) else [steps]  # type: ignore[list-item]
+                    all_steps: Sequence[ScriptedStep] = steps if isinstance(steps, list) else [steps]  # type: ignore[list-item]
                     if done < len(all_steps):
                         return all_steps[done]
                     if self._otherwise is None:

@@ -18,8 +18,8 @@ PUBLIC = """
     Agent BadInput CallLimit Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines
     DuologueError Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IdlePrompts
     IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport MemoryTransport MissingExtra
-    NoiseSuppression Outcome Pipeline Processor PushToTalk Reading Recorder STT ServiceError Session SileroVad
-    SmartTurn SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport
+    NoiseSuppression Outcome Pipeline Processor Profile PushToTalk Reading Recorder STT ServiceError Session SileroVad
+    Skill SmartTurn SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport
     WebRTCTransport WebSocketTransport __version__ cost handles run
 """
 
