@@ -60,6 +60,10 @@ if TYPE_CHECKING:
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
     from .services.fallback import Fallback as Fallback
+    from .services.guardrails import CallerGuardrail as CallerGuardrail
+    from .services.guardrails import Guardrail as Guardrail
+    from .services.guardrails import ModelCheck as ModelCheck
+    from .services.guardrails import Verdict as Verdict
     from .services.llm import LLM as LLM
     from .services.native.engine import SpeechToSpeech as SpeechToSpeech
     from .services.reading import Reading as Reading
@@ -109,6 +113,7 @@ _HOMES = {
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",
     "services.fallback": "Fallback",
+    "services.guardrails": "CallerGuardrail Guardrail ModelCheck Verdict",
     "services.llm": "LLM",
     "services.native.engine": "SpeechToSpeech",
     "services.reading": "Reading",

@@ -20,6 +20,7 @@ from ..processors.kernel.node import Node
 from .engine import language_line, plain_specs
 from .fields import check_several, check_strings, named_fields
 from .profile import COLOUR, Profile, Skill, appended
+from .sources import ToolSource
 from .tool import Tool, ToolSpec
 
 TOOL_NAME = "handoff_conversation"
@@ -40,8 +41,9 @@ class Agent:
     which has the reason and the summary, instead of all of it. `voice` is one of the engine's voices or, for an
     agent that several kinds of engines may serve, one for each family of voices: {"openai": "marin", "gemini":
     "Kore", "espeak": "en-us+f3"}. `model` is the language model that answers for it in a cascade, by default the one
-    that its service was made with; services with one model refuse others. Functions in `tools` become `Tool` objects.
-    Clients show the agent by its `display_name` and `colour`, such as "#0a7" or "teal".
+    that its service was made with; services with one model refuse others. Functions in `tools` become `Tool` objects;
+    the tools of a `ToolSource` among them may change during a call. Clients show the agent by its `display_name` and
+    `colour`, such as "#0a7" or "teal".
 
     `instructions` may be a function of the session: a plain `def` that returns a text. It is called at the start and at
     hand-offs; by a cascade before each answer; by a native engine at the end of each turn of the agent, if the provider
@@ -59,7 +61,7 @@ class Agent:
     language: str = ""
     model: str = ""
     voice: str | Mapping[str, str] = ""
-    tools: Iterable[Tool | Callable[..., Any]] = ()
+    tools: Iterable[Tool | ToolSource | Callable[..., Any]] = ()
     targets: tuple[str, ...] | None = None
     engine: str = ""
     greeting: str = ""
@@ -68,7 +70,9 @@ class Agent:
     display_name: str = ""
     colour: str = ""
     toolset: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
-    """The same as `tools`, all of them `Tool` objects."""
+    """The `tools` that are the agent's own, all of them `Tool` objects."""
+    sources: tuple[ToolSource, ...] = field(init=False, repr=False, compare=False)
+    """The sources among the `tools`."""
 
     def __post_init__(self) -> None:
         texts = "name", "role", "description", "scope", "language", "model", "engine", "greeting", "farewell"
@@ -91,9 +95,11 @@ class Agent:
         object.__setattr__(self, "targets", well_formed_data(self.targets))
         if not self.name.strip():
             raise ConfigurationError("an agent needs a name")
-        made = tuple(t if isinstance(t, Tool) else Tool(t) for t in self.tools)
-        object.__setattr__(self, "tools", made)
+        given = tuple(t if isinstance(t, Tool | ToolSource) else Tool(t) for t in self.tools)
+        made = tuple(t for t in given if isinstance(t, Tool))
+        object.__setattr__(self, "tools", given)
         object.__setattr__(self, "toolset", made)
+        object.__setattr__(self, "sources", tuple(t for t in given if isinstance(t, ToolSource)))
         if twice := _twice(t.name for t in made):
             raise ConfigurationError(f"agent {self.name!r} has two tools named {twice!r}")
 
@@ -123,7 +129,7 @@ class Agent:
         skills = list(skills)
         if chunks := [skill.instructions for skill in skills if skill.instructions]:
             changes["instructions"] = appended(instructions, chunks)
-        changes["tools"] = (*tools, *(tool for skill in skills for tool in skill.toolset))
+        changes["tools"] = (*tools, *self.sources, *(tool for skill in skills for tool in skill.toolset))
         return replace(self, **changes)
 
     def identified(self, instructions: str) -> str:
@@ -148,7 +154,7 @@ def configuration(
     `voices` is the family of the engine's voices. An agent that names no voice of this family gets the default.
     `prompt` is the agent's prompt as the session makes it, by default the plain one.
     """
-    specs = {tool.spec.name: tool.spec for tool in agent.toolset}
+    specs = {tool.name: tool.spec for tool in agent.toolset if tool.mode != "disabled"}
     for spec in more_tools:
         specs.setdefault(spec.name, spec)
     return Configure(
@@ -163,7 +169,7 @@ def configuration(
 
 def check_tools_run(agent: Agent, nodes: Iterable[Node]) -> None:
     """Raise ConfigurationError if the agent has tools, and none of these nodes takes their calls."""
-    if agent.toolset and not any(ToolCall in node.follows for node in nodes):
+    if agent.tools and not any(ToolCall in node.follows for node in nodes):
         raise ConfigurationError(
             f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind the engine"
         )

@@ -16,6 +16,7 @@ from ..session import Session
 from ..session.call_events import (
     Failed,
     FeedEvent,
+    Guarded,
     HandedOff,
     MessageChanged,
     MessageGone,
@@ -99,6 +100,10 @@ class ViewRows:
                 return self._handoff(event)
             case ServiceMoved():
                 return self._note(event.at, f"{event.target} replaces {event.source}: {event.reason}", "yellow")
+            case Guarded():
+                return self._note(
+                    event.at, f"{event.guardrail} {event.action}: {event.reason or event.cause}", "yellow"
+                )
             case Failed():
                 return self._note(event.at, f"{event.processor}: {event.message}", "red")
         return None

@@ -31,11 +31,15 @@ class ResponseEnded(WellFormed, Output, frozen=True, kw_only=True, tag="Response
 
 
 class BotText(WellFormed, Output, frozen=True, kw_only=True, tag="BotText"):
-    """A piece of the agent's text, as the model generates it. The pieces, joined, are the text with its spaces."""
+    """A piece of the agent's text, as the model generates it. The pieces, joined, are the text with its spaces.
+
+    `whole` says that a sentence ends with the piece: a text-to-speech need not wait for the next one to be sure.
+    """
 
     texts = ("text",)
 
     text: str
+    whole: bool = False
 
 
 class ToolCall(WellFormed, Output, frozen=True, kw_only=True, tag="ToolCall"):

@@ -237,6 +237,27 @@ class ServiceChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="Service
     reason: str = ""
 
 
+class GuardrailActed(WellFormed, Signal, frozen=True, kw_only=True, tag="GuardrailActed"):
+    """A guardrail did not simply let `text` through, a sentence of the agent or words of the caller.
+
+    `action` says what became of it. `cause` is "refused" for the verdict of the check, "late" for a check that took
+    too long, "failed" for one that raised an error; `reason` is that of the verdict or the error. `replacement` is
+    what is said, or heard, in its place. `turn` and `response_id` are those of the agent's answer.
+    """
+
+    texts = ("text", "reason", "replacement")
+
+    guardrail: str
+    side: Literal["agent", "caller"]
+    action: Literal["passed", "replaced", "dropped", "stopped", "answered", "blocked"]
+    cause: Literal["refused", "late", "failed"]
+    text: str
+    reason: str = ""
+    replacement: str = ""
+    turn: int = 0
+    response_id: str = ""
+
+
 class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"):
     """The provider's handle for the conversation as it is now.
 

@@ -25,6 +25,7 @@ from ..frames import (
     TurnResumed,
     UserTranscript,
 )
+from ..images.limits import DEFAULT_IMAGES, ImageLimits
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Stopped, close_stream
 from ..processors.processor import handles
@@ -67,6 +68,8 @@ class Asking(Answers):
     """True if the service obeys `Request.tool_choice`."""
     chooses_model: bool = False
     """True if the service obeys `Request.model`."""
+    images: ImageLimits = DEFAULT_IMAGES
+    """The images that the model takes. Others are converted."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
     summary: Summary | None = None
@@ -102,6 +105,11 @@ class Asking(Answers):
         """Stop answering. Overriding methods call this, too."""
         self.forget_guess("the call ends")
         await super().close()
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """The images that the model takes."""
+        return self.images
 
     def request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
         """Return a request for an answer, with `extra` instructions and a choice of tools.
@@ -140,6 +148,7 @@ class Asking(Answers):
         """Begin the answer, and keep it back until the turn has ended."""
         config = self.fresh_config()
         if not (self._leaving or self._unheard or self.session.draining or self.spent.beyond(self.spending)):
+            self.look()
             self._eager.begin(frame.text, config, lambda: self.request(config, guess=frame.text))
         await self.push(frame)
 
@@ -147,6 +156,7 @@ class Asking(Answers):
     async def resumed(self, frame: TurnResumed) -> None:
         """Throw away the answer that was begun too early."""
         self.forget_guess("the caller goes on")
+        self._pictures.caller_goes_on()
         await self.push(frame)
 
     def forget_guess(self, why: str) -> None:
@@ -249,6 +259,8 @@ class LLM(Asking):
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
         self._eager.turn_ended()
         if self._unanswered:
+            if self._unanswered == "words":
+                self.look()
             self.queue(frame)
         else:
             self.forget_guess("no answer is wanted")

@@ -149,7 +149,7 @@ class TTS(Preparing):
             self.session.ledger.speak(frame.response_id, frame.text, self)
             await self.push(frame)
         splitter = self._splitter = self._splitter or self._new_splitter()
-        for sentence in splitter.feed(frame.text):
+        for sentence in (*splitter.feed(frame.text), splitter.flush() if frame.whole else ""):
             await self._queue(sentence)
 
     @handles(ToolCall)

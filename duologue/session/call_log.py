@@ -10,6 +10,7 @@ from .call_events import (
     ClientMoved,
     ConnectionMoved,
     FeedEvent,
+    Guarded,
     HandedOff,
     Recognised,
     ResponseComplete,
@@ -24,7 +25,7 @@ from .feed import Feed
 
 log = logging.getLogger("duologue.call")
 
-_INFO = (HandedOff, ConnectionMoved, ServiceMoved, ClientMoved, AccessSwitched)
+_INFO = (HandedOff, ConnectionMoved, ServiceMoved, Guarded, ClientMoved, AccessSwitched)
 _DEBUG = (Speaking, SpeechCut, Recognised, ResponseOpened, ResponseComplete, ToolChanged, TurnTimed)
 
 
@@ -69,6 +70,8 @@ class CallLog:
                 return f"connection of {event.engine}: {event.state} {event.how} {event.reason}".rstrip()
             case ServiceMoved():
                 return f"{event.kind}: {event.target} replaces {event.source}: {event.reason}"
+            case Guarded():
+                return f"{event.guardrail}: {event.side}'s words {event.action} ({event.cause}){self._said(event.text)}"
             case ClientMoved():
                 return f"client of {event.transport}: {event.state} {event.reason}".rstrip()
             case AccessSwitched():

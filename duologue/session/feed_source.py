@@ -21,6 +21,7 @@ from ..frames import (
     ConnectionChanged,
     ErrorRaised,
     Frame,
+    GuardrailActed,
     HandoffCompleted,
     HandoffFailed,
     HandoffStarted,
@@ -37,6 +38,7 @@ from .call_events import (
     ConnectionMoved,
     Failed,
     FeedEvent,
+    Guarded,
     HandedOff,
     ServiceMoved,
     Speaking,
@@ -105,6 +107,7 @@ def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> No
             gap_ms=s.gap_ms,
         ),
     )
+    on(GuardrailActed, lambda s: Guarded(at=now(), **asdict(s)))
     on(ServiceChanged, lambda s: ServiceMoved(at=now(), **asdict(s)))
     on(HandoffStarted, lambda s: HandedOff(at=now(), state="started", **asdict(s)))
     on(HandoffCompleted, lambda s: HandedOff(at=now(), state="completed", **asdict(s)))

@@ -53,7 +53,7 @@ class Bus:
         self.life = life
         self.report = report
         self.start_task = start_task
-        self._listeners: dict[type[Signal], list[_Guarded]] = {}
+        self.listeners: dict[type[Signal], list[_Guarded]] = {}
         self._watchers: dict[type[Signal], Callable[[int], None]] = {}
 
     def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
@@ -63,7 +63,7 @@ class Bus:
         """
         if not (isinstance(signal_type, type) and issubclass(signal_type, Signal)):
             raise ConfigurationError(f"{signal_type!r} is not a signal: use observe() for other frames")
-        listeners, guarded = self._listeners.setdefault(signal_type, []), _Guarded(self, listener, name_of(listener))
+        listeners, guarded = self.listeners.setdefault(signal_type, []), _Guarded(self, listener, name_of(listener))
         changed: Callable[[int], None] = self._watchers.get(signal_type, _unwatched)
         listeners.append(guarded)
         changed(1)
@@ -84,60 +84,62 @@ class Bus:
 
     def target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
         """Return a function that calls the handlers of a signal at once: those of `members`, then the listeners."""
-        handlers = tuple(
-            _Guarded(self, handler, member.name)
-            for member in members
-            if (handler := member.signal_handler(signal_type)) is not None
-        )
-        return _Delivery(self._listeners, handlers, signal_type.__mro__)
+        found = (member.signal_handler(signal_type) for member in members)
+        return _Delivery(self, tuple(handler for handler in found if handler is not None), signal_type.__mro__)
+
+    def finish(self, result: Any, owner: str, signal: Signal) -> None:
+        """Run the coroutine of a handler that is `async def` in a task."""
+        if inspect.iscoroutine(result):
+            if self.life.state is State.ENDED:
+                result.close()  # no task can run any more
+            else:
+                self.start_task(owner, result, signal)
 
 
 # Objects with slots take a third of the memory of closures, and a session has dozens of these.
 
 
 class _Guarded:
-    """A handler. Its error is reported. The coroutine of an `async def` runs in a task."""
+    """A listener. Its error is reported. The coroutine of an `async def` runs in a task."""
 
-    __slots__ = ("_bus", "_handler", "_owner")
+    __slots__ = ("_bus", "_listener", "_owner")
 
-    def __init__(self, bus: Bus, handler: Callable[[Any], Any], owner: str) -> None:
+    def __init__(self, bus: Bus, listener: Callable[[Any], Any], owner: str) -> None:
         self._bus = bus
-        self._handler = handler
+        self._listener = listener
         self._owner = owner
 
     def __call__(self, signal: Signal) -> None:
-        bus = self._bus
         try:
-            result = self._handler(signal)
+            result = self._listener(signal)
         except Exception as error:
-            bus.report(error, self._owner, signal)
+            self._bus.report(error, self._owner, signal)
             return
-        if result is not None and inspect.iscoroutine(result):
-            if bus.life.state is State.ENDED:
-                result.close()  # no task can run any more
-            else:
-                bus.start_task(self._owner, result, signal)
+        if result is not None:
+            self._bus.finish(result, self._owner, signal)
 
 
 class _Delivery:
     """Calls the handlers of signals of one type, then the listeners to the type and to its bases."""
 
-    __slots__ = ("_bases", "_handlers", "_listeners")
+    __slots__ = ("_bases", "_bus", "_handlers")
 
-    def __init__(
-        self,
-        listeners: dict[type[Signal], list[_Guarded]],
-        handlers: tuple[_Guarded, ...],
-        bases: tuple[type, ...],
-    ) -> None:
-        self._listeners = listeners
-        self._handlers = handlers
+    def __init__(self, bus: Bus, handlers: tuple[Any, ...], bases: tuple[type, ...]) -> None:
+        self._bus = bus
+        self._handlers = handlers  # methods of processors
         self._bases = bases
 
     def __call__(self, signal: Any) -> Awaitable[None]:
+        bus = self._bus
         for handler in self._handlers:
-            handler(signal)
-        listeners = self._listeners
+            try:
+                result = handler(signal)
+            except Exception as error:
+                bus.report(error, handler.__self__.name, signal)
+                continue
+            if result is not None:
+                bus.finish(result, handler.__self__.name, signal)
+        listeners = bus.listeners
         for base in self._bases:
             if base in listeners:
                 for listener in tuple(listeners[base]):

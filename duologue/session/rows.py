@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from ..errors import ConfigurationError
-from .call_events import CallEnding, FeedEvent, MessageChanged, MessageGone, Noted, ServiceMoved, ToolChanged
-from .conversation import Item, Kind, Role, time_of_day
+from .call_events import CallEnding, FeedEvent, Guarded, MessageChanged, MessageGone, Noted, ServiceMoved, ToolChanged
+from .conversation import Item, Kind, Role, plain_data, time_of_day
 from .feed import CAPACITY, Backlog, Feed
 
 RowMode = Literal["live", "coalesce", "append"]
@@ -155,6 +155,11 @@ def to_row(event: FeedEvent, session_id: str, started_at: datetime | None) -> Ro
             id = f"{event.kind} {event.target} {event.at:.3f}"
             note = Item(id=id, kind="note", role="system", at=event.at, name="service", data=data)
             return _row(note, f"{event.target} replaces {event.source}: {event.reason}", call, final=True)
+        case Guarded():
+            data = {name: getattr(event, name) for name in ("guardrail", "side", "cause", "reason")}
+            id = f"{event.guardrail} {event.side} {event.at:.3f} {event.response_id}"
+            note = Item(id=id, kind="note", role="system", at=event.at, turn=event.turn, name="guardrail", data=data)
+            return _row(note, f"{event.guardrail} {event.action}: {event.reason or event.cause}", call, final=True)
     return None
 
 
@@ -164,10 +169,8 @@ def _row(item: Item, message: str, call: tuple[str, datetime | None], *, final: 
     for name in ("agent", "author", "name", "call_id"):
         if value := getattr(item, name):
             metadata[name] = value
-    if item.name == "image" and item.kind == "message":
-        metadata["data"] = {"mime": item.data["mime"], "url": item.data["url"]}  # without the image itself
-    elif item.data is not None or item.kind == "tool_result":
-        metadata["data"] = item.data
+    if item.data is not None or item.kind == "tool_result":
+        metadata["data"] = plain_data(item)
     return Row(
         role=item.role,
         message=message,

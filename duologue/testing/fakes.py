@@ -8,29 +8,35 @@ from dataclasses import replace
 from typing import Any
 
 from ..agents.agent import Agent
+from ..agents.sources import ToolSource
 from ..agents.tool import Tool
 from ..errors import ConfigurationError
 
 
 def with_fakes(
-    agents: Sequence[Agent], shared: Iterable[Tool | Callable[..., Any]], fakes: Mapping[str, Any]
-) -> tuple[list[Agent], list[Tool]]:
+    agents: Sequence[Agent], shared: Iterable[Tool | ToolSource | Callable[..., Any]], fakes: Mapping[str, Any]
+) -> tuple[list[Agent], list[Tool | ToolSource]]:
     """Return the agents, and the tools that all have, with other functions in the place of some.
 
     A model sees the same tools. Raises ConfigurationError for a name that no tool has.
     """
-    own = [each if isinstance(each, Tool) else Tool(each) for each in shared]
-    there = {tool.name for tool in own}.union(*({tool.name for tool in agent.toolset} for agent in agents))
+    own = [each if isinstance(each, Tool | ToolSource) else Tool(each) for each in shared]
+    there = {tool.name for tool in own if isinstance(tool, Tool)}
+    there.update(tool.name for agent in agents for tool in agent.toolset)
     for name in fakes:
         if name not in there:
             raise ConfigurationError(
                 f"there is no tool {name!r} to replace: there are {', '.join(sorted(there)) or 'none'}"
             )
 
-    def replaced(tool: Tool) -> Tool:
-        return tool.with_function(_stand_in(fakes[tool.name])) if tool.name in fakes else tool
+    def replaced(tool: Tool | ToolSource) -> Tool | ToolSource:
+        if isinstance(tool, Tool) and tool.name in fakes:
+            return tool.with_function(_stand_in(fakes[tool.name]))
+        return tool
 
-    faked = [replace(agent, tools=tuple(map(replaced, agent.toolset))) if fakes else agent for agent in agents]
+    if not fakes:
+        return list(agents), own
+    faked = [replace(agent, tools=(*map(replaced, agent.toolset), *agent.sources)) for agent in agents]
     return faked, list(map(replaced, own))
 
 

@@ -15,12 +15,12 @@ from duologue import frames
 from duologue.frames import frame_types
 
 PUBLIC = """
-    Agent BadInput CallLimit Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines
-    DuologueError Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IdlePrompts
-    IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport MemoryTransport MissingExtra
-    NoiseSuppression Outcome Pipeline Processor Profile PushToTalk Reading Recorder STT ServiceError Session SileroVad
-    Skill SmartTurn SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport
-    WebRTCTransport WebSocketTransport __version__ cost handles run
+    Agent BadInput CallLimit CallerGuardrail Capabilities Cascade ConfigurationError Conversation DeadlineExceeded
+    Deadlines DuologueError Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed Flow Guardrail
+    Handoff IdlePrompts IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport MemoryTransport
+    MissingExtra ModelCheck NoiseSuppression Outcome Pipeline Processor Profile PushToTalk Reading Recorder STT
+    ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools
+    TurnPolicy Vad VadPolicy Verdict WavTransport WebRTCTransport WebSocketTransport __version__ cost handles run
 """
 
 
@@ -65,10 +65,10 @@ def test_the_import_loads_none_of_the_modules_behind_the_names() -> None:
 TAGS = """
     AccessChanged ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
     BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure ConnectionChanged
-    Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed HandoffStarted Idle
-    Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged SessionEnding SessionStarted
-    SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer TurnResumed Usage UserAudio
-    UserImage UserText UserTranscript WordTimes
+    Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised GuardrailActed HandoffCompleted HandoffFailed
+    HandoffStarted Idle Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged
+    SessionEnding SessionStarted SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer
+    TurnResumed Usage UserAudio UserImage UserText UserTranscript WordTimes
 """
 
 

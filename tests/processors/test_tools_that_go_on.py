@@ -16,7 +16,7 @@ import pytest
 from duologue import Tool, Tools
 from duologue.errors import ToolError
 from duologue.frames import ApprovalGiven, ApprovalWanted, BotText, Say, ToolCall
-from duologue.processors.tools import FAILED, MAX_THREADS
+from duologue.processors.tools.run import FAILED, MAX_THREADS
 from duologue.services.llm import Request
 from duologue.session import Deadlines
 from duologue.session.tool_calls import PENDING, still_running

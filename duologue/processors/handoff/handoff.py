@@ -16,7 +16,7 @@ from ..kernel.groups import leaves
 from ..kernel.node import Node
 from ..kernel.tasks import stray
 from ..processor import Processor, handles
-from ..tools import Tools, shared_tools
+from ..tools import Tools, more_tools
 from .takeover import Engines, Wanted, configured_for, hand_over
 
 MAX_WAITING_HANDOFFS = 16
@@ -263,7 +263,8 @@ def first_configuration(session: Session, config: EngineConfig, voices: str) -> 
     """
     if any(isinstance(leaf, Handoff) for leaf in leaves(session.pipeline)):
         return None, ""
-    shared, agent = shared_tools(session.pipeline), session.agent
+    agent = session.agent
+    shared = more_tools(session, agent)
     if agent is None:
         names = {tool.name for tool in config.tools}
         tools = (*config.tools, *(tool for tool in shared if tool.name not in names))

@@ -25,7 +25,7 @@ from ..kernel.node import Node
 from ..kernel.tasks import stray, to_the_end
 from ..processor import Processor
 from ..switch import BranchChange, Switch
-from ..tools import shared_tools
+from ..tools import more_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ async def _take_over(owner: Processor, cast: Cast, engines: Engines, wanted: Wan
 
 def configured_for(session: Session, cast: Cast, agent: Agent, phase: str, engine: Engine) -> Configure:
     """Return an engine's configuration for an agent in a phase. Raises ConfigurationError as `Prompts.of` does."""
-    shared, voices = shared_tools(session.pipeline), engine.capabilities.voices
+    shared, voices = more_tools(session, agent), engine.capabilities.voices
     return cast.configuration(agent, phase, shared, voices, session.prompts.of(agent))
 
 

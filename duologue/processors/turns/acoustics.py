@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ...audio.features import FRAME_S, HOP_S, likeness, periodicity, reduced
 from ...errors import ConfigurationError
+from ...frames import BotStoppedSpeaking
 from ...session.session import Session
 from .echo_path import EchoPath
 
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
 Sound = Literal["speech", "unclear", "noise", "aside", "echo"]
 """The caller's speech; a sound that may still turn out to be speech, or is none; a voice that is much quieter than the
 caller's, such as a television; the agent's own voice."""
-KEPT_S = 1.5
-"""Seconds of the caller's audio that are kept."""
+KEPT_S = 1.6
+"""Seconds of the caller's audio that are kept while they speak, and as long after that."""
+PRE_ROLL_S = 0.35
+"""The same of a caller who is silent: the window, and the time in which a detector hears that speech has begun."""
 WINDOW_S = 0.25
 """Seconds of sound that are judged: the latest."""
 LATEST_ECHO_S = 0.6
@@ -78,19 +82,45 @@ class Acoustics:
     Between the questions it only keeps references to the latest audio. All times are session times in seconds.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self) -> None:
         self.level: float | None = None
         """The level of the caller's speech until now, in dB below full scale; None before they have spoken."""
         self._loudest: float | None = None  # the same of its loudest moments
         self._echo_path = EchoPath()
-        self._mic = _LatestAudio(KEPT_S)
-        self._agent = _LatestAudio(WINDOW_S + LATEST_ECHO_S + 0.1)
+        self._mic = _LatestAudio(PRE_ROLL_S)
+        self._agent = _LatestAudio(WINDOW_S + LATEST_ECHO_S)
+        self._spoke_until = -math.inf  # session time up to which the caller's latest speech is known
         self._analysed_s = -math.inf
         self._history = 0  # one bit for each recent frame, 1 if periodic; the lowest bit is the latest
         self._voiced_s = self._hinted_s = -math.inf  # when enough of them were, and half as many, for the last time
         self._echo_s = -math.inf  # when the sound was an echo for the last time
+        self._stops: tuple[Callable[[], None], ...] = ()
+
+    def listen(self, session: Session) -> None:
+        """Listen to a call until `close`."""
+
+        def stopped(signal: BotStoppedSpeaking) -> None:
+            # Without audio of the caller there is no echo.
+            if session.now() - self._mic.end_s > LATEST_ECHO_S:
+                self._agent.clear()
+
         audio = session.audio
-        self._stops = audio.ear.add(self._mic.add), audio.played.add(self._agent.add)
+        self._stops = (
+            audio.ear.add(self._hear),
+            audio.played.add(self._agent.add),
+            session.on(BotStoppedSpeaking, stopped),
+        )
+
+    def _hear(self, pcm: bytes, sample_rate: int, at: float) -> None:
+        self._mic.add(pcm, sample_rate, at)
+        if self._mic.seconds > PRE_ROLL_S and at - self._spoke_until > KEPT_S:
+            self._mic.seconds = PRE_ROLL_S
+        if self._agent.rate and at - self._agent.end_s > LATEST_ECHO_S + WINDOW_S:
+            self._agent.clear()
+
+    def voiced(self, until_s: float) -> None:
+        """Keep more of the caller's audio: they have spoken until a session time."""
+        self._spoke_until, self._mic.seconds = until_s, KEPT_S
 
     def close(self) -> None:
         """Stop listening."""
@@ -196,23 +226,26 @@ class _LatestAudio:
         self.end_s = -math.inf
         """The session time at which the audio ends."""
         self.rate = 0
-        self._seconds = seconds
-        self._kept_s = seconds + 0.1
+        self.seconds = seconds
         self._pieces = _NO_PIECES
+
+    def clear(self) -> None:
+        """Forget the audio."""
+        self.rate, self.end_s, self._pieces = 0, -math.inf, _NO_PIECES
 
     def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
         """Add a piece of audio. Silence fills a gap; after a longer one, or at another rate, the audio begins anew."""
         pieces, gap_s = self._pieces, at - self.end_s
         if gap_s > _GAP_S or sample_rate != self.rate:
-            if sample_rate != self.rate or gap_s > self._seconds:
+            if sample_rate != self.rate or gap_s > self.seconds:
                 pieces = self._pieces = deque(maxlen=_PIECES)
                 self.rate = sample_rate
             else:
                 pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))
         pieces.append((pcm, at))
         end_s = self.end_s = at + len(pcm) / (2 * sample_rate)
-        oldest_s = end_s - self._kept_s
-        while pieces[0][1] < oldest_s:
+        oldest_s = end_s - self.seconds
+        while len(pieces) > 1 and pieces[1][1] <= oldest_s:
             pieces.popleft()
 
     def last(self, seconds: float, *, before_s: float = 0.0) -> tuple[Samples, float]:

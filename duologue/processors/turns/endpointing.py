@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -128,16 +127,17 @@ class Endpointing(Processor):
         self._eager = False  # it was pushed, and the caller has been silent since
         self._ended_at = 0.0  # audio time of the latest EndOfTurn
         self._candidate: SpeechStarted | None = None  # speech that is still too short
+        self._words = TurnWords(self._sound)
+        self._stop_listening: Callable[[], None] = lambda: None
         self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
         self._watched = False
-        self._arrived_at: float | None = None  # loop time of the latest audio; None while it is being passed on
+        self._arrived_at: float | None = None  # session time of the latest audio; None while it is passed on
 
     async def open(self) -> None:
         """Follow the length of the caller's speech."""
         if self._sound is not None:
             await self._sound.load()
-        self._now = asyncio.get_running_loop().time
-        self._words = TurnWords(self.session, self._sound)
+        self._words.follow(self.session)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
 
     async def close(self) -> None:
@@ -171,7 +171,7 @@ class Endpointing(Processor):
                 await self._end_turn("stall")
         if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
             await self._settle()
-        self._arrived_at = self._now()
+        self._arrived_at = self.session.now()
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
@@ -307,7 +307,7 @@ class Endpointing(Processor):
     async def _watch(self) -> None:
         """End the turn if no more audio comes."""
         while self._open:
-            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
+            idle = 0.0 if self._arrived_at is None else self.session.now() - self._arrived_at
             silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
             needed = self.policy.silence_ms / 1000 if self._speaking else self._silence_s
             wait = max(STALL_S - idle, needed - silence)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...frames import UserTranscript
 from ...session.conversation import Item
 from ...session.session import Session
@@ -23,11 +25,13 @@ KEPT = 200
 class TurnWords:
     """Follows the transcripts of a call. A transcript that is late belongs to an earlier turn and is ignored."""
 
-    def __init__(self, session: Session, sound: TurnSound | None = None) -> None:
+    _session: Session
+
+    def __init__(self, sound: TurnSound | None = None) -> None:
         self.policy = EndpointingPolicy()
         self.verdict: Verdict | None = None
         """The verdict on the words of the turn, None without words."""
-        self._session, self._sound = session, sound
+        self._sound = sound
         self._began_at = 0.0
         self._pauses = 0  # in the turn
         self._earlier = ""  # the text of the turn before, if this one goes on with it
@@ -42,7 +46,16 @@ class TurnWords:
         self._language = ""  # of the latest transcript that has one
         self._lexicon: Lexicon | None = None
         self._ended_at: float | None = None  # audio time of the latest quick end
-        self.close = session.conversation.listen(self._logged)
+        self._stop_listening: Callable[[], None] = lambda: None
+
+    def follow(self, session: Session) -> None:
+        """Follow a call until `close`."""
+        self._session = session
+        self._stop_listening = session.conversation.listen(self._logged)
+
+    def close(self) -> None:
+        """Stop following the call."""
+        self._stop_listening()
 
     @property
     def text(self) -> str:

@@ -13,6 +13,7 @@ from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import (
     BotAudio,
     BotText,
+    CallerStartedSpeaking,
     Configure,
     EagerEndOfTurn,
     End,
@@ -31,6 +32,7 @@ from ...frames import (
     UserText,
     UserTranscript,
 )
+from ...images.limits import ImageLimits
 from ...processors.kernel.node import Node
 from ...processors.processor import handles
 from ...processors.turns.endpointing import check_turns
@@ -383,10 +385,50 @@ class SpeechToSpeech(NativeAnswers):
             provider.send(dialect.text(frame.text))
 
     @handles(UserImage)
+    @handles(UserImage, upstream=True)
     async def image(self, frame: UserImage) -> None:
-        """Log an image and send it to the model. Raises BadInput for one that the provider does not take."""
+        """Log an image, and send it to the model once it is ready. Raises BadInput for one that is refused."""
         self.activate()
-        provider = self.parts.provider
-        messages = provider.dialect.image(frame) if provider.dialect is not None else []
         await super().image(frame)
-        provider.send(messages)
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """The images that the model takes."""
+        return self.capabilities.images
+
+    def seen(self, frame: UserImage) -> None:
+        """Send an image to the model. Without a connection it is sent with the rest of the log, or to the session that
+        is resumed."""
+        parts = self.parts
+        if parts.provider.dialect is not None:
+            self._send_image(frame)
+        else:
+            self.spawn(self._send_image_later, frame)
+
+    async def _send_image_later(self, frame: UserImage) -> None:
+        parts = self.parts
+        await parts.provider.until(lambda: parts.provider.dialect is not None or parts.provider.given_up)
+        if parts.memory.resumed:
+            self._send_image(frame)
+
+    def _send_image(self, frame: UserImage) -> None:
+        provider = self.parts.provider
+        if (dialect := provider.dialect) is not None:
+            provider.send(dialect.image(frame))
+
+    def watched(self, frame: UserImage) -> None:
+        """Send the next frame of the caller's camera or screen, if the model takes video."""
+        if self.capabilities.video_input:
+            self._send_image(frame)
+
+    def look(self) -> None:
+        """Log the newest frame of the caller's camera or screen, and send it if the model does not take video."""
+        frame = self._pictures.show()
+        if frame is not None and not self.capabilities.video_input:
+            self._send_image(frame)
+
+    @handles(CallerStartedSpeaking)
+    def caller_speaks(self, signal: CallerStartedSpeaking) -> None:
+        """Show the model what the caller shows: a provider that finds the turns may answer as soon as they stop."""
+        if (parts := self._parts) is not None and parts.provider.live:
+            self.look()

@@ -18,6 +18,7 @@ from duologue.frames import AudioLevel, Dtmf, ErrorRaised, Frame, Usage, UserAud
 from duologue.services.llm import Request, ToolRequest
 from duologue.transports.memory import MemoryTransport
 from duologue.web.rtvi.rtvi import ClientTool
+from tests.images.samples import PIXEL
 from tests.testing.scripted.openai_client import RATE
 from tests.web.realtime.calls import speech
 from tests.web.rtvi.calls import RtviCall, running
@@ -261,14 +262,15 @@ async def test_an_answer_without_audio_is_shown_and_counts_as_read() -> None:
 async def test_an_image_is_seen_with_the_text_that_came_with_it() -> None:
     call = RtviCall()
     async with running(call) as client:
-        picture = {"type": "bytes", "bytes": base64.b64encode(b"a picture").decode()}
+        picture = {"type": "bytes", "bytes": base64.b64encode(PIXEL).decode()}
         client.say("send-file", {"content": "what is this", "file": {"format": "image/png", "source": picture}})
         await client.until("bot-stopped-speaking")
-        address = {"type": "url", "url": "https://example.com/a.jpg"}
+        address = {"type": "url", "url": "https://localhost/a.jpg"}
         client.say("send-file", {"file": {"format": "image/jpeg", "name": "a.jpg", "source": address}})
         await client.until("bot-stopped-speaking", 2)
+        assert "not a public address" in client.told("error")[0]["error"]
         images = [item.data for item in call.session.conversation if item.name == "image"]
-        assert [(image["image"], image["url"]) for image in images] == [(b"a picture", ""), (b"", address["url"])]
+        assert [image["image"] for image in images] == [PIXEL]
         assert len(call.llm.requests) == 2
 
 

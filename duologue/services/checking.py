@@ -1,0 +1,197 @@
+"""`Checking`: runs the checks of a guardrail within a time limit. `ModelCheck`: a check that asks a language model."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ..frames import Usage
+from ..processors.kernel.groups import build
+from ..processors.kernel.host import Host
+from ..processors.kernel.lane import Overdue
+from ..processors.kernel.node import EndPort, drop
+from ..processors.kernel.tasks import Stopped, Work, close_stream
+from ..processors.processor import Processor
+from ..session.session import Session
+from .context import Message, Request
+from .llm import LLM
+from .thoughts import ModelText, begins_with_thoughts
+
+Action = Literal["pass", "block", "replace", "drop", "stop", "answer"]
+"""What happens to the words that were checked: see `Verdict`."""
+Otherwise = Literal["block", "pass"]
+"""What happens to words whose check has failed or is late."""
+Cause = Literal["", "refused", "late", "failed"]
+"""Why a guardrail acts: its check has refused the words, has taken too long, or has raised an error."""
+MAX_CONTEXT = 20
+"""Messages of the conversation that a `ModelCheck` sends."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The result of a check.
+
+    "pass" lets the words through; "block" takes the guardrail's own action. For a sentence of the agent, "replace"
+    speaks `text` in its place, "drop" leaves it out, "stop" speaks `text` and leaves out the rest of the answer. For
+    words of the caller, "replace" lets `text` through in their place, "drop" lets nothing through, "answer" lets
+    nothing through, and the agent says `text`. `reason` is for the application: the `GuardrailActed` signal has it.
+    """
+
+    action: Action
+    text: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The words to check. `text` has no space around it; `before` is the earlier text of the same answer.
+
+    `session` is the call: its conversation, its data. `turn` and `response_id` are those of the answer, 0 and "" for
+    words of the caller.
+    """
+
+    text: str
+    session: Session
+    side: Literal["agent", "caller"] = "agent"
+    before: str = ""
+    turn: int = 0
+    response_id: str = ""
+
+
+Answer: TypeAlias = bool | str | Verdict
+Check: TypeAlias = Callable[[Checked], Answer | Awaitable[Answer]]
+"""Returns True if the words may pass, False if the guardrail's own action is due, a text that replaces them, or a
+`Verdict`. A plain function runs on the event loop, and must not block it."""
+
+
+class Judged(NamedTuple):
+    """A verdict, and its cause: "" for words that the check lets through."""
+
+    verdict: Verdict
+    cause: Cause = ""
+
+
+_BLOCK = Verdict("block")
+_PASS = Verdict("pass")
+
+
+class Checking:
+    """Runs the checks of a guardrail: at most `concurrency` at once, each within `deadline_s` seconds.
+
+    A check that is late, or raises, is reported; `when_late` and `when_failed` say whether the words pass.
+    Raises ConfigurationError for a check that cannot be called, and for limits that are not positive.
+    """
+
+    def __init__(
+        self, check: Check, *, deadline_s: float, when_late: Otherwise, when_failed: Otherwise, concurrency: int
+    ) -> None:
+        if not callable(check):
+            raise ConfigurationError(f"{check!r} cannot be a check: it cannot be called")
+        if deadline_s <= 0 or concurrency < 1:
+            raise ConfigurationError("a guardrail needs a deadline_s above 0 and a concurrency of at least 1")
+        for name, value in (("when_late", when_late), ("when_failed", when_failed)):
+            if value not in ("block", "pass"):
+                raise ConfigurationError(f"{name} is {value!r}: it is 'block' or 'pass'")
+        self.check = check
+        self.deadline_s = deadline_s
+        self.otherwise: dict[Cause, Otherwise] = {"late": when_late, "failed": when_failed}
+        self._room = asyncio.Semaphore(concurrency)
+
+    async def judge(self, owner: Processor, words: Checked, allowed: frozenset[Action]) -> Judged:
+        """Return the verdict on the words: an action of `allowed`. Raises Stopped when the session ends."""
+        async with self._room:
+            try:
+                answer = await Work[Any](owner, f"{owner.name}.check", self.deadline_s).run(_asked(self.check, words))
+                return _judged(answer, allowed)
+            except Stopped:
+                raise
+            except Overdue:
+                error: Exception = DeadlineExceeded(f"a check took longer than {self.deadline_s:g} s")
+                cause: Cause = "late"
+            except Exception as raised:
+                error, cause = raised, "failed"
+        owner.session.report(error, owner.name)
+        told = str(error) or type(error).__name__
+        return Judged(Verdict("pass" if self.otherwise[cause] == "pass" else "block", reason=told), cause)
+
+
+async def _asked(check: Check, words: Checked) -> Any:
+    answer = check(words)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def _judged(answer: Any, allowed: frozenset[Action]) -> Judged:
+    if isinstance(answer, bool):
+        answer = _PASS if answer else _BLOCK
+    if isinstance(answer, str):
+        answer = Verdict("replace", answer) if answer else Verdict("drop")
+    if not isinstance(answer, Verdict):
+        raise ConfigurationError(f"a check returned {type(answer).__name__}: it returns a bool, a text or a Verdict")
+    if answer.action not in allowed:
+        raise ConfigurationError(f"a check returned the action {answer.action!r}: here {sorted(allowed)} are possible")
+    return Judged(answer, "" if answer.action == "pass" else "refused")
+
+
+_ASK = (
+    "You check one message of a telephone call against this policy:\n\n{policy}\n\n"
+    "Answer with the single word PASS if the message keeps the policy, else with the word BLOCK and the reason."
+)
+
+_VERDICTS: dict[str, Action] = {"PASS": "pass", "BLOCK": "block"}
+_LONGEST_VERDICT = 500
+
+
+class ModelCheck:
+    """A check by a language model: `Guardrail(ModelCheck(OpenAILLM("gpt-5.4-nano"), "Give no medical advice."))`.
+
+    The model sees the policy, the latest `context` messages of the call, the answer up to now, and the words to check.
+    It belongs to the guardrail, and to no other place. Its consumption is reported as `Usage`, as that of any service.
+    """
+
+    def __init__(self, model: LLM, policy: str, *, context: int = 4) -> None:
+        if not 0 <= context <= MAX_CONTEXT:
+            raise ConfigurationError(f"context is {context!r}: it lies between 0 and {MAX_CONTEXT}")
+        self.model = model
+        self.instructions = _ASK.format(policy=policy)
+        self.context = context
+
+    def join(self, host: Host) -> None:
+        """Let the model join the host's session. Frames that it pushes are dropped."""
+        self.model._join(host)
+        build(self.model, "down", EndPort(lambda frame_type: drop))
+        build(self.model, "up", EndPort(lambda frame_type: drop))
+
+    async def __call__(self, words: Checked) -> Verdict:
+        """Ask the model. Raises ServiceError for an answer without a verdict."""
+        model, said = self.model, ""
+        first = model.thinks_first
+        text = ModelText(thinks_first=begins_with_thoughts(model.model) if first is None else first)
+        pieces = model.ask(self._request(words))
+        try:
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    said = (said + text.feed(piece)).lstrip()
+                elif isinstance(piece, Usage):
+                    model.broadcast(piece)
+                    model.spent.count(piece)
+                if len(said) > _LONGEST_VERDICT:
+                    break
+        finally:
+            await close_stream(pieces)
+        verdict, _, reason = (said + text.flush()).strip().partition(" ")
+        if (answer := _VERDICTS.get(verdict.strip(".,:;!*").upper())) is None:
+            raise ServiceError(f"the model that checks gave no verdict: {said[:60]!r}")
+        return Verdict(answer, reason=reason.strip())
+
+    def _request(self, words: Checked) -> Request:
+        items = [item for item in words.session.conversation if item.kind == "message" and item.text]
+        told = [f"{item.role}: {item.text}" for item in items[-self.context :]] if self.context else []
+        if words.before:
+            told.append(f"{words.side}: {words.before}")
+        text = "\n".join([*(["The call up to here:", *told] if told else []), f"Check this of the {words.side}:"])
+        return Request(instructions=self.instructions, messages=(Message(role="user", text=f"{text}\n{words.text}"),))
