@@ -103,7 +103,8 @@ class Skill:
         given = {tool.name: tool for tool in (t if isinstance(t, Tool) else Tool(t) for t in tools)}
         for name in read.tools:
             if name not in given:
-                raise ConfigurationError(f"skill {read.name!r} in {path} needs the tool {name!r}: {_given(given)}")
+                there = _given_tools(given)
+                raise ConfigurationError(f"skill {read.name!r} in {path} needs the tool {name!r}: {there}")
         return cls(name=read.name, instructions=read.instructions, tools=[given[name] for name in read.tools])
 
 
@@ -154,6 +155,6 @@ def _has(names: Sequence[str]) -> str:
     return f"has {', '.join(names)}" if names else "has no tools"
 
 
-def _given(given: Iterable[str]) -> str:
+def _given_tools(given: Iterable[str]) -> str:
     names = ", ".join(given)
     return f"Skill.load(…, tools=[…]) was given {names}" if names else "give it as Skill.load(…, tools=[…])"

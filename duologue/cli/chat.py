@@ -36,7 +36,7 @@ def run_chat(target: str, llm: str = "", *, scripted: bool = False, data: str = 
     found = find_agents(target)
     model = _model(target, llm, found.rules, scripted=scripted)
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    talk = chat(found.agents, model, flow=found.flow, data=_data(data), may_fail=True)
+    talk = chat(found.agents, model, flow=found.flow, data=_session_data(data), may_fail=True)
     console.print(f"{model.name} answers. Ctrl-D or Ctrl-C ends the chat.", style="dim")
     try:
         return anyio.run(_converse, talk, console)
@@ -51,7 +51,7 @@ async def _converse(talk: Chat, console: Console) -> int:
     async with talk:
         printer.end(talk.greeting.errors)
         while not talk.is_over:
-            line = await anyio.to_thread.run_sync(_read, terminal, abandon_on_cancel=True)
+            line = await anyio.to_thread.run_sync(_next_line, terminal, abandon_on_cancel=True)
             if line is None:
                 console.print()
                 break
@@ -70,7 +70,7 @@ async def _converse(talk: Chat, console: Console) -> int:
     return 0
 
 
-def _read(terminal: bool) -> str | None:
+def _next_line(terminal: bool) -> str | None:
     """Return the next line of the input, None at its end."""
     if terminal:
         try:
@@ -129,7 +129,7 @@ def _model(target: str, llm: str, rules: Any, *, scripted: bool) -> LLM:
     raise ConfigurationError(f"no model can answer: set one of {keys}, or give the module RULES")
 
 
-def _data(text: str) -> Any:
+def _session_data(text: str) -> Any:
     if not text:
         return None
     try:

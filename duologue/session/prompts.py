@@ -95,9 +95,9 @@ class Prompts:
         name, data = found[1], self._session.data
         if isinstance(data, Mapping):
             if name in data:
-                return _as_text(data[name])
+                return _inserted(data[name])
         elif not callable(value := getattr(data, name, len)):
-            return _as_text(value)
+            return _inserted(value)
         if data and name not in self._unknown and len(self._unknown) < MAX_UNKNOWN:
             self._unknown.add(name)
             log.warning("session %s: {%s} stays in a text: session.data has no such name", self._session.id, name)
@@ -120,7 +120,7 @@ def _told_by(agent: Agent, function: Callable[[Any], Any], session: PromptOwner)
     return text
 
 
-def _as_text(value: Any) -> str:
+def _inserted(value: Any) -> str:
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         with suppress(TypeError, ValueError):  # not plain data: as Python shows it
             value = msgspec.json.encode(value).decode()
