@@ -52,7 +52,7 @@ class Prompts:
     def __init__(self, session: PromptOwner) -> None:
         self._session = session
         self._made: dict[str, tuple[str, str]] = {}  # the latest two prompts of each agent
-        self._unknown: set[str] = set()
+        self._unknown: frozenset[str] = frozenset()
 
     def of(self, agent: Agent) -> str:
         """Return an agent's instructions with its identity, as the session's data make them now.
@@ -64,9 +64,10 @@ class Prompts:
         else:
             text = self.fill(agent.prompt)
         text = well_formed(text)
-        before = self._made.get(agent.name, ("", ""))
-        if text != before[1]:
-            self._made[agent.name] = before[1], text
+        if agent.varies:
+            before = self._made.get(agent.name, ("", ""))
+            if text != before[1]:
+                self._made[agent.name] = before[1], text
         return text
 
     def fresh(self, config: EngineConfig) -> EngineConfig:
@@ -96,10 +97,12 @@ class Prompts:
         if isinstance(data, Mapping):
             if name in data:
                 return _inserted(data[name])
-        elif not callable(value := getattr(data, name, len)):
-            return _inserted(value)
+        else:
+            with suppress(Exception):  # no such attribute, or a property that fails
+                if not callable(value := getattr(data, name)):
+                    return _inserted(value)
         if data and name not in self._unknown and len(self._unknown) < MAX_UNKNOWN:
-            self._unknown.add(name)
+            self._unknown |= {name}
             log.warning("session %s: {%s} stays in a text: session.data has no such name", self._session.id, name)
         return found[0]
 

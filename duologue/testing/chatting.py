@@ -13,16 +13,20 @@ from ..agents.tool import Tool
 from ..errors import ConfigurationError, DeadlineExceeded, IllegalState, ServiceError
 from ..frames import HandoffCompleted, HandoffFailed, HandoffStarted, ResponseEnded, UserText
 from ..processors.handoff.handoff import Handoff
+from ..processors.kernel.groups import leaves
 from ..processors.kernel.node import Node
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor
 from ..processors.tools import Tools
 from ..services.cascade import Cascade
 from ..services.llm import LLM
+from ..services.native.engine import SpeechToSpeech
+from ..services.remote.llm import RemoteLLM
 from ..services.vendors import find
 from ..session.life import State
 from ..session.session import Session
 from .call import QUIET_S, BareCall, Probe
+from .clock import VirtualClockLoop
 from .fakes import with_fakes
 from .reply import Reply, transcript
 from .scripted_llm import ScriptedLLM, ScriptedRules
@@ -95,8 +99,15 @@ class Chat(BareCall):
         failed = next((frame for frame in self._responses() if frame.status == "failed"), None)
         if failed is not None and not self.may_fail:
             said = f"The conversation:\n{reply.conversation}"
-            raise ServiceError(f"the model has not answered: {failed.reason}\n\n{said}")
+            raise ServiceError(f"the model has not answered: {failed.reason}{self._hint()}\n\n{said}")
         return reply
+
+    def _hint(self) -> str:
+        """Return the mend for a model on the network under the virtual clock, which does not wait for it."""
+        remote = any(isinstance(leaf, RemoteLLM | SpeechToSpeech) for leaf in leaves(self.session.pipeline))
+        if not (remote and isinstance(asyncio.get_running_loop(), VirtualClockLoop)):
+            return ""
+        return "\nThe virtual clock does not wait for a model outside this process: use @pytest.mark.real_clock."
 
     def _responses(self) -> list[ResponseEnded]:
         """Return the responses that have ended since the last reply."""
@@ -112,11 +123,8 @@ class Chat(BareCall):
         while quiet_s < QUIET_S and not self.is_over:
             if left_s <= 0:
                 said = "\n".join(transcript(self.session.conversation))
-                raise DeadlineExceeded(
-                    f"no complete reply within {self.timeout_s:g} s: {self._owed() or 'it goes on and on'} "
-                    "(a model outside this process needs the real clock: @pytest.mark.real_clock)"
-                    f"\n\nThe conversation:\n{said}"
-                )
+                why = f"{self._owed() or 'it goes on and on'}{self._hint()}\n\nThe conversation:\n{said}"
+                raise DeadlineExceeded(f"no complete reply within {self.timeout_s:g} s: {why}")
             await asyncio.sleep(POLL_S)
             left_s -= POLL_S
             quiet_s = 0.0 if self._owed() else quiet_s + POLL_S

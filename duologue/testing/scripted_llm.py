@@ -37,8 +37,9 @@ class ScriptedLLM(MockLLM):
 
     A rule's text may be a compiled pattern. Its steps are given one after the other: the first to the caller's words,
     the next ones to the results of the tools that it calls. An answer without a rule or a step is `otherwise`; without
-    that it fails, and the error has the words and the rules. The same words have the same answer each time. `requests`
-    are the requests that it has answered.
+    that it fails, and the error has the words and the rules. The same words have the same answer each time. A result
+    that comes late has the next step of its rule, else that of a rule for the note by which the model learns of it.
+    `requests` are the requests that it has answered.
     """
 
     def __init__(
@@ -53,23 +54,38 @@ class ScriptedLLM(MockLLM):
         return step(request) if callable(step) else step
 
     def _step(self, request: Request) -> ScriptedStep:
-        messages = request.messages
-        last = max((place for place, message in enumerate(messages) if message.role == "user"), default=-1)
-        said = messages[last].text if last >= 0 else ""
-        done = sum(bool(message.calls) for message in messages[last + 1 :])
-        notes = [message.text for message in messages[last + 1 :] if message.role == "system"]
-        for text in (said, *reversed(notes)):
-            for rule, steps in self._rules.items():
-                if _occurs(rule, text):
-                    all_steps: Sequence[ScriptedStep] = steps if isinstance(steps, list) else [steps]  # type: ignore[list-item]
-                    if done < len(all_steps):
-                        return all_steps[done]
-                    if self._otherwise is None:
-                        raise ServiceError(f"the rule {_shown(rule)} has no step {done + 1}, after the tools' results")
-        if self._otherwise is None:
-            there = ", ".join(map(_shown, self._rules)) or "none"
-            raise ServiceError(f"no rule fits {said!r}; there are: {there}")
-        return self._otherwise
+        said, done, note = _asked(request)
+        exhausted = next((rule for rule in self._rules if _occurs(rule, said)), None)
+        if exhausted is not None and done < len(steps := _steps(self._rules[exhausted])):
+            return steps[done]
+        for rule, given in self._rules.items():
+            if note and rule != exhausted and _occurs(rule, note):
+                return _steps(given)[0]
+        if self._otherwise is not None:
+            return self._otherwise
+        there = ", ".join(map(_shown, self._rules)) or "none"
+        if exhausted is not None:
+            raise ServiceError(f"the rule {_shown(exhausted)} has no step {done + 1}, after the tools' results")
+        raise ServiceError(f"no rule fits {said!r}; there are: {there}")
+
+
+def _asked(request: Request) -> tuple[str, int, str]:
+    """Return the caller's latest words, the number of answers to them up to now, and the note at the end, if any.
+
+    An answer with calls is followed by their results. A note, such as a late result, follows a finished answer.
+    """
+    messages = request.messages
+    last = max((place for place, message in enumerate(messages) if message.role == "user"), default=-1)
+    since = messages[last + 1 :]
+    done = sum(bool(message.calls) for message in since)
+    note = since[-1].text if since and since[-1].role == "system" else ""
+    if note:
+        done += sum(message.role == "assistant" and not message.calls for message in since)
+    return messages[last].text if last >= 0 else "", done, note
+
+
+def _steps(given: ScriptedStep | Sequence[ScriptedStep]) -> Sequence[ScriptedStep]:
+    return given if isinstance(given, list) else [given]  # type: ignore[list-item]
 
 
 def _occurs(rule: str | re.Pattern[str], text: str) -> bool:
