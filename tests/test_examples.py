@@ -19,6 +19,7 @@ import examples.hooks
 import examples.idle
 import examples.own_processor
 import examples.tool
+import examples.vision
 from duologue import Pipeline, Session, Tools
 from duologue.cli.local_model import VOICE_ALIASES, serving
 from duologue.errors import ConfigurationError
@@ -74,6 +75,14 @@ async def test_own_processor(capsys: pytest.CaptureFixture[str]) -> None:
     session = await examples.own_processor.main()
     assert said(session, "agent") == ["Hello! Is this quiet enough?"]
     assert "softened" in capsys.readouterr().out
+
+
+async def test_vision(tmp_path: Path) -> None:
+    call = await examples.vision.main(scripted=True)
+    assert call.said_by_agent == ["That is red.", "Now it is green."]
+    (tmp_path / "wall.png").write_bytes(examples.vision.painted("green"))
+    call = await examples.vision.main(str(tmp_path / "wall.png"), scripted=True)
+    assert call.said_by_agent == ["Now it is green."] * 2
 
 
 async def test_barge_in() -> None:

@@ -24,7 +24,7 @@ from .fetching import fetch, too_long
 from .kinds import check_declared, kind_of_name, readable_kind
 from .limits import DEFAULT_IMAGES, DEFAULT_RULES, ImageLimits, ImageRules
 
-__all__ = ["ImageLimits", "ImageRules", "from_bytes", "from_file", "from_url", "prepared"]
+__all__ = ["ImageLimits", "ImageRules", "from_bytes", "from_file", "from_url", "ready_image"]
 
 IMAGES = Pool("images", 2, max_waiting=100)
 """Threads for reading and converting images: each may need the memory of `ImageRules.max_pixels`."""
@@ -35,7 +35,7 @@ async def from_file(
 ) -> UserImage:
     """Return the image in a file. Its content tells its type; a suffix that is not an image's is refused.
 
-    Raises BadInput for a file that cannot be read or is not an image, and as `prepared` does.
+    Raises BadInput for a file that cannot be read or is not an image, and as `ready_image` does.
     """
     path = Path(path)
     declared = kind_of_name(path.name)
@@ -52,7 +52,7 @@ async def from_file(
             raise BadInput(f"the image {path.name!r} cannot be read: {error.strerror}") from error
 
     data = await IMAGES.run(read, label="read")
-    return await prepared(UserImage(image=data, mime=declared, name=path.name), limits=limits, rules=rules)
+    return await ready_image(UserImage(image=data, mime=declared, name=path.name), limits=limits, rules=rules)
 
 
 async def from_bytes(
@@ -63,16 +63,16 @@ async def from_bytes(
     limits: ImageLimits = DEFAULT_IMAGES,
     rules: ImageRules = DEFAULT_RULES,
 ) -> UserImage:
-    """Return the image in some bytes. `mime` is its declared type, "" if there is none. Raises as `prepared` does."""
-    return await prepared(UserImage(image=bytes(data), mime=mime, name=name), limits=limits, rules=rules)
+    """Return the image in some bytes. `mime` is its declared type, "" without one. Raises as `ready_image` does."""
+    return await ready_image(UserImage(image=bytes(data), mime=mime, name=name), limits=limits, rules=rules)
 
 
 async def from_url(url: str, *, limits: ImageLimits = DEFAULT_IMAGES, rules: ImageRules = DEFAULT_RULES) -> UserImage:
-    """Return the image at an address, fetched from a public server. Raises as `prepared` does."""
-    return await prepared(UserImage(url=url), limits=limits, rules=rules)
+    """Return the image at an address, fetched from a public server. Raises as `ready_image` does."""
+    return await ready_image(UserImage(url=url), limits=limits, rules=rules)
 
 
-async def prepared(
+async def ready_image(
     frame: UserImage, *, limits: ImageLimits = DEFAULT_IMAGES, rules: ImageRules = DEFAULT_RULES
 ) -> UserImage:
     """Return the frame with an image that a model takes: fetched, checked, upright, one frame, within the limits.
@@ -81,7 +81,7 @@ async def prepared(
     DeadlineExceeded if it takes longer than `rules.deadline_s`; ServiceError if a server cannot be reached;
     MissingExtra without the packages; PoolFull if too many images wait.
     """
-    check(frame, rules)
+    check_image(frame, rules)
     try:
         with anyio.fail_after(rules.deadline_s):
             data, declared = frame.image, frame.mime
@@ -113,7 +113,7 @@ def _in_url(url: str, rules: ImageRules) -> tuple[bytes, str] | None:
         raise BadInput(f"the image's data URL is not base64: {error}") from error
 
 
-def check(frame: UserImage, rules: ImageRules = DEFAULT_RULES) -> None:
+def check_image(frame: UserImage, rules: ImageRules = DEFAULT_RULES) -> None:
     """Raise BadInput for an image that is refused without a look at its content: no image, too long, another type."""
     if frame.image:
         if len(frame.image) > rules.max_bytes:

@@ -33,7 +33,7 @@ class Converted(NamedTuple):
 def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, what: str = "the image") -> Converted:
     """Return an image as a model takes it: upright, one frame, eight bits, RGB or grey, within the limits.
 
-    An image that is all that already is returned as it is, unless it carries EXIF data, which may tell where it was
+    An image that fits already is returned as it is, unless it carries EXIF data, which may tell where it was
     taken. Transparent parts become white. Raises BadInput for anything else than a whole image of a type that is read,
     and for one with too many pixels; MissingExtra without Pillow if the image cannot be passed on as it is.
     """
@@ -53,7 +53,7 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
                     raise BadInput(
                         f"{what} has {image.width} × {image.height} pixels: at most {rules.max_pixels:,} are taken"
                     )
-                return _converted(image, data, mime, limits)
+                return _as_taken(image, data, mime, limits)
     except BadInput:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, before this one is checked
@@ -64,7 +64,7 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
         raise BadInput(f"{what} is damaged or truncated: {str(error)[:200]}") from error
 
 
-def _converted(image: Image, data: bytes, mime: str, limits: ImageLimits) -> Converted:
+def _as_taken(image: Image, data: bytes, mime: str, limits: ImageLimits) -> Converted:
     fits = mime in limits.types and len(data) <= limits.max_bytes and max(image.size) <= limits.max_side
     animated = getattr(image, "n_frames", 1) > 1
     plain = image.mode in _PLAIN_MODES and "transparency" not in image.info
@@ -76,7 +76,7 @@ def _converted(image: Image, data: bytes, mime: str, limits: ImageLimits) -> Con
         image.seek(0)
     image.draft("RGB", (limits.max_side, limits.max_side))  # a large JPEG is decoded at a part of its size
     image.load()
-    return _encoded(_upright(_plain(_smaller(image, limits.max_side)), turn), limits)
+    return _as_jpeg(_upright(_opaque(_smaller(image, limits.max_side)), turn), limits)
 
 
 def _smaller(image: Image, side: int) -> Image:
@@ -108,7 +108,7 @@ def _eight_bits(image: Image) -> Image:
     return Images.fromarray(np.nan_to_num(values).clip(0, 255).round().astype(np.uint8))
 
 
-def _plain(image: Image) -> Image:
+def _opaque(image: Image) -> Image:
     """Return an image as RGB or grey, with white behind its transparent parts."""
     from PIL import Image as Images
 
@@ -138,7 +138,7 @@ def _upright(image: Image, turn: Any) -> Image:
     return image.transpose(methods[turn]) if turn in methods else image
 
 
-def _encoded(image: Image, limits: ImageLimits) -> Converted:
+def _as_jpeg(image: Image, limits: ImageLimits) -> Converted:
     """Return an image as a JPEG of at most the limit's bytes."""
     from PIL import Image as Images
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..errors import BadInput, MissingExtra, ServiceError, public_address
-from .addresses import is_public
+from .addresses import is_public_address
 from .kinds import check_declared
 from .limits import ImageRules
 
@@ -35,7 +35,7 @@ async def fetch(url: str, rules: ImageRules, context: ssl.SSLContext | None = No
 
     Raises BadInput for an address that is refused, an answer that is not an image, or one that is too long;
     ServiceError if the server cannot be reached; MissingExtra without httpx. It has no limit of
-    time: `prepared` has one.
+    time: `ready_image` has one.
     """
     try:
         import httpcore
@@ -55,29 +55,29 @@ async def fetch(url: str, rules: ImageRules, context: ssl.SSLContext | None = No
 async def _follow(url: str, rules: ImageRules, context: ssl.SSLContext | None) -> tuple[bytes, str]:
     import httpx
 
-    here = _checked(httpx.URL(url) if len(url) <= MAX_URL else None)
+    here = _web_address(httpx.URL(url) if len(url) <= MAX_URL else None)
     for _ in range(rules.max_redirects + 1):
         found = await _get(here, rules, context)
         if not isinstance(found, str):
             return found
-        there = _checked(here.join(found) if len(found) <= MAX_URL else None)
+        there = _web_address(here.join(found) if len(found) <= MAX_URL else None)
         if here.scheme == "https" and there.scheme != "https":
-            raise BadInput(f"the image's address {_plain(here)} leads from https to http")
+            raise BadInput(f"the image's address {_for_errors(here)} leads from https to http")
         here = there
     raise BadInput(f"the image's address leads to more than {rules.max_redirects} others: {public_address(url)[:200]}")
 
 
-def _checked(url: httpx.URL | None) -> httpx.URL:
+def _web_address(url: httpx.URL | None) -> httpx.URL:
     if url is None:
         raise BadInput(f"the image's address is longer than {MAX_URL} characters")
     if url.scheme not in ("http", "https") or not url.host:
-        raise BadInput(f"the image's address is not a web address (http, https): {_plain(url)}")
+        raise BadInput(f"the image's address is not a web address (http, https): {_for_errors(url)}")
     if url.userinfo:
-        raise BadInput(f"the image's address has a user name or a password: {_plain(url)}")
+        raise BadInput(f"the image's address has a user name or a password: {_for_errors(url)}")
     return url
 
 
-def _plain(url: httpx.URL) -> str:
+def _for_errors(url: httpx.URL) -> str:
     return public_address(str(url))[:200] or url.scheme
 
 
@@ -99,10 +99,10 @@ async def _get(url: httpx.URL, rules: ImageRules, context: ssl.SSLContext | None
         if response.status in _REDIRECTS and "location" in answer:
             return answer["location"]
         if response.status != 200:
-            raise BadInput(f"the image at {_plain(url)} is not there: its server answers {response.status}")
+            raise BadInput(f"the image at {_for_errors(url)} is not there: its server answers {response.status}")
         if answer.get("content-encoding", "identity").lower() != "identity":
-            raise BadInput(f"the image at {_plain(url)} is compressed, which was not asked for")
-        what = f"the image at {_plain(url)}"
+            raise BadInput(f"the image at {_for_errors(url)} is compressed, which was not asked for")
+        what = f"the image at {_for_errors(url)}"
         declared = answer.get("content-type", "")
         check_declared(declared, what)
         length = answer.get("content-length", "")
@@ -146,7 +146,7 @@ def checked_backend(networks: tuple[str, ...]) -> Any:
                 found = await addresses_of(host, port)
             except OSError as error:
                 raise BadInput(f"the image's host {host[:200]!r} has no address") from error
-            if not found or not all(is_public(address, networks) for address in found):
+            if not found or not all(is_public_address(address, networks) for address in found):
                 # The address itself is not told: the name may be one of an internal network.
                 raise BadInput(f"no image is fetched from {host[:200]}: it is not a public address")
             problem: Exception | None = None

@@ -79,7 +79,7 @@ ACCEPTED = ", ".join(sorted(READABLE.values()))
 
 
 def kind_of(data: bytes) -> str:
-    """Return the MIME type that the first bytes show, "" for unknown ones."""
+    """Return the MIME type that the first bytes show, "" for an unknown type."""
     head = data[:512]
     return next((mime for signature, mime in _SIGNATURES if signature.match(head)), "")
 

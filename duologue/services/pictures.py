@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import BadInput, ConfigurationError
 from ..frames import UserImage
-from ..images import check, prepared
+from ..images import check_image, ready_image
 from ..images.limits import ImageLimits, ImageRules
 from ..processors.kernel.node import Node
 
@@ -67,7 +67,7 @@ class Pictures:
 
     def take(self, frame: UserImage) -> None:
         """Take an image. Raises BadInput for one that is refused at once: its type or length, or too many wait."""
-        check(frame, self._viewer.image_rules)
+        check_image(frame, self._viewer.image_rules)
         if frame.source != "picture":
             self._coming = frame
             if not self._watching:
@@ -97,7 +97,7 @@ class Pictures:
     async def _make_ready(self, item_id: str, frame: UserImage) -> None:
         viewer, problem = self._viewer, None
         try:
-            frame = await self._prepared(frame)
+            frame = await self._made_ready(frame)
         except Exception as error:
             problem = error
         if self._waiting.pop(item_id, None) is None:
@@ -117,8 +117,8 @@ class Pictures:
         if not self._waiting:
             self._all_ready.set()
 
-    async def _prepared(self, frame: UserImage) -> UserImage:
-        return await prepared(frame, limits=self._viewer.image_limits, rules=self._viewer.image_rules)
+    async def _made_ready(self, frame: UserImage) -> UserImage:
+        return await ready_image(frame, limits=self._viewer.image_limits, rules=self._viewer.image_rules)
 
     async def ready(self) -> None:
         """Wait until all images are ready, and the first frame of a camera, but not longer than `WAIT_S` seconds."""
@@ -140,7 +140,7 @@ class Pictures:
                 self._coming, at = None, loop.time()
                 self._frame_ready.clear()
                 try:
-                    frame = await self._prepared(frame)
+                    frame = await self._made_ready(frame)
                 except Exception as error:
                     self._viewer.session.report(error, self._viewer.name)
                 else:
@@ -166,9 +166,17 @@ class Pictures:
                 return None
             item = session.conversation.update(self._shown[1], data=data, at=session.now())
         else:
-            item = session.conversation.add("message", "caller", turn=turn, name="image", data=data)
+            place = self._before_the_words(turn)
+            item = session.conversation.add("message", "caller", turn=turn, name="image", data=data, **place)
         self._shown, self._may_change = (turn, item.id, frame), False
         return frame
+
+    def _before_the_words(self, turn: int) -> dict[str, Any]:
+        """Return the place in the log before the words of this turn that it has already: the image belongs to them."""
+        item = next(reversed(self._viewer.session.conversation), None)
+        if item is None or item.turn != turn or item.role != "caller" or not item.text or item.kind != "message":
+            return {}
+        return {"before": item.id, "at": item.at}
 
     @property
     def _fresh(self) -> bool:

@@ -249,7 +249,7 @@ class BareCall:
         "caller: …", "agent: …", "call: name", "result: …", "note: …", each with its words.
         """
         if item.kind == "message":
-            return f"{item.role}: {item.text}"
+            return f"{item.role}: {item.text or ('(image)' if item.name == 'image' else '')}"
         if item.kind == "tool_call":
             return f"call: {item.name}"
         if item.kind == "tool_result":
@@ -273,6 +273,8 @@ class BareCall:
         """Print the conversation, one line for each item, with its session time."""
         for item in self.session.conversation:
             text = f"{item.name}({item.data})" if item.kind == "tool_call" else item.text
+            if item.kind == "message" and item.name == "image":
+                text = f"(image {item.data['name']})"
             cut = " ..." if item.status == "interrupted" else ""
             print(f"{item.at:6.2f}  {item.agent or item.role:<10} {text}{cut}")
 

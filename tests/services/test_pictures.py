@@ -10,9 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue import Cascade, Endpointing, Interruption, Vad
+from duologue import Agent, Cascade, Endpointing, Fallback, Handoff, Interruption, Vad
 from duologue.errors import ConfigurationError
-from duologue.frames import CallerStartedSpeaking, ErrorRaised, UserImage, UserText
+from duologue.frames import CallerStartedSpeaking, ErrorRaised, Transfer, UserImage, UserText
+from duologue.images import ImageLimits
 from duologue.services.context import IMAGE_COMES, IMAGE_LEFT_OUT
 from duologue.services.google import GeminiLive
 from duologue.services.llm import Message
@@ -384,3 +385,40 @@ async def test_images_that_are_refused_reach_no_provider(engine: Any) -> None:
         assert len(call.errors) == 3
         sent = images_at(call.server) if isinstance(call.server, ScriptedOpenAI) else video_at(call.server)
         assert sent == []
+
+
+# -- a change of engines -----------------------------------------------------------------------------------------------
+
+
+async def test_an_image_that_is_not_ready_and_the_camera_go_to_the_next_engine() -> None:
+    first, second = MockLLM(["One."]), MockLLM(["Two."])
+    engines = {name: Cascade(MockSTT(), llm, MockTTS()) for name, llm in (("a", first), ("b", second))}
+    second.image_rules = first.image_rules = RULES
+    handoff = Handoff([Agent(name="Ada", engine="a"), Agent(name="Ben", engine="b")])
+    async with (
+        web(lambda path: [2.0, answer(as_jpeg())]) as server,
+        story(handoff, engines=engines) as call,
+    ):
+        await call.session.send(UserImage(url=f"http://{OPEN}:{server.port}/"))
+        await call.session.send(UserImage(image=PIXEL, mime="image/png", source="camera"))
+        await call.waits_until(0.5)
+        await call.session.send(Transfer(target="Ben"))
+        await call.waits_until(1)
+        await call.types("What is this?")
+        await call.waits_until(6)
+        assert not call.errors
+    assert [message.image for message in seen(second)] == [as_jpeg(), PIXEL]
+    assert [data["image"] for data in logged(call)] == [as_jpeg(), PIXEL]
+    assert first.requests == []
+
+
+async def test_a_model_of_two_takes_what_both_take() -> None:
+    narrow = MockLLM(["Fine."])
+    narrow.images = ImageLimits(types=frozenset({"image/jpeg"}), max_side=32)
+    both = Fallback([MockLLM(["Fine."]), narrow])
+    async with story(engine=Cascade(MockSTT(), both, MockTTS())) as call:
+        await call.session.send(UserImage(image=saved(quarters(), "PNG"), mime="image/png"))
+        await call.types("What is this?")
+        await call.waits_until(3)
+        [data] = logged(call)
+    assert (data["mime"], data["width"], data["height"]) == ("image/jpeg", 32, 24)

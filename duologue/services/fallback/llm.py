@@ -47,6 +47,7 @@ class FallbackLLM(LLM):
         self.spending, self.summary, self.eager_starts = first.spending, first.summary, first.eager_starts
         self.failure, self.not_understood = first.failure, first.not_understood
         self.max_answer_s, self.max_answer_characters = first.max_answer_s, first.max_answer_characters
+        self.image_rules, self.camera_fps = first.image_rules, first.camera_fps
         self.images = common_limits(model.images for model in models)
         self.chooses_tools = all(model.chooses_tools for model in models)
         self._own_limits = {model: model.limits for model in models if isinstance(model, RemoteLLM)}

@@ -11,7 +11,7 @@ import msgspec
 from ...errors import ConfigurationError, ServiceError
 from ...frames import Usage, UserImage
 from ...frames.text import from_json
-from ...images import prepared
+from ...images import ready_image
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import Stopped
@@ -175,12 +175,12 @@ class Asides:
 
 
 async def _with_images(request: Request, model: LLM) -> Request:
-    """Return the request with the images of its own input made ready. Raises as `images.prepared` does."""
+    """Return the request with the images of its own input made ready. Raises as `images.ready_image` does."""
     told = list(request.messages)
     for place, message in enumerate(told):
         if message.url:  # that of an item of the log has no address
             frame = UserImage(image=message.image, mime=message.mime, url=message.url)
-            ready = await prepared(frame, limits=model.images, rules=model.image_rules)
+            ready = await ready_image(frame, limits=model.images, rules=model.image_rules)
             told[place] = msgspec.structs.replace(message, image=ready.image, mime=ready.mime, url="")
     return msgspec.structs.replace(request, messages=tuple(told))
 
