@@ -36,11 +36,7 @@ def run_chat(target: str, llm: str = "", *, scripted: bool = False, data: str = 
     found = find_agents(target)
     model = model_for(target, llm, found.rules, scripted=scripted)
     console = Console(highlight=False, soft_wrap=True, markup=False)
-<<<<<<< HEAD
-    talk = chat(found.agents, model, flow=found.flow, data=_session_data(data), may_fail=True)
-=======
     talk = chat(found.agents, model, flow=found.flow, data=session_data(data), may_fail=True)
->>>>>>> main
     console.print(f"{model.name} answers. Ctrl-D or Ctrl-C ends the chat.", style="dim")
     try:
         return anyio.run(_converse, talk, console)
@@ -133,11 +129,7 @@ def model_for(target: str, llm: str, rules: Any, *, scripted: bool) -> LLM:
     raise ConfigurationError(f"no model can answer: set one of {keys}, or give the module RULES")
 
 
-<<<<<<< HEAD
-def _session_data(text: str) -> Any:
-=======
 def session_data(text: str) -> Any:
->>>>>>> main
     if not text:
         return None
     try:
