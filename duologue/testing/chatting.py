@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeAlias
 
-from ..agents.agent import Agent, Flow, Stage
-from ..agents.engine import Engine
+from ..agents.agent import Agent, Flow, Stage, by_name
 from ..agents.sources import ToolSource
 from ..agents.tool import Tool
 from ..errors import ConfigurationError, DeadlineExceeded, IllegalState, ServiceError
 from ..frames import HandoffCompleted, HandoffFailed, HandoffStarted, ResponseEnded, UserText
 from ..processors.handoff.handoff import Handoff
+from ..processors.handoff.takeover import find_engine
 from ..processors.kernel.groups import leaves
 from ..processors.kernel.node import Node
 from ..processors.pipeline import Pipeline
@@ -156,15 +156,19 @@ def chat(
 ) -> Chat:
     """Return a chat with agents, to be used as `async with chat(…) as talk: reply = await talk.say("…")`.
 
-    `llm` is a language model, a native engine, the rules of a `ScriptedLLM`, or the name of a vendor's model such as
-    "openai". `flow` has the stages of the call, as for `Handoff`; `shared` are the tools given to `Tools`. `tools`
-    replaces tools by name: with a function, which is called with the arguments that it takes, an exception, which is
-    raised, or any other value, which is the result. `data` is the session's. `processors` stand before the engine.
-    `options` are those of `Session`.
+    `llm` is a language model, an engine or a `Switch` of engines, the rules of a `ScriptedLLM`, or the name of a vendor's
+    model such as "openai". `flow` has the stages of the call, as for `Handoff`; `shared` are the tools given to `Tools`.
+    `tools` replaces tools by name: with a function, which is called with the arguments that it takes, an exception,
+    which is raised, or any other value, which is the result. `data` is the session's. `processors` stand before the
+    engine. `options` are those of `Session`.
 
-    Raises ConfigurationError for a tool that no agent has.
+    Raises ConfigurationError for a tool that no agent has, and for rules that are not of a `ScriptedLLM`'s form.
     """
-    agents = [agents] if isinstance(agents, Agent) else list(agents)
+    agents = list(by_name([agents] if isinstance(agents, Agent) else agents).values())
+    if not isinstance(tools or {}, Mapping):
+        raise ConfigurationError(
+            f"tools is {type(tools).__name__}: give a dict, with the fake of each tool by its name"
+        )
     agents, own = with_fakes(agents, shared, tools or {})
     pipeline = Pipeline([*processors, _engine(llm), Handoff(agents, flow), Tools(own), Probe()])
     return Chat(Session(pipeline, data=data, **options), timeout_s=timeout_s, may_fail=may_fail)
@@ -177,6 +181,6 @@ def _engine(llm: Brain) -> Node:
         llm = ScriptedLLM(llm)
     if isinstance(llm, LLM):
         return Cascade(NoSTT(), llm, NoTTS())
-    if isinstance(llm, Node) and isinstance(llm, Engine):
+    if isinstance(llm, Node) and find_engine(llm) is not None:
         return llm
     raise ConfigurationError(f"{llm!r} is not a model: give an LLM, an engine, rules, or the name of a vendor")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ..agents.agent import TOOL_NAME
-from ..errors import ServiceError
+from ..errors import ConfigurationError, ServiceError
 from ..services.llm import Request, ToolRequest
 from .mocks import MockLLM, MockReply
 
@@ -47,6 +47,8 @@ class ScriptedLLM(MockLLM):
     ) -> None:
         super().__init__(self._reply, first_token_s=first_token_s, token_s=0.0)
         self._rules = dict(rules)
+        for rule, given in self._rules.items():
+            _check(rule, _steps(given))
         self._otherwise = otherwise
 
     def _reply(self, request: Request) -> MockReply | Iterable[MockReply]:
@@ -81,7 +83,22 @@ def _asked(request: Request) -> tuple[str, int, str]:
     note = since[-1].text if since and since[-1].role == "system" else ""
     if note:
         done += sum(message.role == "assistant" and not message.calls for message in since)
-    return messages[last].text if last >= 0 else "", done, note
+    if last < 0:  # a model that knows the call from its hand-off on
+        return next((message.text for message in messages if message.role == "system"), ""), done, note
+    return messages[last].text, done, note
+
+
+def _check(rule: object, steps: Sequence[object]) -> None:
+    if not isinstance(rule, str | re.Pattern):
+        raise ConfigurationError(f"{rule!r} is not the text of a rule, or a compiled pattern")
+    for step in steps:
+        parts = step if isinstance(step, tuple) else (step,)
+        if not callable(step) and not all(isinstance(part, str | ToolRequest) for part in parts):
+            raise ConfigurationError(
+                f"rule {_shown(rule)}: {step!r} is not a text, a call, a tuple of them or a function"
+            )
+    if not steps:
+        raise ConfigurationError(f"rule {_shown(rule)} has no steps")
 
 
 def _steps(given: ScriptedStep | Sequence[ScriptedStep]) -> Sequence[ScriptedStep]:

@@ -23,12 +23,14 @@ from duologue import (
     ServiceError,
     Session,
     Stage,
+    Switch,
     Tool,
     ToolError,
     Tools,
     Vad,
 )
 from duologue.errors import DeadlineExceeded
+from duologue.frames import Transfer
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAILLM, OpenAIRealtime
 from duologue.testing import (
@@ -144,11 +146,42 @@ def test_a_fake_for_no_tool_is_refused() -> None:
         chat(WAITER, RULES, tools={"find_tabel": 1})
 
 
-async def test_what_is_not_a_model_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="is not a model"):
-        chat(WAITER, MockSTT())
-    with pytest.raises(ConfigurationError, match="there is no llm 'nobody'"):
-        chat(WAITER, "nobody")
+@pytest.mark.parametrize(
+    ("agents", "llm", "tools", "error"),
+    [
+        (WAITER, MockSTT(), {}, "is not a model"),
+        (WAITER, ["Hello."], {}, "is not a model"),
+        (WAITER, "nobody", {}, "there is no llm 'nobody'"),
+        (WAITER, {"x": 3}, {}, "rule 'x': 3 is not a text, a call"),
+        (WAITER, {"x": []}, {}, "rule 'x' has no steps"),
+        (WAITER, {3: "x"}, {}, "3 is not the text of a rule"),
+        (WAITER, RULES, ["book"], "tools is list: give a dict"),
+        ([], RULES, {}, "at least one agent"),
+        (["Waiter"], RULES, {}, "'Waiter' is not an Agent"),
+        ([WAITER, WAITER], RULES, {}, "two agents are named 'Waiter'"),
+    ],
+)
+async def test_what_cannot_chat_is_named(agents: Any, llm: Any, tools: Any, error: str) -> None:
+    with pytest.raises(ConfigurationError, match=error):
+        chat(agents, llm, tools=tools)
+
+
+async def test_an_agent_that_knows_the_call_from_its_handoff_on() -> None:
+    rules: Any = {"I complain": hands_off("Manager", "A complaint."), "reason: a complaint": "Tell me."}
+    manager = Agent(name="Manager", history="own")
+    async with chat([Agent(name="Waiter"), manager], rules) as talk:
+        reply = await talk.say("I complain")
+        assert (reply.handoff, reply.text) == ("Manager", "Tell me.")
+
+
+async def test_a_switch_of_engines() -> None:
+    engines = {name: Cascade(MockSTT(), MockLLM([f"I am {name}."]), MockTTS()) for name in ("one", "two")}
+    agents = [Agent(name="Waiter", engine="one"), Agent(name="Manager", engine="two")]
+    async with chat(agents, Switch(engines)) as talk:
+        assert (await talk.say("hello")).text == "I am one."
+        await talk.session.send(Transfer(target="Manager"))
+        assert (await talk.later(1.0)).handoff == "Manager"
+        assert (await talk.say("hello")).text == "I am two."
 
 
 # -- assertions --------------------------------------------------------------------------------------------------------
