@@ -156,11 +156,11 @@ def chat(
 ) -> Chat:
     """Return a chat with agents, to be used as `async with chat(…) as talk: reply = await talk.say("…")`.
 
-    `llm` is a language model, an engine or a `Switch` of engines, the rules of a `ScriptedLLM`, or the name of a vendor's
-    model such as "openai". `flow` has the stages of the call, as for `Handoff`; `shared` are the tools given to `Tools`.
-    `tools` replaces tools by name: with a function, which is called with the arguments that it takes, an exception,
-    which is raised, or any other value, which is the result. `data` is the session's. `processors` stand before the
-    engine. `options` are those of `Session`.
+    `llm` is a language model, an engine or a `Switch` of engines, the rules of a `ScriptedLLM`, or the name of a
+    vendor's model such as "openai". `flow` has the stages of the call, as for `Handoff`; `shared` are the tools given
+    to `Tools`. `tools` replaces tools by name: with a function, which is called with the arguments that it takes, an
+    exception, which is raised, or any other value, which is the result. `data` is the session's. `processors` stand
+    before the engine. `options` are those of `Session`.
 
     Raises ConfigurationError for a tool that no agent has, and for rules that are not of a `ScriptedLLM`'s form.
     """
