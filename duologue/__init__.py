@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .agents.agent import Stage as Stage
     from .agents.engine import Capabilities as Capabilities
     from .agents.engine import Engine as Engine
+    from .agents.profile import Profile as Profile
+    from .agents.profile import Skill as Skill
     from .agents.tool import Tool as Tool
     from .audio.silero import SileroVad as SileroVad
     from .errors import BadInput as BadInput
@@ -85,6 +87,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "agents.agent": "Agent Flow Stage",
     "agents.engine": "Capabilities Engine",
+    "agents.profile": "Profile Skill",
     "agents.tool": "Tool",
     "audio.silero": "SileroVad",
     "errors": (

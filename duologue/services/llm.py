@@ -67,6 +67,8 @@ class Asking(Answers):
     max_answer_characters: int = 32_768
     chooses_tools: bool = False
     """True if the service obeys `Request.tool_choice`."""
+    chooses_model: bool = False
+    """True if the service obeys `Request.model`."""
     images: ImageLimits = DEFAULT_IMAGES
     """The images that the model takes. Others are converted."""
     budget: Budget = DEFAULT_BUDGET
@@ -123,6 +125,7 @@ class Asking(Answers):
             tools=config.tools,
             options=config.options,
             tool_choice=choice if self.chooses_tools and choice != "none" else "",
+            model=config.model,
         )
 
     def ask(self, request: Request) -> Pieces:
@@ -218,6 +221,12 @@ class LLM(Asking):
         """Raise ConfigurationError for an option that the service does not take. By default it takes none."""
         if options:
             raise ConfigurationError(f"{self.name} takes no options: {', '.join(sorted(options))}")
+
+    def check_model(self, model: str) -> None:
+        """Raise ConfigurationError for a model that the service cannot ask."""
+        if not self.chooses_model and model not in ("", self.model):
+            own = f": it has {self.model!r}" if self.model else ""
+            raise ConfigurationError(f"{self.name} cannot ask the model {model!r}{own}")
 
     def __init__(self) -> None:
         super().__init__()
