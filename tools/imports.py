@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "duologue"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_lazy",),
+    ("_lazy", "_arrays"),
     ("errors",),
     ("frames",),
     ("audio",),

@@ -1,4 +1,4 @@
-"""The commands: demo, chat, talk, serve, latency, doctor, lab."""
+"""The commands: demo, chat, mcp, talk, serve, latency, doctor, lab."""
 
 from __future__ import annotations
 
@@ -66,6 +66,21 @@ def chat(
     from .chat import run_chat
 
     guarded(lambda: run_chat(agents, llm, scripted=scripted, data=data))
+
+
+@app.command()
+def mcp(
+    agents: Annotated[
+        str, typer.Argument(help="An agent or agents, as for `duologue chat`: module:object.", metavar="MODULE:AGENTS")
+    ],
+    llm: Annotated[str, typer.Option(help="The model by its vendor's name, as for `duologue chat`.")] = "",
+    scripted: Annotated[bool, typer.Option(help="Answer by the RULES of the module, without a key.")] = False,
+    data: Annotated[str, typer.Option(help='The session\'s data as a JSON object, such as {"name": "Ann"}.')] = "",
+) -> None:
+    """Offer your agents as an MCP server on stdin and stdout, for coding assistants to try them in plain text."""
+    from .mcp import run_mcp
+
+    guarded(lambda: run_mcp(agents, llm, scripted=scripted, data=data))
 
 
 @app.command()

@@ -34,9 +34,9 @@ def run_chat(target: str, llm: str = "", *, scripted: bool = False, data: str = 
     call.
     """
     found = find_agents(target)
-    model = _model(target, llm, found.rules, scripted=scripted)
+    model = model_for(target, llm, found.rules, scripted=scripted)
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    talk = chat(found.agents, model, flow=found.flow, data=_data(data), may_fail=True)
+    talk = chat(found.agents, model, flow=found.flow, data=session_data(data), may_fail=True)
     console.print(f"{model.name} answers. Ctrl-D or Ctrl-C ends the chat.", style="dim")
     try:
         return anyio.run(_converse, talk, console)
@@ -110,7 +110,7 @@ class _Printer:
             self._console.print(f"  error: {error}", style="red")
 
 
-def _model(target: str, llm: str, rules: Any, *, scripted: bool) -> LLM:
+def model_for(target: str, llm: str, rules: Any, *, scripted: bool) -> LLM:
     if llm and scripted:
         raise ConfigurationError("--scripted needs no model: leave --llm out")
     vendors = {name: offer for name, offer in offered("llm").items() if offer.key}
@@ -129,7 +129,7 @@ def _model(target: str, llm: str, rules: Any, *, scripted: bool) -> LLM:
     raise ConfigurationError(f"no model can answer: set one of {keys}, or give the module RULES")
 
 
-def _data(text: str) -> Any:
+def session_data(text: str) -> Any:
     if not text:
         return None
     try:

@@ -54,6 +54,7 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
         "numbers and the like in words",
         {"babel": "babel", "num2words": "num2words", "phonenumbers": "phonenumbers"},
     ),
+    "mcp": ("tools of MCP servers", {"mcp": "mcp"}),
     "lab": ("comparing services", {"jiwer": "jiwer"}),
     "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),
     "webrtc": ("calls over WebRTC", {"aiortc": "aiortc"}),

@@ -1,4 +1,4 @@
-"""`Connection`: one connection to a server, kept. All of it runs in the thread of `thread.py`."""
+"""`ServerConnection`: one connection to a server, kept. All of it runs in the thread of `thread.py`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 import anyio
-import mcp.types as wire
-from mcp import Client, MCPError
-from mcp.client.subscriptions import ListenNotSupportedError
 
 from ..errors import ToolError, without_credentials
 from . import http
-from .lines import Budget, one_line
-from .results import prompt_text, resource_text, result_of
+from .lines import one_line
+from .package import Client, ListenNotSupportedError, MCPError, wire
 from .stdio import Program, ServerProcess
 
 T = TypeVar("T")
@@ -42,7 +38,7 @@ class Gone(Exception):
     """The connection has ended. The message says how."""
 
 
-class Connection:
+class ServerConnection:
     """Connects to a server, lists its tools, and connects again when it is lost, until it is closed.
 
     `changed` is called when the tools have changed, `failed` with the reason when the connection is lost or cannot be
@@ -149,7 +145,7 @@ class Connection:
             async with self._process.connected() as streams:
                 yield streams
         else:
-            async with http.connected(self._place) as streams:
+            async with http.http_streams(self._place) as streams:
                 yield streams
 
     async def _until_lost(self) -> str:
@@ -222,62 +218,6 @@ class Connection:
                 await self._moved.wait()
         return "" if self.up else self.why or f"it is not up after {limit_s:g} s"
 
-    async def call(
-        self, name: str, arguments: dict[str, Any], timeout_s: float, told: Callable[[str], None] | None
-    ) -> Any:
-        """Call a tool, and return its result. `told` receives its progress. Raises ToolError."""
-        steps = Budget(log, f"MCP server {self.name!r}: {name!r}", logging.DEBUG)
-
-        async def tell(progress: float, total: float | None, message: str | None) -> None:
-            text = one_line(message or f"{progress:g}{f' of {total:g}' if total else ''}")
-            steps.add(text)
-            if told is not None:
-                told(text)
-
-        async def send(client: Client) -> Any:
-            return result_of(await client.call_tool(name, arguments, progress_callback=tell))
-
-        return await self.request(send, timeout_s)
-
-    async def prompt(self, name: str, arguments: dict[str, str], timeout_s: float) -> str:
-        """Return a prompt as text. Raises ToolError."""
-        return prompt_text(await self.request(lambda client: client.get_prompt(name, arguments), timeout_s))
-
-    async def resource(self, uri: str, timeout_s: float) -> str:
-        """Return a resource as text. Raises ToolError."""
-        read = await self.request(lambda client: client.read_resource(uri), timeout_s)
-        return resource_text(read.contents)
-
-    async def prompts(self, timeout_s: float) -> dict[str, str]:
-        """Return the names of the prompts with their descriptions. Raises ToolError."""
-        found: dict[str, str] = {}
-        cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            page = await self.request(partial(Client.list_prompts, cursor=cursor), timeout_s)
-            found.update((each.name, one_line(each.description or each.title or "")) for each in page.prompts)
-            cursor = page.next_cursor
-            if not cursor or len(found) > MAX_TOOLS:
-                break
-        return found
-
-    async def resources(self, timeout_s: float) -> dict[str, str]:
-        """Return the URIs of the resources with their names. Raises ToolError."""
-        found: dict[str, str] = {}
-        cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            page = await self.request(partial(Client.list_resources, cursor=cursor), timeout_s)
-            found.update((str(each.uri), one_line(each.title or each.name)) for each in page.resources)
-            cursor = page.next_cursor
-            if not cursor or len(found) > MAX_TOOLS:
-                break
-        return found
-
-    async def about(self, timeout_s: float) -> str:
-        """Return what the server says of its use. Raises ToolError if it is not connected in time."""
-        with anyio.move_on_after(timeout_s):
-            return (await self._connected()).instructions or ""
-        raise ToolError(f"the server {self.name!r} is not connected within {timeout_s:g} s")
-
     async def request(self, send: Callable[[Client], Awaitable[T]], timeout_s: float) -> T:
         """Return the answer to a request. Waits for a server that is connected again.
 
@@ -293,7 +233,7 @@ class Connection:
 
     async def _request(self, send: Callable[[Client], Awaitable[T]]) -> T:
         for attempt in (1, 2):
-            client = await self._connected()
+            client = await self.connected()
             try:
                 answer = await send(client)
                 await self._up_to_date()
@@ -315,7 +255,8 @@ class Connection:
         unsent = self.why.startswith("ConnectError")
         raise ToolError(lost if unsent else f"{lost}. Nobody knows if the request was carried out")
 
-    async def _connected(self) -> Client:
+    async def connected(self) -> Client:
+        """Return the client once there is one. Raises ToolError if the next attempt to connect fails."""
         began = self._attempts
         while self._client is None:
             if self._task.done() or self._attempts > began + 1:

@@ -7,10 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
-from mcp.client.streamable_http import streamable_http_client
-
 from .lines import MAX_LINE
+from .package import httpx2, streamable_http_client
 
 CONNECT_S = 10.0
 READ_S = 300.0
@@ -52,7 +50,7 @@ async def _bound(response: httpx2.Response) -> None:
 
 
 @asynccontextmanager
-async def connected(endpoint: Endpoint) -> AsyncIterator[Any]:
+async def http_streams(endpoint: Endpoint) -> AsyncIterator[Any]:
     """Give the streams of the messages with an endpoint."""
     client = httpx2.AsyncClient(
         headers=dict(endpoint.headers or {}),

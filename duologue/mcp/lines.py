@@ -43,7 +43,7 @@ class Lines:
             self._begun += part
 
 
-class Budget:
+class LoggedLines:
     """Logs lines under one heading: at most `burst` within `period_s` seconds of real time. The others are counted."""
 
     def __init__(

@@ -215,8 +215,8 @@ def _filter(server: str, field: str, given: Filter) -> Callable[[str], bool] | N
     patterns = tuple(given)
     if any(not isinstance(pattern, str) for pattern in patterns):
         raise ConfigurationError(f"MCP server {server!r}: {field} has names, not {patterns!r}")
-    return partial(_fits, patterns)
+    return partial(_matches, patterns)
 
 
-def _fits(patterns: Sequence[str], name: str) -> bool:
+def _matches(patterns: Sequence[str], name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -8,12 +8,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import mcp.types as wire
-
 from ..agents.sources import WithImages
 from ..errors import ToolError
 from ..frames import UserImage
 from .lines import one_line
+from .package import wire
 
 MAX_IMAGES = 4
 """Images of one result that reach the model."""
@@ -24,29 +23,29 @@ ERROR_LENGTH = 500
 """Characters of a tool's error that reach the model."""
 
 
-def result_of(answer: wire.CallToolResult) -> Any:
+def tool_result(answer: wire.CallToolResult) -> Any:
     """Return the result of a tool: its text, its structured content if that says more, and its images.
 
     Raises ToolError, in one line, for a result that the server marks as an error.
     """
     images = [block for block in answer.content if isinstance(block, wire.ImageContent)]
     shown, notes = _images(images)
-    texts = [text for block in answer.content if (text := _text(block))]
+    texts = [text for block in answer.content if (text := _block_text(block))]
     if answer.is_error:
         raise ToolError(one_line(" ".join(texts), ERROR_LENGTH) or "the tool failed, and does not say why")
-    result = _told(texts, answer.structured_content, notes)
+    result = _content(texts, answer.structured_content, notes)
     return WithImages(result, tuple(shown)) if shown else result
 
 
-def _told(texts: Sequence[str], data: Any, notes: Sequence[str]) -> Any:
-    if data is not None and (not texts or _same(texts, data)):
+def _content(texts: Sequence[str], data: Any, notes: Sequence[str]) -> Any:
+    if data is not None and (not texts or _repeats(texts, data)):
         plain = data["result"] if isinstance(data, dict) and data.keys() == {"result"} else data
         return {"result": plain, "images": " ".join(notes)} if notes else plain
     text = "\n".join([*texts, *notes])
     return text if data is None else {"text": text, "data": data}
 
 
-def _same(texts: Sequence[str], data: Any) -> bool:
+def _repeats(texts: Sequence[str], data: Any) -> bool:
     """Return True if the texts are the data once more, as servers send it for older clients."""
     wrapped = isinstance(data, dict) and data.keys() == {"result"}
     read: list[Any] = []
@@ -59,7 +58,7 @@ def _same(texts: Sequence[str], data: Any) -> bool:
     return read in candidates or (wrapped and list(texts) == [data["result"]])
 
 
-def _text(block: wire.ContentBlock) -> str:
+def _block_text(block: wire.ContentBlock) -> str:
     """Return a part of a result as text. Images have none."""
     if isinstance(block, wire.TextContent):
         return block.text
@@ -112,6 +111,6 @@ def prompt_text(prompt: wire.GetPromptResult) -> str:
     """Return the messages of a prompt as text. Those of an assistant are marked."""
     lines = []
     for message in prompt.messages:
-        text = _text(message.content) or "(an image)"
+        text = _block_text(message.content) or "(an image)"
         lines.append(f"Assistant: {text}" if message.role == "assistant" else text)
     return "\n\n".join(lines)

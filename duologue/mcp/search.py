@@ -17,7 +17,7 @@ _NAME_WEIGHT = 3
 """A word of a tool's name counts as three of its description."""
 
 
-def words_of(text: str) -> list[str]:
+def search_words(text: str) -> list[str]:
     """Return the words of a text or a name (snake_case, camelCase), lower-case, without the ends of plurals."""
     words = (word.lower() for word in _WORD.findall(text))
     return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words]
@@ -39,7 +39,7 @@ class Index:
 
     def find(self, query: str, limit: int = FOUND) -> list[ToolSpec]:
         """Return the tools that fit a query, the best first; none that shares no word with it."""
-        wanted = set(words_of(query[:1000]))
+        wanted = set(search_words(query[:1000]))
         scores = [(self._score(place, wanted), place) for place in range(len(self._specs))]
         best = sorted((pair for pair in scores if pair[0] > 0), key=lambda pair: (-pair[0], pair[1]))
         return [self._specs[place] for _, place in best[:limit]]
@@ -55,10 +55,10 @@ class Index:
 
 
 def _counted(spec: ToolSpec) -> Counter[str]:
-    counts = Counter(words_of(spec.description))
-    for word in words_of(spec.name):
+    counts = Counter(search_words(spec.description))
+    for word in search_words(spec.name):
         counts[word] += _NAME_WEIGHT
     for name, parameter in spec.parameters.get("properties", {}).items():
         described = parameter.get("description") if isinstance(parameter, dict) else None
-        counts.update(words_of(f"{name} {described if isinstance(described, str) else ''}"))
+        counts.update(search_words(f"{name} {described if isinstance(described, str) else ''}"))
     return counts

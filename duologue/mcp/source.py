@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ..agents.fields import check_several, check_strings
 from ..agents.sources import ToolSource
@@ -17,9 +17,11 @@ from .offered import Filter, Offered, Progress
 from .thread import THREAD, in_thread
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from .connection import ServerConnection
 
 T = TypeVar("T")
+Ask: TypeAlias = Callable[[Any, "ServerConnection"], Coroutine[Any, Any, T]]
+"""A request, made with the functions of `requests.py`, on a connection."""
 
 KEPT_S = 60.0
 """Seconds that a connection is kept after the last call that used it."""
@@ -159,23 +161,23 @@ class MCPTools(ToolSource):
 
         Raises ToolError, which names the server, if it fails.
         """
-        return await self._ask(lambda connection: connection.prompt(name, dict(arguments or {}), self.timeout_s))
+        return await self._ask(lambda requests, c: requests.read_prompt(c, name, dict(arguments or {}), self.timeout_s))
 
     async def resource(self, uri: str) -> str:
         """Return a resource of the server as text. Raises ToolError, which names the server, if it fails."""
-        return await self._ask(lambda connection: connection.resource(uri, self.timeout_s))
+        return await self._ask(lambda requests, c: requests.read_resource(c, uri, self.timeout_s))
 
     async def prompts(self) -> dict[str, str]:
         """Return the names of the server's prompts with their descriptions. Raises ToolError if it fails."""
-        return await self._ask(lambda connection: connection.prompts(self.timeout_s))
+        return await self._ask(lambda requests, c: requests.list_prompts(c, self.timeout_s))
 
     async def resources(self) -> dict[str, str]:
         """Return the URIs of the server's resources with their names. Raises ToolError if it fails."""
-        return await self._ask(lambda connection: connection.resources(self.timeout_s))
+        return await self._ask(lambda requests, c: requests.list_resources(c, self.timeout_s))
 
     async def instructions(self) -> str:
         """Return what the server says of its use, "" if nothing."""
-        return await self._ask(lambda connection: connection.about(self.timeout_s))
+        return await self._ask(lambda requests, c: requests.server_instructions(c, self.timeout_s))
 
     async def call(
         self, session: Any, name: str, arguments: dict[str, Any], timeout_s: float, progress: Progress = None
@@ -185,9 +187,9 @@ class MCPTools(ToolSource):
         `progress` receives the server's words on its progress, in another thread.
         """
         use = self._uses.get(session.id, self._shared)
-        return await use.ask(lambda connection: connection.call(name, arguments, timeout_s, progress))
+        return await use.ask(lambda requests, c: requests.call_tool(c, name, arguments, timeout_s, progress))
 
-    async def _ask(self, request: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+    async def _ask(self, request: Ask[T]) -> T:
         self._shared.hold()
         try:
             return await self._shared.ask(request)
@@ -196,16 +198,16 @@ class MCPTools(ToolSource):
             if not self._shared.holders:
                 self._shared.end_later(KEPT_S)
 
-    def connect(self, use: Use) -> Connection:
+    def connect(self, use: Use) -> ServerConnection:
         """Return a new connection. Runs in the thread of the connections."""
-        from .connection import Connection
+        from .connection import ServerConnection
         from .http import Endpoint
         from .stdio import Program
 
         command, args, env, cwd = self._program
         url, headers, auth = self._endpoint
         place = Endpoint(url, headers, auth) if url else Program(command, args, env, os.fspath(cwd) if cwd else None)
-        return Connection(self.name, place, start_s=self.start_s, changed=use.changed, failed=use.failed)
+        return ServerConnection(self.name, place, start_s=self.start_s, changed=use.changed, failed=use.failed)
 
 
 class Use:
@@ -216,7 +218,7 @@ class Use:
 
     def __init__(self, source: MCPTools) -> None:
         self._source = source
-        self._connection: Connection | None = None
+        self._connection: ServerConnection | None = None
         self._ending: asyncio.TimerHandle | None = None
         self.holders = 0
         self.watchers: dict[str, tuple[Callable[[], None], Callable[[str], None]]] = {}
@@ -254,15 +256,17 @@ class Use:
 
         return await in_thread(wait)
 
-    async def ask(self, request: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+    async def ask(self, request: Ask[T]) -> T:
         """Return the answer to a request."""
 
+        from . import requests  # loads the package
+
         async def send() -> T:
-            return await request(self._connected())
+            return await request(requests, self._connected())
 
         return await in_thread(send)
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> ServerConnection:
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.client.stdio import get_default_environment
-from mcp.shared.message import SessionMessage
-from mcp.types import jsonrpc_message_adapter
 
-from .lines import Budget, Lines, one_line
+from .lines import Lines, LoggedLines, one_line
+from .package import SessionMessage, get_default_environment, wire
 
 log = logging.getLogger("duologue.mcp")
 
@@ -52,8 +50,8 @@ class ServerProcess:
         self._name = name
         self._program = program
         self._process: Process | None = None
-        self._said = Budget(log, f"MCP server {name!r} says")
-        self._printed = Budget(log, f"MCP server {name!r} prints what is not a message", logging.WARNING)
+        self._said = LoggedLines(log, f"MCP server {name!r} says")
+        self._printed = LoggedLines(log, f"MCP server {name!r} prints what is not a message", logging.WARNING)
         self._last_said = ""
         self.ended = anyio.Event()
         """Set when stdout has ended: the server has gone."""
@@ -128,7 +126,7 @@ class ServerProcess:
             return None
         try:
             if line is not None:
-                return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+                return SessionMessage(wire.jsonrpc_message_adapter.validate_json(line, by_name=False))
             self._printed.add("a line that is too long")
         except ValueError:
             self._printed.add(repr(one_line((line or b"").decode(errors="replace"))))

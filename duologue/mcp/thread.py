@@ -65,10 +65,10 @@ THREAD = _Thread()
 async def in_thread(function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run an async function in the thread of the connections, and return its result. Cancelling this cancels it."""
     # A plain function is submitted: asyncio refuses coroutine functions in its debug mode.
-    call: Callable[[], Any] = partial(_called, function, args, kwargs)
+    call: Callable[[], Any] = partial(_started, function, args, kwargs)
     result: T = await asyncio.get_running_loop().run_in_executor(THREAD, call)
     return result
 
 
-def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _started(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return function(*args, **kwargs)

@@ -16,7 +16,7 @@ from ..frames import BotText, Frame, Signal, Usage
 from ..processors.kernel.groups import leaves
 from ..processors.kernel.host import LaneOwner
 from ..processors.kernel.lane import Overdue
-from ..processors.kernel.tasks import Stopped, Work, loop_time
+from ..processors.kernel.tasks import Stopped, Work, close_stream, loop_time
 from .context import Request, ToolRequest, estimated_tokens
 from .sentences import SentenceSplitter
 from .service import wrong_piece
@@ -252,3 +252,24 @@ class Aside(Answering):
 
     def _is_spoken(self) -> bool:
         return False
+
+
+async def fixed(text: str) -> Pieces:
+    """Yield a fixed text as one piece."""
+    yield text
+
+
+async def without_calls(pieces: Pieces) -> Pieces:
+    """Yield all pieces except tool requests. Raises ServiceError if there are only tool requests."""
+    said = called = False
+    try:
+        async for piece in pieces:
+            if isinstance(piece, ToolRequest):
+                called = True
+            else:
+                said = said or isinstance(piece, str)
+                yield piece
+        if called and not said:
+            raise ServiceError("the model calls tools although it may not")
+    finally:
+        await close_stream(pieces)

@@ -27,10 +27,10 @@ from ..frames import (
 )
 from ..images.limits import DEFAULT_IMAGES, ImageLimits
 from ..processors.kernel.node import Node
-from ..processors.kernel.tasks import Stopped, close_stream
+from ..processors.kernel.tasks import Stopped
 from ..processors.processor import handles
 from ..session.tool_calls import call_refused
-from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent
+from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent, fixed, without_calls
 from .answers import Answers, log_caller, tool_choice_of
 from .context import (
     DEFAULT_BUDGET,
@@ -397,24 +397,3 @@ class LLM(Asking):
             for call in waiting:  # interrupted before they were made, or on the way to their runner
                 self.take_result(call_refused(call, "cancelled: the caller interrupted", respond=False))
             waiting.clear()
-
-
-async def fixed(text: str) -> Pieces:
-    """Yield a fixed text as one piece."""
-    yield text
-
-
-async def without_calls(pieces: Pieces) -> Pieces:
-    """Yield all pieces except tool requests. Raises ServiceError if there are only tool requests."""
-    said = called = False
-    try:
-        async for piece in pieces:
-            if isinstance(piece, ToolRequest):
-                called = True
-            else:
-                said = said or isinstance(piece, str)
-                yield piece
-        if called and not said:
-            raise ServiceError("the model calls tools although it may not")
-    finally:
-        await close_stream(pieces)

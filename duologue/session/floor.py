@@ -1,10 +1,10 @@
-"""`Floor`: the turns of a call, its fence, the holds on the agent's speech, and the clock for idle calls."""
+"""`Floor`: the turns of a call, its fence, and the holds on the agent's speech."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -13,10 +13,7 @@ from ..frames import (
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
     Frame,
-    Idle,
     Output,
-    SessionEnding,
-    SessionStarted,
     Signal,
 )
 
@@ -101,13 +98,10 @@ class Floor:
     everywhere at once, because everything that handles output asks the floor.
     """
 
-    def __init__(
-        self,
-        unsettled: Callable[[], bool] = lambda: False,
-        broadcast: Callable[[Signal], None] = lambda signal: None,
-    ) -> None:
-        self._unsettled = unsettled
+    def __init__(self, broadcast: Callable[[Signal], None] = lambda signal: None) -> None:
         self._broadcast = broadcast
+        self.pending: Sized = ()
+        """The responses that are not settled: those of the ledger."""
         self.turn = 0
         """The latest turn that has begun."""
         self.fence = -1
@@ -142,10 +136,6 @@ class Floor:
 
         return stop
 
-    def watch_idle(self, idle_s: float, on: Callable[[type[Any], Callable[[Any], None]], object]) -> None:
-        """Broadcast `Idle` from now on, as `IdleClock` says."""
-        IdleClock(self, idle_s, on, self._broadcast)
-
     def caller_speaks(self, speaking: bool, at: float) -> None:
         """Record that the caller has spoken, or been silent, since session time `at`. Broadcasts a change."""
         changed, self.caller_speaking = speaking != self.caller_speaking, speaking
@@ -173,12 +163,12 @@ class Floor:
     @property
     def owner(self) -> Owner:
         """The side that has the floor: the agent while it works on a turn, speaks or is about to, else the caller."""
-        return "agent" if self._working or self.agent_speaking or self._unsettled() else "caller"
+        return "agent" if self._working or self.agent_speaking or self.pending else "caller"
 
     def begin(self, *, protected: bool = False) -> int:
         """Begin a new turn of the agent and return its number. The caller cannot interrupt a protected turn."""
         self.turn += 1
-        if not self._unsettled():
+        if not self.pending:
             self._protected &= self._working
         self._working |= {self.turn}
         if protected:
@@ -374,47 +364,3 @@ class Holds:
                 hold._stop_timer()
                 del self.out[hold]
         self._owners = {hold.owner: None for hold in self.out}
-
-
-class IdleClock:
-    """Broadcasts `Idle` whenever neither side speaks and the floor had no sign of life for `idle_s` seconds.
-
-    It runs from the start of the session to its end; `on` registers its listeners for both. Raises ConfigurationError
-    if `idle_s` is not positive.
-    """
-
-    def __init__(
-        self,
-        floor: Floor,
-        idle_s: float,
-        on: Callable[[type[Any], Callable[[Any], None]], object],
-        broadcast: Callable[[Signal], None],
-    ) -> None:
-        if idle_s <= 0:
-            raise ConfigurationError(f"idle_s must be positive, not {idle_s}")
-        self._floor = floor
-        self._idle_s = idle_s
-        self._broadcast = broadcast
-        self._timer: asyncio.TimerHandle | None = None
-        self._stop_listening: Callable[[], None] = lambda: None
-        on(SessionStarted, self._start)
-        on(SessionEnding, self._stop)
-
-    def _start(self, signal: SessionStarted) -> None:
-        self._stop_listening = self._floor.on_life(self._touch)
-        self._touch()
-
-    def _stop(self, signal: SessionEnding) -> None:
-        self._stop_listening()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _touch(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self._idle_s, self._passed)
-
-    def _passed(self) -> None:
-        if not (self._floor.agent_speaking or self._floor.caller_speaking):
-            self._broadcast(Idle(seconds=self._idle_s, owner=self._floor.owner))
-        self._touch()

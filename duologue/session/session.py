@@ -33,6 +33,7 @@ from .feed import Feed
 from .floor import Expected, Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
+from .idle import IdleClock
 from .life import Outcome, State
 from .prompts import Prompts
 from .usage import UsageTotals
@@ -81,7 +82,7 @@ class Session(Generic[Data]):
         self.prompts = Prompts(self)
         """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
-        self.floor = Floor(lambda: bool(self.ledger.unsettled), self.broadcast)
+        self.floor = Floor(self.broadcast)
         self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words)
         """Runs the pipeline."""
         self.now: Callable[[], float] = self.host.now
@@ -96,6 +97,7 @@ class Session(Generic[Data]):
         """The tool calls in the log."""
         self.ledger = self.conversation.ledger
         """The seconds that each response has sent and played."""
+        self.floor.pending = self.ledger.pending
         self.usage = UsageTotals()
         self.audio = CallAudio(self.host)
         """Both sides' audio as it is heard, and the caller's access."""
@@ -109,7 +111,7 @@ class Session(Generic[Data]):
         if agent is not None:
             _check_agent(agent, members(pipeline))
         if idle_s is not None:
-            self.floor.watch_idle(idle_s, self.on)
+            IdleClock(self.floor, idle_s, self.on, self.broadcast)
 
     def __repr__(self) -> str:
         return f"<Session {self.id}, {self.state.value}: {self.pipeline!r}>"

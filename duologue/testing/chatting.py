@@ -8,6 +8,7 @@ from typing import Any, Self, TypeAlias
 
 from ..agents.agent import Agent, Flow, Stage
 from ..agents.engine import Engine
+from ..agents.sources import ToolSource
 from ..agents.tool import Tool
 from ..errors import ConfigurationError, DeadlineExceeded, IllegalState, ServiceError
 from ..frames import HandoffCompleted, HandoffFailed, HandoffStarted, ResponseEnded, UserText
@@ -138,7 +139,7 @@ def chat(
     *,
     flow: Flow | Iterable[Stage] | None = None,
     tools: Mapping[str, Any] | None = None,
-    shared: Iterable[Tool | Callable[..., Any]] = (),
+    shared: Iterable[Tool | ToolSource | Callable[..., Any]] = (),
     data: Any = None,
     processors: Iterable[Processor] = (),
     timeout_s: float = REPLY_S,

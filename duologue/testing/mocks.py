@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from ..errors import ConfigurationError
 from ..frames import Usage
@@ -13,9 +13,7 @@ from ..processors.kernel.tasks import loop_time
 from ..services.llm import LLM, Request, ToolRequest
 from ..services.stt import STT, Transcription
 from ..services.tts import TTS, SpeechChunk
-
-if TYPE_CHECKING:
-    from .scripted.manners import Manners
+from .scripted.manners import Manners
 
 
 class MockSTT(STT):

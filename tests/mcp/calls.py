@@ -24,10 +24,23 @@ PATIENT: dict[str, Any] = {"start_s": 60.0, "wait_s": 60.0}
 """Processes start slowly on a machine at work."""
 
 
+def program(*args: str, name: str, **options: Any) -> MCPTools:
+    """A server that is a program in Python."""
+    return MCPTools(name, command=sys.executable, args=args, cwd=ROOT, **PATIENT | options)
+
+
 def shop(*flags: str, name: str = "shop", **options: Any) -> MCPTools:
     """The test's server as a process."""
-    args = ["-m", "tests.mcp.server", "stdio", *flags]
-    return MCPTools(name, command=sys.executable, args=args, cwd=ROOT, **PATIENT | options)
+    return program("-m", "tests.mcp.server", "stdio", *flags, name=name, **options)
+
+
+async def call_tool(source: MCPTools, name: str, **arguments: Any) -> Any:
+    """Call a tool outside any call."""
+
+    class Nobody:
+        id = ""
+
+    return await source.call(Nobody(), name, arguments, 30.0)
 
 
 @contextmanager
@@ -85,7 +98,7 @@ async def answers(call: Story, text: str, within_s: float = 60.0) -> str:
     return said(call)[-1]
 
 
-def said(call: Story) -> list[str]:
+def said(call: BareCall) -> list[str]:
     return [item.text for item in call.session.conversation if item.role == "agent" and item.kind == "message"]
 
 

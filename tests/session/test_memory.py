@@ -6,7 +6,7 @@ import asyncio
 import gc
 import tracemalloc
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -15,6 +15,8 @@ import pytest
 from duologue import Cascade, Endpointing, Interruption, MemoryTransport, Pipeline, Processor, Session, Tools, Vad
 from duologue.frames import SessionStarted, UserText
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
+
+Talk = Callable[[Session, MemoryTransport], Coroutine[Any, Any, None]]
 
 IDLE_BYTES = 45_000
 """Three quarters of the memory that a session of this pipeline took before anybody counted."""
@@ -85,7 +87,9 @@ def cascade_session() -> tuple[Session, MemoryTransport]:
     return Session(Pipeline([transport.input(), *turns, engine, Tools(), transport.output()])), transport
 
 
-async def allocated(sessions: int, talk: Callable[[Session, MemoryTransport], Awaitable[None]] | None = None) -> float:
+async def allocated(
+    sessions: int, talk: Callable[[Session, MemoryTransport], Coroutine[Any, Any, None]] | None = None
+) -> float:
     """Return the bytes for each of the sessions that are alive at once, after they have talked."""
     tracemalloc.start()
     made = [cascade_session() for _ in range(sessions)]
@@ -93,8 +97,9 @@ async def allocated(sessions: int, talk: Callable[[Session, MemoryTransport], Aw
         for session, _ in made:
             tasks.start_soon(session.run)
         await anyio.sleep(5)
-        for each in made if talk is not None else ():
-            tasks.start_soon(talk, *each)
+        for session, transport in made:
+            if talk is not None:
+                tasks.start_soon(talk, session, transport)
         await anyio.sleep(10)
         gc.collect()
         used, _ = tracemalloc.get_traced_memory()

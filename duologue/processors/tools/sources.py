@@ -16,7 +16,7 @@ from ..kernel.groups import active_members, leaves
 
 
 @runtime_checkable
-class _Cast(Protocol):
+class _HasAgents(Protocol):
     """A processor with all agents of the call, such as `Handoff`."""
 
     agents: Mapping[str, Agent]
@@ -81,6 +81,6 @@ def _agents_sources(session: Session) -> Iterator[ToolSource]:
     if session.agent is not None:
         yield from session.agent.sources
     for leaf in leaves(session.pipeline):
-        if isinstance(leaf, _Cast):
+        if isinstance(leaf, _HasAgents):
             for agent in leaf.agents.values():
                 yield from agent.sources

@@ -32,6 +32,7 @@ from ..kernel.groups import active_leaves, leaves
 from ..kernel.node import Node
 from ..processor import Processor, handles
 from .filler import Fillers
+from .pictures import show_images
 from .run import Told, ToolRun, decided, described
 from .sources import Sources
 
@@ -232,7 +233,7 @@ class Tools(Processor):
 
     async def _answer(self, call: ToolCall, told: Told) -> None:
         if isinstance(told.result, WithImages):
-            told = told._replace(result=await self._shown(call, told.result))
+            told = told._replace(result=await show_images(self, call, told.result))
         try:
             result, failed = self._plain(told.result), told.failed
         except Exception as error:  # code of the result object may raise any error
@@ -251,16 +252,6 @@ class Tools(Processor):
                 final=told.final,
             )
         )
-
-    async def _shown(self, call: ToolCall, told: WithImages) -> Any:
-        """Show the images of a result to the model, and return the rest, with a note for an image that it refuses."""
-        try:
-            for image in told.images:
-                await self.push_up(image)
-        except BadInput as error:
-            log.warning("session %s: an image of %s: %s", self.session.id, described(call), error)
-            return {"result": told.result, "note": f"you cannot see the images: {error}"}
-        return told.result
 
     def _plain(self, result: Any) -> Any:
         """Return the result as plain JSON data, cut if it is too long. Raises an error for one that is not JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import math
@@ -131,12 +132,13 @@ class Endpointing(Processor):
         self._stop_listening: Callable[[], None] = lambda: None
         self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
         self._watched = False
-        self._arrived_at: float | None = None  # session time of the latest audio; None while it is passed on
+        self._arrived_at: float | None = None  # loop time of the latest audio; None while it is passed on
 
     async def open(self) -> None:
         """Follow the length of the caller's speech."""
         if self._sound is not None:
             await self._sound.load()
+        self._now = asyncio.get_running_loop().time
         self._words.follow(self.session)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
 
@@ -166,12 +168,13 @@ class Endpointing(Processor):
             await self._end_due()
         await self.push(frame)
         if self._open and self.policy.by_words:
-            self._stalled.hear(frame, self._time.end_s, self._speaking)
-            if self._speaking and self._stalled.stalled(self._time.end_s, self.policy.stall_ms / 1000):
+            stalled, now = self._stalled, self._time.end_s
+            stalled.latest = frame
+            if self._speaking and now >= stalled.due_at and stalled.hear(frame, now):
                 await self._end_turn("stall")
         if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
             await self._settle()
-        self._arrived_at = self.session.now()
+        self._arrived_at = self._now()
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
@@ -202,9 +205,9 @@ class Endpointing(Processor):
         if not self._open:
             return
         self._speaking = False
-        if self._sound is not None and self._words.wait(frame.at) is None:
+        if self._sound is not None and self._words.patience(frame.at) is None:
             self.spawn(self._ask, self._sound, frame.at)
-        self._stalled.paused(frame.at)
+        self._stalled.paused(frame.at, self._time.end_s)
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()
@@ -227,7 +230,7 @@ class Endpointing(Processor):
             now, before = self._time.end_s, self._words.text
             changed = self._words.take(frame, now)
             if self._words.text != before:
-                self._stalled.words_came(now)
+                self._stalled.words_came(now, self.policy.stall_ms / 1000)
                 if not self._speaking:  # the detector may have missed speech
                     self._spoke_until = max(self._spoke_until, now - LAG_S)
             if changed and not self._speaking:
@@ -307,7 +310,7 @@ class Endpointing(Processor):
     async def _watch(self) -> None:
         """End the turn if no more audio comes."""
         while self._open:
-            idle = 0.0 if self._arrived_at is None else self.session.now() - self._arrived_at
+            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
             silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
             needed = self.policy.silence_ms / 1000 if self._speaking else self._silence_s
             wait = max(STALL_S - idle, needed - silence)

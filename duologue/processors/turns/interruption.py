@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -75,12 +76,13 @@ class Interruption(Processor):
         self.policy = policy or InterruptionPolicy()
         """May be replaced at any time."""
         self._voice_start = self._voice_end = 0.0  # session times of the caller's latest speech
+        self._speech = (0.0, 0.0, 0.0)  # the times of the latest voice and the start of the caller's turn then
         self._counts_from = 0.0  # speech before this belongs to an earlier turn of the caller
         # The caller's turn: True once it is over, its start, the agent's turn before it, and its words.
         self._turn_over, self._turn_from, self._turn_after = True, 0.0, 0
         self._sound: Sound | None = None  # the latest judgement of the latest speech
-        self._over: int | None = None  # the agent's turn over which there was a sound of enough length
-        self._suspect: int | None = None  # the same, if it was the caller's speech by its sound
+        self._over: int | None = None  # the agent's turn over which there was a sound
+        self._suspect: int | None = None  # the same, if by its length and sound it was the caller's speech
         self._held_from = math.inf  # the session time from which on the speech counts that is on trial
         self._told: tuple[Cause, float] | None = None  # what was dismissed last
         self._withheld: SpeechStarted | None = None
@@ -88,13 +90,13 @@ class Interruption(Processor):
         self._accepted = self._passing = self._dropped = False
         self._acoustics = Acoustics()
         self._said = CallerWords()
-        self._brevity = Brevity(self._acoustics, self._said, lambda: (self.policy, self._evidence))
+        self._brevity = Brevity(self._acoustics, self._said, lambda: (self.policy, self._evidence, self._speech))
         self._trial = Trial(self._brevity.hold_s, lambda: self._resume("noise"), self._expired)
         self._stop_listening: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
         """Follow the caller's speech."""
-        self._floor = self.session.floor
+        self._floor, self._now = self.session.floor, asyncio.get_running_loop().time
         self._acoustics.listen(self.session)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
@@ -117,9 +119,8 @@ class Interruption(Processor):
             if start_s != self._voice_start:
                 self._sound = None
         self._voice_start, self._voice_end = start_s, end_s
-        self._acoustics.voiced(end_s)
-        self._brevity.voiced(start_s, end_s, max(self._turn_from, self._counts_from))
-        self._trial.voiced()
+        self._speech = start_s, end_s, max(self._turn_from, self._counts_from)
+        self._trial.voiced_at = self._now()
         self._consider()
 
     @handles(BotStartedSpeaking)
@@ -241,10 +242,9 @@ class Interruption(Processor):
             self.spawn(self._release)
         if not in_question or on_trial:
             return
-        if spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
-            self._over = floor.turn
-            if sound == "speech":
-                self._try(evidence)
+        self._over = floor.turn
+        if sound == "speech" and spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
+            self._try(evidence)
 
     def _try(self, evidence: Evidence) -> None:
         """Interrupt at once, or put the agent's voice on hold."""

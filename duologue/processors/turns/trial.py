@@ -17,14 +17,15 @@ _SOON_S = 1e-6  # rounding
 class Trial:
     """At most one hold on the agent's voice, with a clock for the words that should decide it.
 
-    `unheard` is called when no words have come for the time given to `wait`, counted from the latest `voiced`. The hold
-    itself ends `brief_s()` seconds after the latest `voiced`: the trial goes on without it. `expired` is called when
+    `unheard` is called when no words have come for the time given to `wait`, counted from `voiced_at`. The hold
+    itself ends `brief_s()` seconds after `voiced_at`: the trial goes on without it. `expired` is called when
     the hold has lasted too long. All times are bounded: no trial lasts for ever.
     """
 
     def __init__(self, brief_s: Callable[[], float], unheard: Callable[[], None], expired: Callable[[], None]) -> None:
         self._brief_s, self._unheard, self._on_expired = brief_s, unheard, expired
-        self._voiced_at = 0.0  # loop time at which the caller's voice was last heard
+        self.voiced_at = 0.0
+        """Loop time at which the caller's voice was last heard: the wait for words counts from then."""
         self._wait_s = 0.0
         self._hold: Hold | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -38,10 +39,6 @@ class Trial:
     def undecided(self) -> bool:
         """True while the voice is on hold, or words are waited for."""
         return self._timer is not None or self.out
-
-    def voiced(self) -> None:
-        """Count the wait for words from now on: the caller speaks."""
-        self._voiced_at = loop_time()
 
     def begin(self, floor: Floor, patience_s: float) -> None:
         """Put the voice on hold, for `patience_s` seconds at most, unless it is on hold already."""
@@ -67,7 +64,7 @@ class Trial:
     def _waited(self) -> None:
         # The timer is not restarted with every piece of speech: it checks the time of the last piece.
         self._timer = None
-        silent_s = loop_time() - self._voiced_at
+        silent_s = loop_time() - self.voiced_at
         left_s = self._wait_s - silent_s
         if left_s <= _SOON_S:
             self._unheard()

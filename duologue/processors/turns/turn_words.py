@@ -10,7 +10,7 @@ from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
 from .turn_sound import TurnSound
-from .wording import GOES_ON, Asked, Verdict, Wait, asked_for, judge
+from .wording import GOES_ON, Asked, Verdict, asked_for, judge
 
 STALE_S = 0.6
 """Seconds of speech after the latest text that make it say nothing about the end of the turn."""
@@ -101,16 +101,16 @@ class TurnWords:
 
         The sound decides where no words are known.
         """
-        wait = self.wait(spoke_until)
-        if wait is None and self._sound is not None:
-            wait = self._sound.wait(spoke_until)
-        return self.policy.silence_s(wait)
+        patience = self.patience(spoke_until)
+        if patience is None and self._sound is not None:
+            patience = self._sound.patience(spoke_until)
+        return self.policy.silence_s(patience)
 
-    def wait(self, spoke_until: float) -> Wait | None:
+    def patience(self, spoke_until: float) -> float | None:
         """Return what the words say of the end of speech at an audio time; None if none are known."""
         if self.verdict is None or spoke_until - self._told_at > STALE_S:
             return None
-        return self.verdict.wait
+        return self.verdict.patience
 
     def resumed(self, pause_s: float) -> None:
         """Take note that the caller has gone on in their turn after a pause."""

@@ -74,6 +74,8 @@ class SpokenAudio:
         """True once the utterance was begun on the connection."""
         self.segments: list[Recognized] = []
         self.interim = ""
+        self.earlier = ""
+        """The longest text that an earlier connection had sent for it."""
         self.began_s = 0.0
         """Seconds of audio that the connection had received before this utterance."""
         self.answer: asyncio.Future[None] | None = None
@@ -116,6 +118,7 @@ class SpokenAudio:
 
     def rewind(self) -> None:
         """Forget the connection: the next one receives all audio, and sends all text."""
+        self.earlier = max(self.earlier, self.text, key=len)
         self._unsent, self.begun = len(self._pieces), False
         self.segments.clear()
         self.interim, self.began_s = "", 0.0
@@ -200,11 +203,11 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         await self._until_answered(spoken, spoken.answer)
         self.answered = spoken.answer.done()
         self._spoken = None
-        return self._transcription(spoken)
+        return self._transcription(spoken) if self.answered else self._best(spoken)
 
     def partial(self) -> Transcription:
         """Return the text that has come of an utterance that failed."""
-        return Transcription(text="") if self._spoken is None else self._transcription(self._spoken)
+        return Transcription(text="") if self._spoken is None else self._best(self._spoken)
 
     def abandon(self) -> None:
         """Give up the utterance in progress, and its connection: the vendor still has the audio."""
@@ -231,6 +234,11 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         if connection is not None:
             await connection.check(PONG_S)
         return connection is not None and connection is self.connection
+
+    def _best(self, spoken: SpokenAudio) -> Transcription:
+        """Return what has come of a text that is not complete, also if it came over an earlier connection."""
+        had_more = len(spoken.earlier) > len(spoken.text)
+        return Transcription(text=spoken.earlier) if had_more else self._transcription(spoken)
 
     def _transcription(self, spoken: SpokenAudio) -> Transcription:
         segments = spoken.segments
