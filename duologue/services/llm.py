@@ -43,6 +43,7 @@ from .context import (
     log_calls,
     messages,
     refused,
+    without_image,
 )
 from .eager import Eager
 from .history import History, Summary
@@ -69,8 +70,8 @@ class Asking(Answers):
     """True if the service obeys `Request.tool_choice`."""
     chooses_model: bool = False
     """True if the service obeys `Request.model`."""
-    images: ImageLimits = DEFAULT_IMAGES
-    """The images that the model takes. Others are converted."""
+    images: ImageLimits | None = DEFAULT_IMAGES
+    """The images that the model takes; others are converted. None for a model that takes none."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
     summary: Summary | None = None
@@ -108,8 +109,8 @@ class Asking(Answers):
         await super().close()
 
     @property
-    def image_limits(self) -> ImageLimits:
-        """The images that the model takes."""
+    def image_limits(self) -> ImageLimits | None:
+        """The images that the model takes, None if it takes none."""
         return self.images
 
     def request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
@@ -119,6 +120,8 @@ class Asking(Answers):
         before them is the same as in other requests, and providers have it in their cache.
         """
         messages = self._history.messages(guess)
+        if self.images is None:  # the log may have some of another engine
+            messages = tuple(map(without_image, messages))
         return Request(
             instructions=config.prompt,
             messages=(*messages, Message(role="system", text=extra)) if extra else messages,
