@@ -53,6 +53,10 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
         "numbers and the like in words",
         {"babel": "babel", "num2words": "num2words", "phonenumbers": "phonenumbers"},
     ),
+    "correction": (
+        "misheard terms put right",
+        {"rapidfuzz": "rapidfuzz", "jellyfish": "jellyfish", "spellchecker": "pyspellchecker"},
+    ),
     "lab": ("comparing services", {"jiwer": "jiwer"}),
     "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),
     "webrtc": ("calls over WebRTC", {"aiortc": "aiortc"}),
