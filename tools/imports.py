@@ -17,16 +17,17 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "duologue"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("_lazy",),
+    ("_lazy", "_arrays"),
     ("errors",),
     ("frames",),
     ("audio",),
     ("protocols",),
     ("processors.kernel",),
+    ("images",),
     ("agents",),
     ("session",),
     ("processors",),
-    ("services", "transports"),
+    ("services", "transports", "mcp"),
     ("",),
     ("web", "testing"),
     ("cli",),

@@ -32,7 +32,7 @@ def figures(without: Collection[str] = (), which: str = "dev") -> tuple[float, l
         verdict = judge(moment.text, moment.lexicon, asked, 1 if PAUSES in without else moment.pauses)
         assert verdict is not None
         rules.add(verdict.rule)
-        silence_s = policy.silence_s(None if verdict.rule in without else verdict.wait)
+        silence_s = policy.silence_s(None if verdict.rule in without else verdict.patience)
         if moment.is_end:
             ends.append(silence_s)
         else:

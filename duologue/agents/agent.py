@@ -5,6 +5,7 @@ A `Flow` says which agents may follow each agent. A `Cast` has the agents of one
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from ..frames.text import well_formed, well_formed_data
 from ..processors.kernel.node import Node
 from .engine import language_line, plain_specs
 from .fields import check_several, check_strings, named_fields
+from .sources import ToolSource
 from .tool import Tool, ToolSpec
 
 TOOL_NAME = "handoff_conversation"
@@ -35,29 +37,44 @@ class Agent:
     call, `farewell` when it hands the call on. With `history` "own" its model knows the call from its hand-off on,
     which has the reason and the summary, instead of all of it. `voice` is one of the engine's voices or, for an
     agent that several kinds of engines may serve, one for each family of voices: {"openai": "marin", "gemini":
-    "Kore", "espeak": "en-us+f3"}. Functions in `tools` become `Tool` objects. Raises ConfigurationError, with the
-    mend, for an unknown or wrong field.
+    "Kore", "espeak": "en-us+f3"}. Functions in `tools` become `Tool` objects; the tools of a `ToolSource` among
+    them may change during a call. Clients show the agent by its `display_name` and `colour`, such as "#0a7" or "teal".
+
+    `instructions` may be a function of the session: a plain `def` that returns a text. It is called at the start and at
+    hand-offs; by a cascade before each answer; by a native engine at the end of each turn of the agent, if the provider
+    takes new instructions on the same connection. A text may refer to the session's data: `{name}` in the instructions,
+    the identity, the greeting and the farewell (see `duologue.session.prompts`).
+
+    Raises ConfigurationError, with the mend, for an unknown or wrong field.
     """
 
     name: str
     role: str = ""
     description: str = ""
     scope: str = ""
-    instructions: str = ""
+    instructions: str | Callable[[Any], str] = ""
     language: str = ""
     voice: str | Mapping[str, str] = ""
-    tools: Iterable[Tool | Callable[..., Any]] = ()
+    tools: Iterable[Tool | ToolSource | Callable[..., Any]] = ()
     targets: tuple[str, ...] | None = None
     engine: str = ""
     greeting: str = ""
     farewell: str = ""
     history: Literal["all", "own"] = "all"
+    display_name: str = ""
+    colour: str = ""
     toolset: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
-    """The same as `tools`, all of them `Tool` objects."""
+    """The `tools` that are the agent's own, all of them `Tool` objects."""
+    sources: tuple[ToolSource, ...] = field(init=False, repr=False, compare=False)
+    """The sources among the `tools`."""
 
     def __post_init__(self) -> None:
-        texts = "name", "role", "description", "scope", "instructions", "language", "engine", "greeting", "farewell"
-        check_strings(self, *texts)
+        texts = "name", "role", "description", "scope", "language", "engine", "greeting", "farewell"
+        check_strings(self, *texts, "display_name", "colour")
+        if not callable(self.instructions):
+            check_strings(self, "instructions")
+        elif inspect.iscoroutinefunction(self.instructions):
+            raise ConfigurationError("the instructions of an agent are an `async def`: use a plain `def`")
         if not isinstance(self.voice, Mapping):
             check_strings(self, "voice")
         check_several("Agent", "tools", self.tools, "tools=[f]")
@@ -70,15 +87,30 @@ class Agent:
         object.__setattr__(self, "targets", well_formed_data(self.targets))
         if not self.name.strip():
             raise ConfigurationError("an agent needs a name")
-        made = tuple(t if isinstance(t, Tool) else Tool(t) for t in self.tools)
-        object.__setattr__(self, "tools", made)
+        given = tuple(t if isinstance(t, Tool | ToolSource) else Tool(t) for t in self.tools)
+        made = tuple(t for t in given if isinstance(t, Tool))
+        object.__setattr__(self, "tools", given)
         object.__setattr__(self, "toolset", made)
+        object.__setattr__(self, "sources", tuple(t for t in given if isinstance(t, ToolSource)))
         if twice := _twice(t.name for t in made):
             raise ConfigurationError(f"agent {self.name!r} has two tools named {twice!r}")
 
     @property
     def prompt(self) -> str:
-        """The instructions with the identity block: the same text for every engine."""
+        """The instructions with the identity block: the same text for every engine. Raises ConfigurationError if they
+        are a function.
+        """
+        if callable(self.instructions):
+            raise ConfigurationError(f"the instructions of agent {self.name!r} are a function of the session")
+        return self.identified(self.instructions)
+
+    @property
+    def varies(self) -> bool:
+        """True if the prompt may change during the call."""
+        return callable(self.instructions) or "{" in self.prompt
+
+    def identified(self, instructions: str) -> str:
+        """Return instructions with the identity block of this agent."""
         lines = [
             f"{label}: {value}"
             for label, value in (("Role", self.role), ("Description", self.description), ("Scope", self.scope))
@@ -87,21 +119,24 @@ class Agent:
         if self.language:
             lines.append(language_line(self.language))
         if not lines:
-            return self.instructions
-        return "\n".join([self.instructions, "", "--- Agent Identity ---", *lines])
+            return instructions
+        return "\n".join([instructions, "", "--- Agent Identity ---", *lines])
 
 
-def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str = "") -> Configure:
+def configuration(
+    agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str = "", prompt: str | None = None
+) -> Configure:
     """Return an engine's whole configuration for an agent, without options. The agent's own tools come first.
 
     `voices` is the family of the engine's voices. An agent that names no voice of this family gets the default.
+    `prompt` is the agent's prompt as the session makes it, by default the plain one.
     """
-    specs = {tool.spec.name: tool.spec for tool in agent.toolset}
+    specs = {tool.name: tool.spec for tool in agent.toolset if tool.mode != "disabled"}
     for spec in more_tools:
         specs.setdefault(spec.name, spec)
     return Configure(
         agent=agent.name,
-        instructions=agent.prompt,
+        instructions=agent.prompt if prompt is None else prompt,
         voice=agent.voice if isinstance(agent.voice, str) else agent.voice.get(voices, ""),
         language=agent.language,
         tools=plain_specs(specs.values()),
@@ -110,7 +145,7 @@ def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str
 
 def check_tools_run(agent: Agent, nodes: Iterable[Node]) -> None:
     """Raise ConfigurationError if the agent has tools, and none of these nodes takes their calls."""
-    if agent.toolset and not any(ToolCall in node.follows for node in nodes):
+    if agent.tools and not any(ToolCall in node.follows for node in nodes):
         raise ConfigurationError(
             f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind the engine"
         )
@@ -270,13 +305,15 @@ class Cast:
         state.history = [*state.history, state.phase][-MAX_HISTORY:]
         state.phase, state.previous_agent, state.handoffs = phase, before, state.handoffs + 1
 
-    def configuration(self, agent: Agent, phase: str, shared: Iterable[ToolSpec], voices: str) -> Configure:
+    def configuration(
+        self, agent: Agent, phase: str, shared: Iterable[ToolSpec], voices: str, prompt: str | None = None
+    ) -> Configure:
         """Return an engine's configuration for an agent in a phase: with its own tools, the shared tools, and the
         hand-off tool if another agent may follow.
         """
         allowed = self.flow.after(phase)
         more = [*shared, handoff_spec(self.agents, allowed)] if allowed else shared
-        return configuration(agent, more, voices)
+        return configuration(agent, more, voices, prompt)
 
     def asked(self, arguments: dict[str, Any]) -> HandoffArguments:
         """Return the checked arguments of a hand-off that a model asks for. Raises ToolError with the reason."""

@@ -8,8 +8,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 
 from ..errors import ConfigurationError
-from ..frames import Configure, Input, ToolResult
+from ..frames import Configure, Input, ToolResult, UserImage
 from ..frames.text import WellFormed
+from ..images.limits import DEFAULT_IMAGES, ImageLimits
 from .tool import ToolSpec
 
 AnswerSetting = Literal["turn_instructions", "no_tools", "tool_choice"]
@@ -40,7 +41,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     text_input: bool
     """True if the caller can type."""
     video_input: bool
-    """True if the model takes the caller's images."""
+    """True if the model takes frames of the caller's camera one after the other. Otherwise the newest frame goes with
+    the caller's words, like an image that they show."""
     tools: Literal["blocking", "async", "none"]
     """The tool calls of the model. After a "blocking" call it waits for the result; during an "async" one it speaks."""
     billing: Literal["token", "clock", "none"]
@@ -58,6 +60,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The version of the conformance suite for which the engine was written."""
     answer_settings: frozenset[AnswerSetting] = frozenset()
     """The settings that one answer can have. All engines take instructions for an answer that `Respond` asks for."""
+    images: ImageLimits = DEFAULT_IMAGES
+    """The images that the model takes. Others are converted."""
     voices: str = ""
     """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
 
@@ -128,12 +132,14 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     audio, and the `EndOfTurn` if there was one. All of it has gone downstream already, except the `EndOfTurn`. `asked`
     are the `EndOfTurn`, `UserText`, `Respond`, `Say` and `ToolResult` frames that no response has answered; results
     among them are in the log. `results` are results that are not in the log yet. `said` is the content of the caller's
-    turn in progress, `unanswered` the content of finished turns that nobody has answered.
+    turn in progress, `unanswered` the content of finished turns that nobody has answered. `images` are not
+    ready for a model yet, the last of them possibly the newest frame of a camera.
     """
 
     speech: tuple[Input, ...] = ()
     asked: tuple[Input, ...] = ()
     results: tuple[ToolResult, ...] = ()
+    images: tuple[UserImage, ...] = ()
     said: Pending = ""
     unanswered: Pending = ""
 

@@ -6,13 +6,8 @@ They work on mono samples at about 8 kHz, which `reduced` makes of any PCM.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Samples = NDArray[np.float32]
+from .._arrays import Samples
 
 RATE = 8000
 """About the sample rate of reduced sound, in Hz."""
@@ -44,7 +39,7 @@ def reduced(pcm: bytes, sample_rate: int) -> tuple[Samples, float]:
     return total / np.float32(step), sample_rate / step
 
 
-def periodicity(samples: Samples, rate: float) -> NDArray[np.float32]:
+def periodicity(samples: Samples, rate: float) -> Samples:
     """Return how periodic each frame is: from about 0.2, for noise, to 1, for a steady voice.
 
     It is the highest normalised autocorrelation at the period of a voice, from 65 to 400 Hz, of the sound above 200 Hz;
@@ -70,7 +65,7 @@ def periodicity(samples: Samples, rate: float) -> NDArray[np.float32]:
     likeness = lags / (np.maximum(lags[:, :1], 1.0) * envelope)
     likeness *= np.logical_or.accumulate(likeness < _DIP, axis=1)
     best = likeness[:, int(rate / _HIGHEST_HZ) :].max(axis=1)
-    voiced: NDArray[np.float32] = np.where(vocal > _VOCAL * total, best, 0.0).clip(0.0, 1.0)
+    voiced: Samples = np.where(vocal > _VOCAL * total, best, 0.0).clip(0.0, 1.0)
     return voiced
 
 

@@ -6,11 +6,7 @@ openai/whisper (`whisper/audio.py`) and `WhisperFeatureExtractor` of huggingface
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from .._arrays import Samples
 
 SAMPLE_RATE = 16_000
 BANDS = 80
@@ -31,9 +27,9 @@ class LogMel:
         import numpy as np
 
         self._window = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
-        self._bands = _mel_bands().astype(np.float32)
+        self._bands = _mel_bands()
 
-    def features(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def features(self, samples: Samples) -> Samples:
         """Return the features of samples: `BANDS` rows, and a column for each `STEP` samples.
 
         The audio is scaled to mean 0 and variance 1 first: its level makes no difference. The signal is mirrored at
@@ -47,11 +43,11 @@ class LogMel:
         spectrum = np.fft.rfft(pieces * self._window, axis=1)
         power = spectrum.real**2 + spectrum.imag**2
         logs = np.log10(np.maximum(self._bands @ power.T.astype(np.float32), _FLOOR))
-        scaled: NDArray[np.float32] = (np.maximum(logs, logs.max() - _RANGE) / 4 + 1).astype(np.float32)
+        scaled: Samples = (np.maximum(logs, logs.max() - _RANGE) / 4 + 1).astype(np.float32)
         return scaled
 
 
-def _mel_bands() -> NDArray[np.float64]:
+def _mel_bands() -> Samples:
     """Return the weight of each frequency in each band: triangles of equal area, as in Slaney's Auditory Toolbox."""
     import numpy as np
 
@@ -61,5 +57,5 @@ def _mel_bands() -> NDArray[np.float64]:
     hertz = np.linspace(0.0, SAMPLE_RATE / 2, _WINDOW // 2 + 1)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising, falling = (hertz - low) / (middle - low), (high - hertz) / (high - middle)
-    bands: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling)) * 2 / (high - low)
-    return bands
+    bands: Samples = np.maximum(0.0, np.minimum(rising, falling)) * 2 / (high - low)
+    return bands.astype(np.float32)

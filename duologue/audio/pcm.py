@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from .._arrays import Int16s, Numbers
 from ..errors import BadInput
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 BYTES_PER_SAMPLE = 2
 MAX_SAMPLE_RATE = 384_000
@@ -183,21 +179,21 @@ def downmix(pcm: bytes, channels: int = 2) -> bytes:
     return _to_bytes(_samples(pcm).reshape(-1, channels).mean(axis=1))
 
 
-def _samples(pcm: bytes) -> NDArray[np.int16]:
+def _samples(pcm: bytes) -> Int16s:
     import numpy as np
 
     check_whole(pcm)
     return np.frombuffer(pcm, "<i2")
 
 
-def _padded(a: bytes, b: bytes) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+def _padded(a: bytes, b: bytes) -> tuple[Int16s, Int16s]:
     size = max(len(a), len(b))
     check_whole(a)
     check_whole(b)
     return _samples(a.ljust(size, b"\0")), _samples(b.ljust(size, b"\0"))
 
 
-def _to_bytes(values: NDArray[np.float64] | NDArray[np.int32]) -> bytes:
+def _to_bytes(values: Numbers) -> bytes:
     import numpy as np
 
     return np.clip(np.rint(values), -32768, 32767).astype("<i2").tobytes()

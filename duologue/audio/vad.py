@@ -1,7 +1,12 @@
-"""Detectors of voice activity, which score frames of audio, and the `Framer` that cuts audio of any rate for them."""
+"""Detectors of voice activity, which score frames of audio; `Framer` cuts audio of any rate for them.
+
+`LatestAudio` is the audio that was heard last, for closer looks.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..errors import BadInput, ConfigurationError
@@ -14,6 +19,9 @@ _WEBRTC_FRAMES_MS = (10, 20, 30)
 # -70 to -30 dBFS, 40 seeds): without settling, each call would begin with the caller interrupting.
 _WEBRTC_SETTLING_MS = 120
 _MOST_WAITING = 16  # frames whose level is computed at once
+_MOST_PIECES = 400  # of the latest audio
+_GAP_S = 0.01  # shorter gaps are rounding, or jitter of the clock
+_NO_PIECES: deque[tuple[bytes, float]] = deque(maxlen=0)
 
 
 class Detector(Protocol):
@@ -251,6 +259,63 @@ class Framer:
         self._scored += self._frame_samples
         end = self._origin + round(self._scored * self._source_rate / self._detector_rate)
         return Score(self._is_speech(frame), end)
+
+
+class LatestAudio:
+    """The latest audio of one side of a call: mono s16le, with its session times in seconds.
+
+    It keeps the last `seconds` of it; `more_s` within as much time after `voiced_until`, the end of the latest voice.
+    """
+
+    __slots__ = ("_pieces", "end_s", "more_s", "rate", "seconds", "voiced_until")
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds, self.more_s = seconds, 0.0
+        self.voiced_until = -math.inf
+        self.rate = 0
+        """The sample rate in Hz; 0 without audio."""
+        self.end_s = -math.inf
+        """The time at which the audio ends."""
+        self._pieces = _NO_PIECES
+
+    def clear(self) -> None:
+        """Forget the audio."""
+        self.rate, self.end_s, self._pieces = 0, -math.inf, _NO_PIECES
+
+    def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
+        """Add a piece. Silence fills a gap; after a longer one, or at another rate, the audio begins anew.
+
+        The piece is kept, and nothing is copied.
+        """
+        pieces, gap_s = self._pieces, at - self.end_s
+        kept_s = self.more_s if at - self.voiced_until <= self.more_s else self.seconds
+        if gap_s > _GAP_S or sample_rate != self.rate:
+            if sample_rate != self.rate or gap_s > kept_s:
+                pieces = self._pieces = deque(maxlen=_MOST_PIECES)
+                self.rate = sample_rate
+            else:
+                pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))
+        pieces.append((pcm, at))
+        end_s = self.end_s = at + len(pcm) / (2 * sample_rate)
+        while len(pieces) > 1 and pieces[1][1] <= end_s - kept_s:
+            pieces.popleft()
+
+    def last(self, seconds: float, *, before_s: float = 0.0) -> tuple[bytes, int]:
+        """Return the last seconds of the audio, or of the audio up to `before_s` seconds before its end, and its rate.
+
+        There may be less.
+        """
+        rate = self.rate
+        skipped, wanted = 2 * round(before_s * rate), 2 * round((before_s + seconds) * rate)
+        parts: list[bytes] = []
+        size = 0
+        for pcm, _ in reversed(self._pieces):
+            parts.append(pcm)
+            size += len(pcm)
+            if size >= wanted:
+                break
+        audio = b"".join(reversed(parts))
+        return audio[max(0, len(audio) - wanted) : max(0, len(audio) - skipped)], rate
 
 
 def check_choice(name: str, value: int, choices: tuple[int, ...]) -> None:

@@ -7,13 +7,11 @@ import os
 import struct
 from os import PathLike, fspath
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ..errors import BadInput, IllegalState
 from .pcm import BYTES_PER_SAMPLE, MAX_SAMPLE_RATE, check_rate, check_whole
-
-if TYPE_CHECKING:
-    from .wav_format import SampleFormat
+from .wav_format import SampleFormat, sample_format
 
 # The sizes in a WAV header are 32 bits wide and count the rest of the header as well.
 _MAX_DATA_BYTES = 2**32 - 64
@@ -119,8 +117,6 @@ def _format(content: bytes, order: str) -> SampleFormat:
         raise _Bad(f"it has {channels} channels: 1 to 256 are read")
     if not 1 <= rate <= MAX_SAMPLE_RATE:
         raise _Bad(f"its header says {rate} Hz: a rate is 1 to {MAX_SAMPLE_RATE} Hz")
-    from .wav_format import sample_format  # here, because it needs numpy
-
     try:
         return sample_format(tag, channels, rate, block, bits, order)
     except ValueError as error:

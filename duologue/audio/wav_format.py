@@ -8,10 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .g711 import A_LAW, MU_LAW
+from .._arrays import Int32s
 
 _NAMES = {
     0x0002: "Microsoft ADPCM",
@@ -53,6 +50,10 @@ class SampleFormat:
 
     def to_pcm(self, data: bytes) -> bytes:
         """Convert whole blocks to s16le. Integers are rounded, floats scaled by 32,768; both are clipped."""
+        import numpy as np
+
+        from .g711 import A_LAW, MU_LAW
+
         if self.coding == "µ-law":
             return MU_LAW.decode(data)
         if self.coding == "A-law":
@@ -67,22 +68,28 @@ class SampleFormat:
         return _rounded(self._upper_three_bytes(data))
 
     def _from_floats(self, data: bytes) -> bytes:
+        import numpy as np
+
         with np.errstate(invalid="ignore"):  # some NaN bit patterns are signals
             values = np.frombuffer(data, f"{self.order}f{self.width}").astype(np.float64)
         values = np.clip(np.nan_to_num(values, nan=0.0), -1.0, 1.0) * 32768  # 64 bits hold what overflows if multiplied
         pcm: bytes = np.minimum(np.rint(values), 32767).astype("<i2").tobytes()
         return pcm
 
-    def _upper_three_bytes(self, data: bytes) -> NDArray[np.int32]:
+    def _upper_three_bytes(self, data: bytes) -> Int32s:
         """Return the upper 24 bits of each integer."""
+        import numpy as np
+
         parts = np.frombuffer(data, np.uint8).reshape(-1, self.width)
         upper = parts[:, -3:] if self.order == "<" else parts[:, 2::-1]
         low, middle, high = (upper[:, n].astype(np.int32) for n in range(3))
-        value: NDArray[np.int32] = low | middle << 8 | high << 16
+        value: Int32s = low | middle << 8 | high << 16
         return value - ((value & 0x800000) << 1)
 
 
-def _rounded(values: NDArray[np.int32]) -> bytes:
+def _rounded(values: Int32s) -> bytes:
+    import numpy as np
+
     pcm: bytes = np.minimum((values + 128) >> 8, 32767).astype("<i2").tobytes()
     return pcm
 

@@ -1,4 +1,4 @@
-"""The commands: demo, talk, serve, latency, doctor, lab."""
+"""The commands: demo, chat, mcp, talk, serve, latency, doctor, lab."""
 
 from __future__ import annotations
 
@@ -44,6 +44,43 @@ def demo(
     from .demo import run_demo
 
     guarded(lambda: run_demo(out, virtual=virtual, act=act))
+
+
+@app.command()
+def chat(
+    agents: Annotated[
+        str,
+        typer.Argument(
+            help="An agent, a list of agents, or a function that returns one: module:object. Try "
+            "duologue.cli.agents:agents.",
+            metavar="MODULE:AGENTS",
+        ),
+    ],
+    llm: Annotated[
+        str, typer.Option(help="The model by its vendor's name: openai, gemini; see `duologue doctor`.")
+    ] = "",
+    scripted: Annotated[bool, typer.Option(help="Answer by the RULES of the module, without a key.")] = False,
+    data: Annotated[str, typer.Option(help='The session\'s data as a JSON object, such as {"name": "Ann"}.')] = "",
+) -> None:
+    """Chat with your agents in plain text; their tools and hand-offs are shown."""
+    from .chat import run_chat
+
+    guarded(lambda: run_chat(agents, llm, scripted=scripted, data=data))
+
+
+@app.command()
+def mcp(
+    agents: Annotated[
+        str, typer.Argument(help="An agent or agents, as for `duologue chat`: module:object.", metavar="MODULE:AGENTS")
+    ],
+    llm: Annotated[str, typer.Option(help="The model by its vendor's name, as for `duologue chat`.")] = "",
+    scripted: Annotated[bool, typer.Option(help="Answer by the RULES of the module, without a key.")] = False,
+    data: Annotated[str, typer.Option(help='The session\'s data as a JSON object, such as {"name": "Ann"}.')] = "",
+) -> None:
+    """Offer your agents as an MCP server on stdin and stdout, for coding assistants to try them in plain text."""
+    from .mcp import run_mcp
+
+    guarded(lambda: run_mcp(agents, llm, scripted=scripted, data=data))
 
 
 @app.command()

@@ -49,6 +49,7 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "smart-turn": ("ends of turns by their sound", {"onnxruntime": "onnxruntime"}),
     "clean": ("noise suppression, echo cancellation", {"pywebrtc_audio": "pywebrtc-audio"}),
+    "vision": ("images", {"PIL": "pillow", "httpcore": "httpcore", "httpx": "httpx"}),
     "text": (
         "numbers and the like in words",
         {"babel": "babel", "num2words": "num2words", "phonenumbers": "phonenumbers"},
@@ -57,6 +58,7 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
         "misheard terms put right",
         {"rapidfuzz": "rapidfuzz", "jellyfish": "jellyfish", "spellchecker": "pyspellchecker"},
     ),
+    "mcp": ("tools of MCP servers", {"mcp": "mcp"}),
     "lab": ("comparing services", {"jiwer": "jiwer"}),
     "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),
     "webrtc": ("calls over WebRTC", {"aiortc": "aiortc"}),

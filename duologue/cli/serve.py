@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import re
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from ipaddress import ip_address
@@ -35,6 +33,7 @@ from ..web.realtime.transport import RealtimeTransport
 from ..web.rtvi.controls import ALL_CONTROLS, ControlName, checked_controls
 from ..web.server import uvicorn_options
 from .process_end import ProcessEnd
+from .target import find_object
 
 try:
     import uvicorn
@@ -212,18 +211,7 @@ def load(target: str, stays: list[AbstractAsyncContextManager[Any]] | None = Non
     that is also an async context manager is appended to `stays`, to be open while the server runs. Raises
     ConfigurationError for a target that cannot be found or served.
     """
-    module_name, colon, name = target.partition(":")
-    if not colon or not module_name or not name:
-        raise ConfigurationError(f"{target!r} names nothing to serve: write module:object")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # modules of the working directory
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"there is no module {error.name!r}") from error
-    found: Any = getattr(module, name, None)
-    if found is None:
-        raise ConfigurationError(f"module {module_name!r} has no {name!r}")
+    module, found = find_object(target)
     if stays is not None and hasattr(found, "__aenter__"):
         stays.append(found)
     if callable(found) and inspect.signature(found).parameters:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
+from .._arrays import Int16s
 from ..errors import BadInput
 from .base import Input, Output, Word
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MAX_SAMPLE_RATE = 384_000
 
@@ -41,7 +36,7 @@ class Pcm:
             raise BadInput(f"{kind}: {size} bytes are not whole 16-bit samples of {self.channels} channel(s)")
 
     @property
-    def samples(self) -> NDArray[np.int16]:
+    def samples(self) -> Int16s:
         """The samples without a copy: shape (n,) in mono, (n, channels) otherwise."""
         import numpy as np
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from .base import Input, Word
 from .text import WellFormed
+
+ImageSource = Literal["picture", "camera", "screen"]
+"""The origin of an image: a picture that the caller shows, or a frame of their camera or screen."""
 
 
 class SpeechStarted(Input, frozen=True, kw_only=True, tag="SpeechStarted"):
@@ -103,17 +106,24 @@ class UserText(WellFormed, Input, frozen=True, kw_only=True, tag="UserText"):
 
 
 class UserImage(WellFormed, Input, frozen=True, kw_only=True, tag="UserImage"):
-    """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`.
+    """An image of the caller, as bytes, or by its `url`, from which the engine fetches it.
 
-    `id` is that of its item in the log, "" for a new one.
+    The engine checks and converts it, and then logs it with its size. `mime` is its declared type, for example
+    image/jpeg. A frame of a "camera" or a "screen" is one of many: an engine that takes video receives them at a steady
+    rate, and another one the newest, with the caller's next question. `name` is that of a file. `width` and `height`
+    are in pixels, 0 if they are not known. `id` is that of its item in the log, "" for a new one.
     """
 
-    texts = ("url",)
+    texts = ("url", "name")
 
     image: bytes = b""
     mime: str = "image/jpeg"
     url: str = ""
     id: str = ""
+    source: ImageSource = "picture"
+    name: str = ""
+    width: int = 0
+    height: int = 0
 
 
 class Dtmf(Input, frozen=True, kw_only=True, tag="Dtmf"):
@@ -125,7 +135,8 @@ class Dtmf(Input, frozen=True, kw_only=True, tag="Dtmf"):
 class Say(WellFormed, Input, frozen=True, kw_only=True, tag="Say"):
     """The application asks the agent to say `text` word for word. The caller cannot interrupt `protected` speech.
 
-    `turn` makes it part of a turn in progress; 0 begins a new one.
+    `turn` makes it part of a turn in progress; 0 begins a new one. With the `call_id` of a tool call of that turn the
+    text fills the time until its result: it is not said once the result is there or the turn is over.
     """
 
     texts = ("text",)
@@ -133,6 +144,7 @@ class Say(WellFormed, Input, frozen=True, kw_only=True, tag="Say"):
     text: str
     protected: bool = False
     turn: int = 0
+    call_id: str = ""
 
 
 class Respond(WellFormed, Input, frozen=True, kw_only=True, tag="Respond"):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from .._arrays import Int16s
 from ..audio.pcm import BYTES_PER_SAMPLE, downmix
 from ..audio.track import SEAM_S, Track
 from ..errors import BadInput, ConfigurationError, check_installed
 from ..frames import End, Frame, UserAudio
 from .processor import Processor, handles
-
-if TYPE_CHECKING:
-    from pywebrtc_audio import AudioProcessor
 
 REDUCTIONS_DB = (6, 12, 18, 21)
 """The strengths of noise suppression that WebRTC has, in decibels."""
@@ -21,6 +19,14 @@ MAX_REFERENCE_S = 30.0
 _BLOCKS_PER_S = 100  # WebRTC's audio processing takes blocks of 10 ms
 _RATES = (8_000, 384_000)
 _GAP_S = 0.02  # audio whose time is further from the end of the previous audio begins anew
+
+
+class AudioProcessing(Protocol):
+    """WebRTC's audio processing, as the package `pywebrtc_audio` has it."""
+
+    def process(self, near: Int16s, far: Int16s | None = None) -> Int16s:
+        """Return a block of the caller's audio cleaned, of the echo of `far` too if that is given."""
+        ...
 
 
 class Cleaning(Processor):
@@ -35,16 +41,16 @@ class Cleaning(Processor):
 
     def __init__(self) -> None:
         check_installed("clean", "pywebrtc_audio")
-        self._processing: AudioProcessor | None = None
+        self._processing: AudioProcessing | None = None
         self._rate = 0
         self._rest = b""
         self._next_at = 0.0  # session time of the end of the audio that has come
 
-    def make(self, sample_rate: int) -> AudioProcessor:
+    def make(self, sample_rate: int) -> AudioProcessing:
         """Return WebRTC's audio processing for a sample rate."""
         raise NotImplementedError
 
-    def clean(self, processing: AudioProcessor, pcm: bytes, at: float) -> bytes:
+    def clean(self, processing: AudioProcessing, pcm: bytes, at: float) -> bytes:
         """Return a stretch of audio, cleaned. It begins at session time `at`, and has whole blocks but at the end."""
         import numpy as np
 
@@ -91,7 +97,7 @@ class Cleaning(Processor):
             at = self._next_at - len(rest) / (BYTES_PER_SAMPLE * self._rate)
             await self._push_cleaned(self._processing, rest, at)
 
-    async def _push_cleaned(self, processing: AudioProcessor, pcm: bytes, at: float) -> None:
+    async def _push_cleaned(self, processing: AudioProcessing, pcm: bytes, at: float) -> None:
         await self.push(UserAudio(audio=self.clean(processing, pcm, at), sample_rate=self._rate, at=at))
 
 
@@ -109,7 +115,7 @@ class NoiseSuppression(Cleaning):
             raise ConfigurationError(f"reduction_db is {reduction_db!r}: it is one of {REDUCTIONS_DB}")
         self.reduction_db = reduction_db
 
-    def make(self, sample_rate: int) -> AudioProcessor:
+    def make(self, sample_rate: int) -> AudioProcessing:
         """Return WebRTC's noise suppression."""
         from pywebrtc_audio import AudioProcessor
 
@@ -147,14 +153,14 @@ class EchoCancellation(Cleaning):
         """Stop listening."""
         self._stop()
 
-    def make(self, sample_rate: int) -> AudioProcessor:
+    def make(self, sample_rate: int) -> AudioProcessing:
         """Return WebRTC's echo cancellation, with a new reference."""
         from pywebrtc_audio import AudioProcessor
 
         self._reference = Track(sample_rate)
         return AudioProcessor(sample_rate=sample_rate, echo_cancellation=True)
 
-    def clean(self, processing: AudioProcessor, pcm: bytes, at: float) -> bytes:
+    def clean(self, processing: AudioProcessing, pcm: bytes, at: float) -> bytes:
         """Return a stretch of audio without the echo of what was played then."""
         import numpy as np
 

@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ..agents.engine import EngineConfig, Handover, Pending
-from ..errors import BadInput
 from ..frames import (
     ClientChanged,
     Configure,
@@ -27,15 +26,14 @@ from ..frames import (
     UserImage,
     UserText,
 )
+from ..images.limits import DEFAULT_IMAGES, DEFAULT_RULES, ImageLimits, ImageRules
 from ..processors.handoff.handoff import first_configuration
 from ..processors.kernel.lane import DrainableLane
 from ..processors.kernel.tasks import loop_time
 from ..processors.processor import handles
 from ..session.session import Session
+from .pictures import Pictures
 from .service import Service
-
-IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
-"""The MIME types of images that models take."""
 
 Due: TypeAlias = Literal["", "end", "answer", "late"]
 """The effect of a result: nothing yet, the end of its turn, an answer in its turn, or one after its turn."""
@@ -129,12 +127,17 @@ class Answers(Service):
 
     answer_every_s: float = 0.3
     """The shortest time from one answer to the next, in seconds. The results of tools do not wait for it."""
+    image_rules: ImageRules = DEFAULT_RULES
+    """The limits of the caller's images, and the addresses from which they are fetched."""
+    camera_fps: float = 1.0
+    """Frames a second of a camera or screen that are looked at. Only the newest one is kept until then."""
 
     def __init__(self) -> None:
         super().__init__()
         self.config = EngineConfig()
         """The configuration. A response uses the one in force when it begins."""
         self._jobs = AnswerQueue(self)
+        self._pictures = Pictures(self)
         self._greeting = ""
         self._said: Pending = ""  # content of the turn in progress
         self._unanswered: Pending = ""  # content of finished turns, and late results of tools
@@ -161,6 +164,7 @@ class Answers(Service):
     async def open(self) -> None:
         """Start the worker that gives one response after the other. Overriding methods call this first."""
         await super().open()
+        self._pictures.check()
         self._jobs.open()
         self._leaving = False
         self._answered_at = -math.inf
@@ -173,11 +177,16 @@ class Answers(Service):
         change, self._greeting = first_configuration(self.session, self.config, voices)
         return change
 
+    def fresh_config(self) -> EngineConfig:
+        """Return the configuration, with the active agent's instructions as they are now: see `Prompts.fresh`."""
+        self.config = self.session.prompts.fresh(self.config)
+        return self.config
+
     @handles(SessionStarted)
     async def begin(self, signal: SessionStarted) -> None:
         """Let the session's agent say its greeting."""
         if self._greeting:
-            self.queue(Say(text=self._greeting))
+            self.queue(Say(text=self.session.prompts.fill(self._greeting)))
 
     async def close(self) -> None:
         """Stop answering. Overriding methods call this, too."""
@@ -191,6 +200,8 @@ class Answers(Service):
         floor, by_caller = self.session.floor, frame.author == "caller"
         if by_caller and frame.respond and floor.owner == "agent" and not floor.is_protected(floor.turn):
             self.session.interrupt("typed input")
+        if by_caller:
+            self.look()
         log_caller(self.session, frame.text, id=frame.id, author="" if by_caller else frame.author)
         if frame.respond:
             self._unanswered = "words"
@@ -198,18 +209,33 @@ class Answers(Service):
         await self.push(frame)
 
     @handles(UserImage)
+    @handles(UserImage, upstream=True)
     async def image(self, frame: UserImage) -> None:
-        """Log an image, which the next answer includes. Raises BadInput for a type that models do not take."""
-        if not frame.url and frame.mime not in IMAGE_TYPES:
-            raise BadInput(f"an image of type {frame.mime!r}: models take {', '.join(sorted(IMAGE_TYPES))}")
-        source = {"mime": frame.mime, "url": frame.url, "image": frame.image}
-        log_caller(self.session, "", id=frame.id, name="image", data=source)
+        """Log an image, make it ready, and let the next answers see it. Raises BadInput for one that is refused."""
+        self._pictures.take(frame)
         await self.push(frame)
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """The images that the model takes."""
+        return DEFAULT_IMAGES
+
+    def seen(self, frame: UserImage) -> None:
+        """Take an image that is ready and in the log."""
+
+    def watched(self, frame: UserImage) -> None:
+        """Take the next frame of the caller's camera or screen, at most `camera_fps` a second."""
+
+    def look(self) -> None:
+        """Log the newest frame of the caller's camera or screen, which belongs to what they say in this turn."""
+        self._pictures.show()
 
     @handles(Say, Respond)
     @handles(Say, upstream=True)
     async def speak(self, frame: Say | Respond) -> None:
         """Say a text word for word, or answer now, even while the caller speaks."""
+        if isinstance(frame, Respond):
+            self.look()
         self.queue(frame)
 
     @handles(ToolResult, upstream=True)
@@ -271,7 +297,8 @@ class Answers(Service):
 
     def release(self) -> Handover:
         """Return the owed answers, and give none of them here any more."""
-        left = Handover(asked=(*self._kept, *self._jobs.release()), said=self._said, unanswered=self._unanswered)
+        asked, images = (*self._kept, *self._jobs.release()), self._pictures.release()
+        left = Handover(asked=asked, said=self._said, unanswered=self._unanswered, images=images)
         self._kept.clear()
         self._said = self._unanswered = ""
         return left
@@ -279,6 +306,8 @@ class Answers(Service):
     def adopt(self, left: Handover) -> None:
         """Take over the owed answers of another engine."""
         self._said, self._unanswered = left.said, left.unanswered
+        for image in left.images:
+            self._pictures.take(image)
         for frame in left.asked:
             if isinstance(frame, Say):
                 self.queue(frame)
@@ -302,6 +331,10 @@ class Answers(Service):
             if wait_s > 0:  # texts that arrive meanwhile are answered as well
                 await asyncio.sleep(wait_s)
             self._answered_at = loop_time()
+        if not isinstance(frame, Say | ToolResult):
+            await self._pictures.ready()
+            if self._unanswered == "words" or isinstance(frame, Respond):
+                self.look()
         if self._leaving and not isinstance(frame, Say):
             self._kept.append(frame)
             return
@@ -312,6 +345,8 @@ class Answers(Service):
             if 0 < asked_in <= floor.fence:
                 if isinstance(frame, ToolResult):  # interrupted while it waited: the next answer includes the result
                     self._unanswered = "words"
+            elif isinstance(frame, Say) and frame.call_id and not self._is_awaited(frame):
+                pass
             elif isinstance(frame, Say):
                 turn = asked_in if asked_in == floor.turn > 0 else self.begin_turn(protected=frame.protected)
                 await self._speak(turn, config, frame.text)
@@ -327,6 +362,11 @@ class Answers(Service):
             self.session.report(error, self.name, frame)
         for each in {asked_in, turn} - {0}:
             self.settle(each)
+
+    def _is_awaited(self, filler: Say) -> bool:
+        """Return True while the caller waits for the result for which a text fills the time."""
+        call = self.session.calls.get(filler.call_id)
+        return call is not None and call.open and filler.turn == self.session.floor.turn
 
 
 _WITH_SETTINGS = (Respond, EndOfTurn)
@@ -353,7 +393,10 @@ def log_result(session: Session, frame: ToolResult) -> Due:
         if frame.is_error and call.state == "cancelled":
             return ""  # the log says that already
         conversation.update(call.result_id, **content)
-        calls.came_late(call.id)
+        if frame.final:
+            calls.came_late(call.id)
+        else:
+            calls.progressed(call.id)
         if frame.respond and floor.fence < frame.turn == floor.turn and calls.waits(frame.turn):
             calls.continue_after(frame.turn)  # with the results of the other calls
         elif frame.respond:

@@ -160,6 +160,7 @@ class Cascade(Pipeline):
             manual_turns=self._waits_for_turns,
             text_input=True,
             video_input=False,
+            images=self.llm.images,
             tools="blocking",
             billing="token",
             text_may_change=True,

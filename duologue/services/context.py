@@ -25,6 +25,8 @@ SAY = "Say exactly this, word for word, and nothing else: "
 """The instruction that makes a speech-to-speech model say a text of the application."""
 IMAGE_LEFT_OUT = "(an image that was shown before)"
 """Replaces an image that does not fit into a request."""
+IMAGE_COMES = "(an image that has not come yet)"
+"""Stands for an image that is not ready."""
 MAX_CALLS_PER_TURN = 16
 """Tool calls of one turn. After that the model must answer without tools."""
 _PENDING = json.dumps(PENDING)
@@ -72,15 +74,17 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the conversation in a request: the newest turns that fit are sent, each as a whole.
 
     `messages` is the number of messages of caller and agent; results and notes among them are sent as well. `tokens`
-    limits texts, arguments and results; a token is estimated as `BYTES_PER_TOKEN` bytes. `image_bytes` limits images;
-    older images are mentioned and not sent. A tool call and its result are kept together. The newest turn is sent even
-    if it is longer, without its earlier texts if the caller typed several, and so are the newest words of the caller.
+    limits texts, arguments and results; a token is estimated as `BYTES_PER_TOKEN` bytes. `images` and `image_bytes`
+    limit the number and the bytes of images, the frames of a camera among them; older images are mentioned and not
+    sent. A tool call and its result are kept together. The newest turn is sent even if it is longer, without its
+    earlier texts if the caller typed several, and so are the newest words of the caller.
     The instructions and tools are not counted.
     """
 
     messages: int = 400
     tokens: int = 32_000
     image_bytes: int = 4 * 1024 * 1024
+    images: int = 8
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -154,11 +158,11 @@ def rendered(
         if _is_words(item):  # else its transcript is still to come
             _append(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
         elif _is_image(item):
-            _append(out, _image_message(item, item.id in hidden))
-        elif item.kind in ("handoff", "note") and item.text:
+            _append(out, image_message(item, item.id in hidden))
+        elif item.kind in ("handoff", "note") and item.text and item.role != "agent":  # the agent's is of a tool
             out.append(Message(role="system", text=item.text))
-        elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
-            _append(out, Message(role="assistant", text=text))
+        elif item.role == "agent" and item.kind == "message" and (text := item.text or ledger.text_of(item.id)):
+            _add_words(out, text, filler=item.author == "filler")
     if asked:
         _add_calls(out, asked, results)
     if guess:
@@ -182,9 +186,10 @@ def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger, gue
                 del news[item.call_id]
         elif item.text or _is_image(item) or (item.role == "agent" and ledger.text_of(item.id)):
             follows.add("user" if item.role == "caller" else item.role)
-    results = {call.id: conversation.get(call.result_id) for call in news.values()}
     return [
-        Message(role="system", text=late_text(item.name, item.text)) for item in results.values() if item is not None
+        Message(role="system", text=late_text(result.name, result.text, running=call.state == "late"))
+        for call in news.values()
+        if (result := conversation.get(call.result_id)) is not None
     ]
 
 
@@ -195,7 +200,7 @@ def newest_part(conversation: Conversation, ledger: Ledger, budget: Budget, sinc
     """
     if not since and _all_fit(conversation, ledger, budget):
         return LogPart(list(conversation), set(), False)
-    text_left, images_left = budget.text_bytes, budget.image_bytes
+    text_left, images_left, image_bytes_left = budget.text_bytes, budget.images, budget.image_bytes
     items_left = ITEMS_PER_MESSAGE * max(1, budget.messages)
     newest = next((item.turn for item in reversed(conversation) if item.turn), -1)
     found: list[Item] = []
@@ -217,8 +222,9 @@ def newest_part(conversation: Conversation, ledger: Ledger, budget: Budget, sinc
             if heard_caller and _is_words(item):
                 break
         if shown:
-            images_left -= shown
-            if images_left < 0 and item.turn != newest:
+            images_left -= 1
+            image_bytes_left -= shown
+            if min(images_left, image_bytes_left) < 0 and item.turn != newest:
                 hidden.add(item.id)
         heard_caller = heard_caller or _is_words(item)
         found.append(item)
@@ -240,7 +246,11 @@ def _end_before(item: Item, found: list[Item], before: Iterator[Item]) -> None:
 def _all_fit(conversation: Conversation, ledger: Ledger, budget: Budget) -> bool:
     """Return True if the whole conversation is sure to fit into the budget."""
     size = conversation.size + sum(byte_length(response.text) for response in ledger.unsettled)
-    return size <= min(budget.text_bytes, budget.image_bytes) and len(conversation) <= budget.messages
+    return (
+        size <= min(budget.text_bytes, budget.image_bytes)
+        and len(conversation) <= budget.messages
+        and conversation.images <= budget.images
+    )
 
 
 def _newest_words(backwards: Iterable[Item]) -> list[Item]:
@@ -297,6 +307,20 @@ def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item]) 
     asked.clear()
 
 
+def _add_words(out: list[Message], text: str, *, filler: bool) -> None:
+    """Append words of the agent. Those that filled the time until a result stand before the call, for a model that
+    has the results: none goes on with words of its own that come last.
+    """
+    place = len(out) - 1
+    while filler and place > 0 and out[place].role == "tool":
+        place -= 1
+    if filler and 0 <= place < len(out) - 1 and out[place].role == "assistant":
+        before = out[place]
+        out[place] = msgspec.structs.replace(before, text=" ".join(filter(None, [before.text.rstrip(), text])))
+    else:
+        _append(out, Message(role="assistant", text=text))
+
+
 def _is_words(item: Item) -> bool:
     return item.role == "caller" and item.kind == "message" and item.name != "image" and bool(item.text)
 
@@ -305,10 +329,14 @@ def _is_image(item: Item) -> bool:
     return item.role == "caller" and item.name == "image"
 
 
-def _image_message(item: Item, hidden: bool) -> Message:
+def image_message(item: Item, hidden: bool = False) -> Message:
+    """Return an image of the log in the form that models take: the image, or a few words in its place."""
     if hidden or item.data is None:  # None: the log has dropped the image
         return Message(role="user", text=IMAGE_LEFT_OUT)
-    return Message(role="user", mime=item.data["mime"], url=item.data["url"], image=item.data["image"])
+    if item.status == "in_progress":
+        return Message(role="user", text=IMAGE_COMES)
+    mime, image = item.data["mime"], item.data["image"]
+    return Message(role="user", mime=mime, image=image, url="" if image else item.data["url"])
 
 
 def _recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:

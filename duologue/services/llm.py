@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ..agents.engine import EngineConfig
+from ..agents.tool import Filler
 from ..errors import ConfigurationError, ServiceError
 from ..frames import (
     BotText,
@@ -25,11 +26,12 @@ from ..frames import (
     TurnResumed,
     UserTranscript,
 )
+from ..images.limits import DEFAULT_IMAGES, ImageLimits
 from ..processors.kernel.node import Node
-from ..processors.kernel.tasks import Stopped, close_stream
+from ..processors.kernel.tasks import Stopped
 from ..processors.processor import handles
 from ..session.tool_calls import call_refused
-from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent
+from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent, fixed, without_calls
 from .answers import Answers, log_caller, tool_choice_of
 from .context import (
     DEFAULT_BUDGET,
@@ -65,6 +67,8 @@ class Asking(Answers):
     max_answer_characters: int = 32_768
     chooses_tools: bool = False
     """True if the service obeys `Request.tool_choice`."""
+    images: ImageLimits = DEFAULT_IMAGES
+    """The images that the model takes. Others are converted."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
     summary: Summary | None = None
@@ -101,6 +105,11 @@ class Asking(Answers):
         self.forget_guess("the call ends")
         await super().close()
 
+    @property
+    def image_limits(self) -> ImageLimits:
+        """The images that the model takes."""
+        return self.images
+
     def request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
         """Return a request for an answer, with `extra` instructions and a choice of tools.
 
@@ -135,8 +144,9 @@ class Asking(Answers):
     @handles(EagerEndOfTurn)
     async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
         """Begin the answer, and keep it back until the turn has ended."""
-        config = self.config
+        config = self.fresh_config()
         if not (self._leaving or self._unheard or self.session.draining or self.spent.beyond(self.spending)):
+            self.look()
             self._eager.begin(frame.text, config, lambda: self.request(config, guess=frame.text))
         await self.push(frame)
 
@@ -144,6 +154,7 @@ class Asking(Answers):
     async def resumed(self, frame: TurnResumed) -> None:
         """Throw away the answer that was begun too early."""
         self.forget_guess("the caller goes on")
+        self._pictures.caller_goes_on()
         await self.push(frame)
 
     def forget_guess(self, why: str) -> None:
@@ -188,6 +199,9 @@ class LLM(Asking):
     The agent says `not_understood` when no word of the caller's speech was recognised, and `failure` when the model has
     not answered, or no service could transcribe the caller's speech. With None it says nothing.
 
+    If the model gives nothing, and neither side speaks, for `filler_after_s` seconds, the agent says the `filler`: a
+    text like "One moment, please.", or a function that returns one. It is said once in a turn, in the same response.
+
     A call that has used up its `spending` ends with the reason "cap".
     """
 
@@ -197,6 +211,9 @@ class LLM(Asking):
     not_understood: str | None = "Sorry, I did not catch that."
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
 
+    filler: Filler | None = None
+    filler_after_s: float = 2.0
+
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ConfigurationError for an option that the service does not take. By default it takes none."""
         if options:
@@ -205,6 +222,7 @@ class LLM(Asking):
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
+        self._filled = 0  # the latest turn with a filler
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
@@ -247,6 +265,8 @@ class LLM(Asking):
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
         self._eager.turn_ended()
         if self._unanswered:
+            if self._unanswered == "words":
+                self.look()
             self.queue(frame)
         else:
             self.forget_guess("no answer is wanted")
@@ -270,7 +290,7 @@ class LLM(Asking):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure, news = self.config, self.failure, self.session.calls.news
+        config, failure, news = self.fresh_config(), self.failure, self.session.calls.news
         choice = tool_choice_of(asked)
         self._unanswered = ""
         request = self.request(config, extra, choice)
@@ -343,6 +363,8 @@ class LLM(Asking):
         session.ledger.open(response_id, turn, config.agent, drafted=True)
         await self.push(ResponseStarted(turn=turn, response_id=response_id, agent=config.agent, voice=config.voice))
         answer = self._answering = Answering(self, turn, response_id)
+        if model and self.filler and turn != self._filled:
+            self.spawn(answer.fill, self.filler, self.filler_after_s)
         try:
             await answer.give(generate, again=model)
             status = "completed"
@@ -356,7 +378,8 @@ class LLM(Asking):
             status, reason = "failed", str(error) or type(error).__name__
             session.report(ServiceError(f"no answer: {reason}"), self.name)
         finally:
-            self._answering = None
+            self._answering, answer.over = None, True
+            self._filled = turn if answer.filled else self._filled
         if turn <= session.floor.fence or self._unheard:
             status, reason = "interrupted", ""
         await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))
@@ -392,24 +415,3 @@ class LLM(Asking):
             for call in waiting:  # interrupted before they were made, or on the way to their runner
                 self.take_result(call_refused(call, "cancelled: the caller interrupted", respond=False))
             waiting.clear()
-
-
-async def fixed(text: str) -> Pieces:
-    """Yield a fixed text as one piece."""
-    yield text
-
-
-async def without_calls(pieces: Pieces) -> Pieces:
-    """Yield all pieces except tool requests. Raises ServiceError if there are only tool requests."""
-    said = called = False
-    try:
-        async for piece in pieces:
-            if isinstance(piece, ToolRequest):
-                called = True
-            else:
-                said = said or isinstance(piece, str)
-                yield piece
-        if called and not said:
-            raise ServiceError("the model calls tools although it may not")
-    finally:
-        await close_stream(pieces)

@@ -39,9 +39,9 @@ class STT(ExpectsTerms, TellsProbableEnd):
 
     A service that fails, or takes longer than `timeout_s` for one of these calls, is left alone until the end of the
     utterance. Then it is closed and opened again, and gets the whole utterance once more. If that fails, too, the error
-    is reported, and the transcript is `partial()`; an empty one is marked as `failed`. After three failures in a row
-    the service is given up, unless it left a partial text: see `Recovery`. An utterance longer than `max_utterance_s`
-    is transcribed in parts of that length.
+    is reported, and the transcript is `partial()` or else the latest interim text; an empty one is marked as `failed`.
+    After three failures in a row the service is given up, unless it left a text: see `Recovery`. An utterance longer
+    than `max_utterance_s` is transcribed in parts of that length.
 
     An `EagerEndOfTurn` goes on with the latest interim text, and once more with each later one, behind a `TurnResumed`.
     A service without interim texts drops it.
@@ -230,6 +230,7 @@ class STT(ExpectsTerms, TellsProbableEnd):
             await self.interims(text)
             return
         speech = self._speech
+        speech.told = text if self._listening else speech.told
         transcript = UserTranscript(text=text, final=False, start_s=speech.began_at, utterance=speech.utterance)
         told = await (self.hook or self.session.hooks.transcript)(transcript)
         going_on = self._listening and transcript.utterance == speech.utterance
@@ -244,7 +245,7 @@ class STT(ExpectsTerms, TellsProbableEnd):
         self._listening = False
         fed_s = speech.fed_s
         said = await self._transcribing.finish()
-        heard = said or self.partial()
+        heard = said or self._transcribing.left()
         if said is None:
             self.abandon()
         # After what follows from the transcript: the caller waits for that.

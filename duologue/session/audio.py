@@ -9,6 +9,7 @@ from functools import partial
 from typing import Literal
 
 from ..audio.pcm import FLOOR_DBFS
+from ..audio.vad import LatestAudio
 from ..errors import ConfigurationError
 from ..frames import AccessChanged, AudioLevel, SessionEnding
 from .host import SessionHost
@@ -60,8 +61,8 @@ class CallAudio:
         self._host = host
         self.said = AudioListeners(host.report, "listener of the caller's audio")
         """The caller's audio as the pipeline gets it; the transport feeds it."""
-        self.ear = AudioListeners(host.report, "listener of the detector's audio")
-        """The caller's audio as the detector of speech gets it, in mono; `Vad` feeds it before it judges a piece."""
+        self.ear = LatestAudio()
+        """The caller's latest audio as the detector of speech gets it; `Vad` adds to it before it judges a piece."""
         self.played = AudioListeners(host.report, "listener of the agent's audio")
         """The agent's audio as the caller has just heard it; the playout feeds it."""
         self.written = AudioListeners(host.report, "listener of the agent's audio")

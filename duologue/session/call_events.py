@@ -124,12 +124,13 @@ class ResponseComplete(CallEvent, frozen=True, kw_only=True, tag="response_compl
 class ToolChanged(CallEvent, frozen=True, kw_only=True, tag="tool_changed"):
     """The state of a tool call has changed.
 
-    The state is `called` when the log has the call, `changed` when a hook has changed its arguments, and `answered`
-    when the log has its result; `item` is the entry of the log then. It is `waiting` while the call waits for an
+    The state is `called` when the log has the call, `changed` when a hook has changed its arguments, `running` when the
+    log says that the tool still runs, with its progress, and `answered` when the log has its result; `item` is the
+    entry of the log then. It is `waiting` while the call waits for an
     approval, then `approved` or `denied`, with the `by` and the `reason` of the decision.
     """
 
-    state: Literal["called", "changed", "waiting", "approved", "denied", "answered"]
+    state: Literal["called", "changed", "waiting", "approved", "denied", "running", "answered"]
     call_id: str
     name: str = ""
     arguments: Any = None

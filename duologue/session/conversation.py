@@ -114,6 +114,11 @@ class Conversation:
         """Bytes of the items: texts in UTF-8, images, arguments, results and word times."""
         return self._bytes
 
+    @property
+    def images(self) -> int:
+        """The largest possible number of images among the items."""
+        return len(self._images)
+
     def listen(
         self, listener: Callable[[Item], None], removed: Callable[[Item], None] | None = None
     ) -> Callable[[], None]:
@@ -242,13 +247,16 @@ class Conversation:
         for call in self.calls.end_late():
             self.update(call.result_id, data=ended, text=text)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return plain rows: role, message, id, timestamp, time, type, metadata and session id, as in `Row`."""
+    def rows(self, *, images: bool = False) -> list[dict[str, Any]]:
+        """Return plain rows: role, message, id, timestamp, time, type, metadata and session id, as in `Row`.
+
+        The row of an image has its type, its size, its name and its address; with `images` also its bytes.
+        """
         started_at = self._started_at()
         return [
-            _plain_row(item, time_of_day(started_at, item.at), self.session_id)
+            _plain_row(item, time_of_day(started_at, item.at), self.session_id, images)
             for item in self._items
-            if item.kind != "message" or item.text
+            if item.kind != "message" or item.text or item.name == "image"
         ]
 
     def _tell(self, item: Item) -> None:
@@ -346,7 +354,14 @@ def time_of_day(started_at: datetime | None, at: float) -> str:
     return (started_at + timedelta(seconds=at)).isoformat(timespec="milliseconds")
 
 
-def _plain_row(item: Item, time: str, session_id: str) -> dict[str, Any]:
+def plain_data(item: Item) -> Any:
+    """Return an item's data as it is shown: without the bytes of an image."""
+    if not _has_image(item) or item.data is None:
+        return item.data
+    return {name: value for name, value in item.data.items() if name != "image"} | {"bytes": len(item.data["image"])}
+
+
+def _plain_row(item: Item, time: str, session_id: str, images: bool) -> dict[str, Any]:
     metadata: dict[str, Any] = {"turn": item.turn}
     if item.kind == "message":
         metadata["status"] = item.status
@@ -354,7 +369,8 @@ def _plain_row(item: Item, time: str, session_id: str) -> dict[str, Any]:
         if value := getattr(item, key):
             metadata[key] = round(value, 3)
     for key in ("written", "agent", "author", "call_id", "name", "data"):
-        if (value := getattr(item, key)) not in ("", None) or (key == "data" and item.kind == "tool_result"):
+        value = plain_data(item) if key == "data" and not images else getattr(item, key)
+        if value not in ("", None) or (key == "data" and item.kind == "tool_result"):
             metadata[key] = value
     return {
         "role": item.role,

@@ -24,6 +24,7 @@ from .call_events import (
 from .conversation import Item
 from .feed_source import FeedSource
 from .ledger import Response, heard_position
+from .tool_calls import says_running
 
 MESSAGE_TICK_S = 0.1
 """The shortest time between two changes of the agent's messages."""
@@ -97,7 +98,7 @@ class FeedMessages:
 
     def _removed(self, item: Item) -> None:
         self._behind.pop(item.id, None)
-        shown = self._responses.pop(item.id, None) is not None or bool(item.text)
+        shown = self._responses.pop(item.id, None) is not None or bool(item.text) or item.name == "image"
         if shown and item.id not in self._utterances:
             self._emit(MessageGone(at=self._session.now(), id=item.id))
 
@@ -110,7 +111,7 @@ class FeedMessages:
             state = "changed" if changed else "called"
         elif item.kind == "tool_result":
             self._calls.discard(item.call_id)
-            state = "answered"
+            state = _state_of(item)
         else:
             return Noted(at=at, item=item)
         return _tool_changed(item, state, at)
@@ -119,7 +120,7 @@ class FeedMessages:
         """The event for an entry of the log in its present state; None for a message without text."""
         at = self._session.now()
         if item.kind in ("tool_call", "tool_result"):
-            return _tool_changed(item, "called" if item.kind == "tool_call" else "answered", at)
+            return _tool_changed(item, "called" if item.kind == "tool_call" else _state_of(item), at)
         if item.kind != "message":
             return Noted(at=at, item=item)
         if (response := self._session.ledger.get(item.id)) is not None:
@@ -251,6 +252,10 @@ class FeedMessages:
             heard_s=response.played_s,
             final=False,
         )
+
+
+def _state_of(result: Item) -> str:
+    return "running" if says_running(result.data) else "answered"
 
 
 def _tool_changed(item: Item, state: Any, at: float) -> ToolChanged:

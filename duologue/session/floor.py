@@ -1,10 +1,10 @@
-"""`Floor`: the turns of a call, its fence, the holds on the agent's speech, and the clock for idle calls."""
+"""`Floor`: the turns of a call, its fence, and the holds on the agent's speech."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -13,15 +13,13 @@ from ..frames import (
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
     Frame,
-    Idle,
     Output,
-    SessionEnding,
-    SessionStarted,
     Signal,
 )
 
 INSIST_S = 1.0
 """Seconds after which work that ignores its cancellation is cancelled once more, for the last time."""
+_NO_TURNS: frozenset[int] = frozenset()  # CPython makes a new one, of 216 bytes, each time
 Owner = Literal["caller", "agent"]
 Expected = Literal["digits", "yes_no"]
 VoiceListener = Callable[[float, float], None]
@@ -100,13 +98,10 @@ class Floor:
     everywhere at once, because everything that handles output asks the floor.
     """
 
-    def __init__(
-        self,
-        unsettled: Callable[[], bool] = lambda: False,
-        broadcast: Callable[[Signal], None] = lambda signal: None,
-    ) -> None:
-        self._unsettled = unsettled
+    def __init__(self, broadcast: Callable[[Signal], None] = lambda signal: None) -> None:
         self._broadcast = broadcast
+        self.pending: Sized = ()
+        """The responses that are not settled: those of the ledger."""
         self.turn = 0
         """The latest turn that has begun."""
         self.fence = -1
@@ -121,8 +116,7 @@ class Floor:
         """True while the latest sound is a voice, if only for a moment: speech may begin. A detector sets it."""
         self.expected: Expected | None = None
         """What the caller's next turn probably is. `Session.expect` sets it, the end of the turn clears it."""
-        self._working: frozenset[int] = frozenset()
-        self._protected: frozenset[int] = frozenset()
+        self._working = self._protected = _NO_TURNS
         self._scopes: dict[TurnScope, None] = {}
         self._holds = Holds()
         self._voice_listeners: tuple[VoiceListener, ...] = ()
@@ -141,10 +135,6 @@ class Floor:
             self._life_listeners = tuple(other for other in self._life_listeners if other != listener)
 
         return stop
-
-    def watch_idle(self, idle_s: float, on: Callable[[type[Any], Callable[[Any], None]], object]) -> None:
-        """Broadcast `Idle` from now on, as `IdleClock` says."""
-        IdleClock(self, idle_s, on, self._broadcast)
 
     def caller_speaks(self, speaking: bool, at: float) -> None:
         """Record that the caller has spoken, or been silent, since session time `at`. Broadcasts a change."""
@@ -173,12 +163,12 @@ class Floor:
     @property
     def owner(self) -> Owner:
         """The side that has the floor: the agent while it works on a turn, speaks or is about to, else the caller."""
-        return "agent" if self._working or self.agent_speaking or self._unsettled() else "caller"
+        return "agent" if self._working or self.agent_speaking or self.pending else "caller"
 
     def begin(self, *, protected: bool = False) -> int:
         """Begin a new turn of the agent and return its number. The caller cannot interrupt a protected turn."""
         self.turn += 1
-        if not self._unsettled():
+        if not self.pending:
             self._protected &= self._working
         self._working |= {self.turn}
         if protected:
@@ -256,7 +246,7 @@ class Floor:
     def raise_fence(self) -> int:
         """Make all output up to the latest turn void, end the holds that are not lasting, and return that turn."""
         self.fence = self.turn
-        self._working = self._protected = frozenset()
+        self._working = self._protected = _NO_TURNS
         if self.held:
             self._holds.end(lasting=False)
         for scope in [scope for scope in self._scopes if scope.turn <= self.fence]:
@@ -374,47 +364,3 @@ class Holds:
                 hold._stop_timer()
                 del self.out[hold]
         self._owners = {hold.owner: None for hold in self.out}
-
-
-class IdleClock:
-    """Broadcasts `Idle` whenever neither side speaks and the floor had no sign of life for `idle_s` seconds.
-
-    It runs from the start of the session to its end; `on` registers its listeners for both. Raises ConfigurationError
-    if `idle_s` is not positive.
-    """
-
-    def __init__(
-        self,
-        floor: Floor,
-        idle_s: float,
-        on: Callable[[type[Any], Callable[[Any], None]], object],
-        broadcast: Callable[[Signal], None],
-    ) -> None:
-        if idle_s <= 0:
-            raise ConfigurationError(f"idle_s must be positive, not {idle_s}")
-        self._floor = floor
-        self._idle_s = idle_s
-        self._broadcast = broadcast
-        self._timer: asyncio.TimerHandle | None = None
-        self._stop_listening: Callable[[], None] = lambda: None
-        on(SessionStarted, self._start)
-        on(SessionEnding, self._stop)
-
-    def _start(self, signal: SessionStarted) -> None:
-        self._stop_listening = self._floor.on_life(self._touch)
-        self._touch()
-
-    def _stop(self, signal: SessionEnding) -> None:
-        self._stop_listening()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _touch(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self._idle_s, self._passed)
-
-    def _passed(self) -> None:
-        if not (self._floor.agent_speaking or self._floor.caller_speaking):
-            self._broadcast(Idle(seconds=self._idle_s, owner=self._floor.owner))
-        self._touch()

@@ -53,7 +53,7 @@ class Bus:
         self.life = life
         self.report = report
         self.start_task = start_task
-        self._listeners: dict[type[Signal], list[_Guarded]] = {}
+        self.listeners: dict[type[Signal], list[_Guarded]] = {}
         self._watchers: dict[type[Signal], Callable[[int], None]] = {}
 
     def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
@@ -63,7 +63,7 @@ class Bus:
         """
         if not (isinstance(signal_type, type) and issubclass(signal_type, Signal)):
             raise ConfigurationError(f"{signal_type!r} is not a signal: use observe() for other frames")
-        listeners, guarded = self._listeners.setdefault(signal_type, []), _Guarded(self, listener, name_of(listener))
+        listeners, guarded = self.listeners.setdefault(signal_type, []), _Guarded(self, listener, name_of(listener))
         changed: Callable[[int], None] = self._watchers.get(signal_type, _unwatched)
         listeners.append(guarded)
         changed(1)
@@ -84,60 +84,62 @@ class Bus:
 
     def target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
         """Return a function that calls the handlers of a signal at once: those of `members`, then the listeners."""
-        handlers = tuple(
-            _Guarded(self, handler, member.name)
-            for member in members
-            if (handler := member.signal_handler(signal_type)) is not None
-        )
-        return _Delivery(self._listeners, handlers, signal_type.__mro__)
+        found = (member.signal_handler(signal_type) for member in members)
+        return _Delivery(self, tuple(handler for handler in found if handler is not None), signal_type.__mro__)
+
+    def finish(self, result: Any, owner: str, signal: Signal) -> None:
+        """Run the coroutine of a handler that is `async def` in a task."""
+        if inspect.iscoroutine(result):
+            if self.life.state is State.ENDED:
+                result.close()  # no task can run any more
+            else:
+                self.start_task(owner, result, signal)
 
 
 # Objects with slots take a third of the memory of closures, and a session has dozens of these.
 
 
 class _Guarded:
-    """A handler. Its error is reported. The coroutine of an `async def` runs in a task."""
+    """A listener. Its error is reported. The coroutine of an `async def` runs in a task."""
 
-    __slots__ = ("_bus", "_handler", "_owner")
+    __slots__ = ("_bus", "_listener", "_owner")
 
-    def __init__(self, bus: Bus, handler: Callable[[Any], Any], owner: str) -> None:
+    def __init__(self, bus: Bus, listener: Callable[[Any], Any], owner: str) -> None:
         self._bus = bus
-        self._handler = handler
+        self._listener = listener
         self._owner = owner
 
     def __call__(self, signal: Signal) -> None:
-        bus = self._bus
         try:
-            result = self._handler(signal)
+            result = self._listener(signal)
         except Exception as error:
-            bus.report(error, self._owner, signal)
+            self._bus.report(error, self._owner, signal)
             return
-        if result is not None and inspect.iscoroutine(result):
-            if bus.life.state is State.ENDED:
-                result.close()  # no task can run any more
-            else:
-                bus.start_task(self._owner, result, signal)
+        if result is not None:
+            self._bus.finish(result, self._owner, signal)
 
 
 class _Delivery:
     """Calls the handlers of signals of one type, then the listeners to the type and to its bases."""
 
-    __slots__ = ("_bases", "_handlers", "_listeners")
+    __slots__ = ("_bases", "_bus", "_handlers")
 
-    def __init__(
-        self,
-        listeners: dict[type[Signal], list[_Guarded]],
-        handlers: tuple[_Guarded, ...],
-        bases: tuple[type, ...],
-    ) -> None:
-        self._listeners = listeners
-        self._handlers = handlers
+    def __init__(self, bus: Bus, handlers: tuple[Any, ...], bases: tuple[type, ...]) -> None:
+        self._bus = bus
+        self._handlers = handlers  # methods of processors
         self._bases = bases
 
     def __call__(self, signal: Any) -> Awaitable[None]:
+        bus = self._bus
         for handler in self._handlers:
-            handler(signal)
-        listeners = self._listeners
+            try:
+                result = handler(signal)
+            except Exception as error:
+                bus.report(error, handler.__self__.name, signal)
+                continue
+            if result is not None:
+                bus.finish(result, handler.__self__.name, signal)
+        listeners = bus.listeners
         for base in self._bases:
             if base in listeners:
                 for listener in tuple(listeners[base]):
@@ -173,13 +175,10 @@ class SessionHost:
         self._fences: list[Callable[[], None]] = []
         # The parts, and their methods that others call directly.
         desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, self.now)
-        self._close_desk = desk.close
+        self._desk = desk
         self.report = desk.report
         self.life = Life(session_id, deadlines, desk)
-        self.begin_draining = self.life.begin_draining
-        self.is_open = self.life.opened.has
         self.bus = Bus(self.life, desk.report, self._start_task)
-        self.signal_target = self.bus.target
         self.linked: LinkedPipeline = LinkedPipeline(pipeline, self, Bottom(self).resolve)
         self.endings = Endings()
         self._log = CallLog(session_id, log_words)
@@ -222,25 +221,41 @@ class SessionHost:
 
     async def run(self, cut: Callable[[], None]) -> Outcome:
         """Run the pipeline until it ends. `cut` settles the responses once the lanes are closed."""
-
-        def active() -> None:
-            for signal_type in {handled for node in self._hearers for handled in node.spec().signals}:
-                self._find_target(signal_type)  # resolve now, not at the first interruption
-            self.broadcast(SessionStarted(session_id=self._id))
-
-        def ending(reason: str) -> None:
-            for lane in tuple(self.lanes):
-                lane.close()
-            cut()
-            self.broadcast(SessionEnding(reason=reason))
-            self._close_desk()
-
-        async def ended(outcome: Outcome) -> None:
-            self._log.ends(self.now(), outcome.reason, outcome.error, outcome.abandoned)
-            await self.endings.run(self._id, self.deadlines.farewell_s, self.session, outcome)
-
+        self._cut = cut
         self._log.begins(self._pipeline, self.session.feed)
-        return await self.life.run(lambda: active_members(self._pipeline), active, ending, ended)
+        # Methods: closures would take three times the memory, for the whole call.
+        return await self.life.run(self._members, self._active, self._ending, self._ended)
+
+    def _members(self) -> Collection[Member]:
+        return active_members(self._pipeline)
+
+    def _active(self) -> None:
+        for signal_type in {handled for node in self._hearers for handled in node.spec().signals}:
+            self._find_target(signal_type)  # resolve now, not at the first interruption
+        self.broadcast(SessionStarted(session_id=self._id))
+
+    def _ending(self, reason: str) -> None:
+        for lane in tuple(self.lanes):
+            lane.close()
+        self._cut()
+        self.broadcast(SessionEnding(reason=reason))
+        self._desk.close()
+
+    async def _ended(self, outcome: Outcome) -> None:
+        self._log.ends(self.now(), outcome.reason, outcome.error, outcome.abandoned)
+        await self.endings.run(self._id, self.deadlines.farewell_s, self.session, outcome)
+
+    def begin_draining(self, end: End) -> None:
+        """Start to drain: an open processor has pushed an `End`."""
+        self.life.begin_draining(end)
+
+    def is_open(self, member: Member) -> bool:
+        """Return True for a member that is open, or opening."""
+        return self.life.opened.has(member)
+
+    def signal_target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
+        """Return a function that calls the handlers of a signal at once: of `members`, then the session's listeners."""
+        return self.bus.target(signal_type, members)
 
     def send(self, frame: Frame) -> Awaitable[None]:
         """Put a frame in at the head of the pipeline. Raises IllegalState if the session is not active."""

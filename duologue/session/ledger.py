@@ -217,7 +217,8 @@ class Ledger:
         self._opened = opened
         self._started = started
         self._settled = settled
-        self._open: dict[str, Response] = {}
+        self.pending: dict[str, Response] = {}
+        """The responses that are not settled, by their ids. Only the ledger changes it."""
         self._ids = 0
         self.watcher: LedgerWatcher | None = None
         """The feed while it has watchers, else None."""
@@ -232,30 +233,30 @@ class Ledger:
 
         The text of a `drafted` response is written first, and may change before it is spoken.
         """
-        if response_id not in self._open:
+        if response_id not in self.pending:
             response = Response(response_id, turn, agent, drafted)
             self._opened(response)
-            self._open[response_id] = response
+            self.pending[response_id] = response
 
     def add_text(self, response_id: str, text: str) -> None:
         """Append spoken text to a response."""
-        if response := self._open.get(response_id):
+        if response := self.pending.get(response_id):
             self._add(response, text)
 
     def write(self, response_id: str, text: str) -> None:
         """Append the model's text to a drafted response."""
-        if response := self._open.get(response_id):
+        if response := self.pending.get(response_id):
             response.written = joined(response.written, text)
 
     def take(self, response_id: str, speaker: object) -> None:
         """Make `speaker` the speaker of a drafted response. Only the first to take a response counts."""
-        response = self._open.get(response_id)
+        response = self.pending.get(response_id)
         if response is not None and response.drafted and response.speaker is None:
             response.speaker = speaker
 
     def speak(self, response_id: str, text: str, speaker: object) -> None:
         """Append spoken text to a drafted response. Ignored unless `speaker` has taken the response."""
-        response = self._open.get(response_id)
+        response = self.pending.get(response_id)
         if response is not None and response.speaker is speaker:
             self._add(response, text)
 
@@ -266,7 +267,7 @@ class Ledger:
 
     def withdraw(self, response_id: str) -> None:
         """Remove all text of a response: it was none for the caller."""
-        if response := self._open.get(response_id):
+        if response := self.pending.get(response_id):
             response.clear()
             if self.watcher is not None:
                 self.watcher.changed(response)
@@ -276,26 +277,26 @@ class Ledger:
 
         `place` is the number of characters that were added to the response before this piece.
         """
-        if response := self._open.get(response_id):
+        if response := self.pending.get(response_id):
             response.correct(place, text, said)
             if self.watcher is not None:
                 self.watcher.changed(response)
 
     def add_words(self, response_id: str, words: tuple[Word, ...]) -> None:
         """Add the times of words, in seconds of the response's audio. They replace earlier words of the same time."""
-        if (response := self._open.get(response_id)) and words:
+        if (response := self.pending.get(response_id)) and words:
             while response.words and response.words[-1].start_s >= words[0].start_s:
                 response.words.pop()
             response.words.extend(words)
 
     def sent(self, response_id: str, seconds: float) -> None:
         """Record that `seconds` more of the response were given to the playout."""
-        if response := self._open.get(response_id):
+        if response := self.pending.get(response_id):
             response.sent_s += seconds
 
     def played(self, response_id: str, seconds: float) -> None:
         """Record that `seconds` more of the response were played."""
-        if response := self._open.get(response_id):
+        if response := self.pending.get(response_id):
             first = response.played_s == 0
             response.played_s += seconds
             if first and seconds > 0:
@@ -305,7 +306,7 @@ class Ledger:
 
     def unvoiced(self, response_id: str) -> None:
         """Record that the words of a response came without the audio that was to speak them: none of them is heard."""
-        if response := self._open.get(response_id):
+        if response := self.pending.get(response_id):
             response.voiceless = True
 
     def all_given(self, frame: ResponseEnded) -> None:
@@ -315,7 +316,7 @@ class Ledger:
 
     def all_sent(self, response_id: str) -> None:
         """Record that the last audio of the response was sent."""
-        if response := self._open.get(response_id):
+        if response := self.pending.get(response_id):
             response.all_sent = True
 
     def finish(self, response_id: str, *, interrupted: bool = False) -> Heard | None:
@@ -323,7 +324,7 @@ class Ledger:
 
         A response without audio counts as read once it is finished without an interruption.
         """
-        response = self._open.pop(response_id, None)
+        response = self.pending.pop(response_id, None)
         if response is None:
             return None
         response.all_sent = response.all_sent or not interrupted
@@ -333,19 +334,19 @@ class Ledger:
 
     def cut(self, turn: int) -> list[Heard]:
         """Settle every response up to `turn` as interrupted, oldest first. Returns the heard part of each."""
-        cut = [r.id for r in self._open.values() if r.turn <= turn]
+        cut = [r.id for r in self.pending.values() if r.turn <= turn]
         return [heard for r in cut if (heard := self.finish(r, interrupted=True)) is not None]
 
     def get(self, response_id: str) -> Response | None:
         """Return the response with this id; None if it is unknown or settled."""
-        return self._open.get(response_id)
+        return self.pending.get(response_id)
 
     def text_of(self, response_id: str) -> str:
         """Return the present text of a response; empty if it is unknown or settled."""
-        response = self._open.get(response_id)
+        response = self.pending.get(response_id)
         return response.text if response else ""
 
     @property
     def unsettled(self) -> tuple[Response, ...]:
         """The responses that are being spoken, or wait to be."""
-        return tuple(self._open.values())
+        return tuple(self.pending.values())

@@ -19,7 +19,7 @@ from .call_events import (
     ToolChanged,
     WordsGuarded,
 )
-from .conversation import Item, Kind, Role, time_of_day
+from .conversation import Item, Kind, Role, plain_data, time_of_day
 from .feed import CAPACITY, Backlog, Feed
 
 RowMode = Literal["live", "coalesce", "append"]
@@ -178,10 +178,8 @@ def _row(item: Item, message: str, call: tuple[str, datetime | None], *, final: 
     for name in ("agent", "author", "name", "call_id"):
         if value := getattr(item, name):
             metadata[name] = value
-    if item.name == "image" and item.kind == "message":
-        metadata["data"] = {"mime": item.data["mime"], "url": item.data["url"]}  # without the image itself
-    elif item.data is not None or item.kind == "tool_result":
-        metadata["data"] = item.data
+    if item.data is not None or item.kind == "tool_result":
+        metadata["data"] = plain_data(item)
     return Row(
         role=item.role,
         message=message,

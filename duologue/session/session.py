@@ -33,7 +33,9 @@ from .feed import Feed
 from .floor import Expected, Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
+from .idle import IdleClock
 from .life import Outcome, State
+from .prompts import Prompts
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -77,8 +79,10 @@ class Session(Generic[Data]):
         """The active agent's definition."""
         self.data: Data = {} if data is None else data  # type: ignore[assignment]
         """The application's own state of the call, of any type. The framework only reads it."""
+        self.prompts = Prompts(self)
+        """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
-        self.floor = Floor(lambda: bool(self.ledger.unsettled), self.broadcast)
+        self.floor = Floor(self.broadcast)
         self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words)
         """Runs the pipeline."""
         self.now: Callable[[], float] = self.host.now
@@ -93,6 +97,7 @@ class Session(Generic[Data]):
         """The tool calls in the log."""
         self.ledger = self.conversation.ledger
         """The seconds that each response has sent and played."""
+        self.floor.pending = self.ledger.pending
         self.usage = UsageTotals()
         self.audio = CallAudio(self.host)
         """Both sides' audio as it is heard, and the caller's access."""
@@ -106,7 +111,7 @@ class Session(Generic[Data]):
         if agent is not None:
             _check_agent(agent, members(pipeline))
         if idle_s is not None:
-            self.floor.watch_idle(idle_s, self.on)
+            IdleClock(self.floor, idle_s, self.on, self.broadcast)
 
     def __repr__(self) -> str:
         return f"<Session {self.id}, {self.state.value}: {self.pipeline!r}>"
@@ -130,14 +135,13 @@ class Session(Generic[Data]):
             raise IllegalState(
                 "a session runs on asyncio's event loop: use anyio.run(main) without a backend, or asyncio.run(main())"
             ) from None
+        return await self.host.run(self._cut)
 
-        def cut() -> None:
-            self.floor.close()
-            for heard in self.ledger.cut(self.floor.turn):
-                log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
-            self.conversation.end_calls()
-
-        return await self.host.run(cut)
+    def _cut(self) -> None:
+        self.floor.close()
+        for heard in self.ledger.cut(self.floor.turn):
+            log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
+        self.conversation.end_calls()
 
     @property
     def started_at(self) -> datetime | None:

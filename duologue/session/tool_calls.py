@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
@@ -27,15 +26,18 @@ def still_running(why: str) -> dict[str, str]:
     return {"status": STILL_RUNNING, "reason": why}
 
 
-def late_text(name: str, result: str) -> str:
-    """Return the text by which a model learns of a late result."""
-    return f"{LATE_BEGINS} {name}, asked for before: {result}"
+def says_running(result: object) -> bool:
+    """Return True if a result says that the tool still runs: another one takes its place."""
+    return isinstance(result, dict) and result.get("status") == STILL_RUNNING
+
+
+def late_text(name: str, result: str, *, running: bool = False) -> str:
+    """Return the text by which a model learns of a late result, or of the progress of a tool that is `running`."""
+    return f"{PROGRESS_BEGINS if running else LATE_BEGINS} {name}, asked for before: {result}"
 
 
 LATE_BEGINS = "The result of"
-
-running_call: ContextVar[str] = ContextVar("running_call", default="")
-"""The id of the tool call whose function is running in this task; empty outside a tool."""
+PROGRESS_BEGINS = "The progress of"
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +56,7 @@ class RegisteredCall:
     provider_id: str = ""
     """The owner's own id of the call."""
     runner: object = None
-    """The processor or the client that runs it; None before that."""
+    """The processor or the client that runs it, also after the result that it still runs; None before and after."""
     state: CallState = "asked"
     item_id: str = ""
     """The id of the log's item with its arguments; empty for a call that is not logged."""
@@ -132,7 +134,7 @@ class ToolCalls:
         if not call.open:
             raise BadInput(f"a second result for the tool call {call_id!r}")
         del self._open[call_id]
-        call.state, call.result_id, call.runner = "answered", result_id, None
+        call.state, call.result_id = "answered", result_id
         return call
 
     def forget(self, call_id: str) -> RegisteredCall | None:
@@ -180,6 +182,11 @@ class ToolCalls:
             self._late.pop(call_id, None)
             self._news[call_id] = call
 
+    def progressed(self, call_id: str) -> None:
+        """Record that the log has news of a late call, which still runs, and that no model has received them."""
+        if (call := self._calls.get(call_id)) is not None:
+            self._news[call_id] = call
+
     def end_late(self) -> list[RegisteredCall]:
         """Return the late calls, which get no other result any more."""
         ended = self.late()
@@ -190,7 +197,7 @@ class ToolCalls:
 
     @property
     def news(self) -> tuple[RegisteredCall, ...]:
-        """The calls with a late result that no model has received yet, oldest result first."""
+        """The calls with a late result, or with progress, that no model has received yet, the oldest first."""
         return tuple(self._news.values())
 
     def asking(self) -> None:
@@ -226,6 +233,13 @@ class ToolCalls:
             return None
         call.owner = None
         return call.provider_id
+
+    def known_as(self, provider_id: str, name: str) -> RegisteredCall | None:
+        """Return the latest call of this name that a connection knew by this id, None without one."""
+        calls = reversed(self._calls.values())
+        return next(
+            (call for call in calls if provider_id and (call.provider_id, call.name) == (provider_id, name)), None
+        )
 
     # -- the answer that goes on -----------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from ..session.life import Outcome, State
 from ..session.session import Session
 from ..transports.memory import MemoryTransport
 from .caller import Line, SimulatedCaller
+from .reply import Reply
 
 F = TypeVar("F", bound=Frame)
 
@@ -201,6 +202,17 @@ class BareCall:
 
     # -- the results -----------------------------------------------------------------------------------------------
 
+    def mark(self) -> frozenset[str]:
+        """Return the ids of the items that the log has now, for `reply`."""
+        return frozenset(item.id for item in self.session.conversation)
+
+    def reply(self, seen: frozenset[str] = frozenset()) -> Reply:
+        """Return the agents' words and deeds that the log has beside the `seen` items, by default all."""
+        new = [item for item in self.session.conversation if item.id not in seen]
+        began = min((item.at for item in new), default=self.session.now())
+        errors = [error.message for at, error in self.signals if isinstance(error, ErrorRaised) and at >= began]
+        return Reply(self.session, new, errors, ended=self.is_over)
+
     def came(self, kind: type[F]) -> list[F]:
         """Return the signals of a type, or the frames of a type that passed the pipeline's `Probe`, in order."""
         return [frame for _, frame in self._kept(kind) if isinstance(frame, kind)]
@@ -237,7 +249,7 @@ class BareCall:
         "caller: …", "agent: …", "call: name", "result: …", "note: …", each with its words.
         """
         if item.kind == "message":
-            return f"{item.role}: {item.text}"
+            return f"{item.role}: {item.text or ('(image)' if item.name == 'image' else '')}"
         if item.kind == "tool_call":
             return f"call: {item.name}"
         if item.kind == "tool_result":
@@ -261,6 +273,8 @@ class BareCall:
         """Print the conversation, one line for each item, with its session time."""
         for item in self.session.conversation:
             text = f"{item.name}({item.data})" if item.kind == "tool_call" else item.text
+            if item.kind == "message" and item.name == "image":
+                text = f"(image {item.data['name']})"
             cut = " ..." if item.status == "interrupted" else ""
             print(f"{item.at:6.2f}  {item.agent or item.role:<10} {text}{cut}")
 
@@ -319,10 +333,12 @@ class Call(BareCall):
         """The caller listens until the agent has spoken and been silent for `pause_s`."""
         await self.caller.listen(timeout_s, pause_s)
 
-    async def asks(self, text: str) -> None:
-        """The caller speaks, and listens to the answer."""
+    async def asks(self, text: str) -> Reply:
+        """The caller speaks, and listens to the answer, which is returned."""
+        seen = self.mark()
         await self.says(text)
         await self.hears()
+        return self.reply(seen)
 
     async def agent_begins(self) -> float:
         """Wait until the caller hears the agent. Returns the session time at which the agent's speech began."""

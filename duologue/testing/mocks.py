@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from ..errors import ConfigurationError
 from ..frames import Usage
@@ -13,9 +13,7 @@ from ..processors.kernel.tasks import loop_time
 from ..services.llm import LLM, Request, ToolRequest
 from ..services.stt import STT, Transcription
 from ..services.tts import TTS, SpeechChunk
-
-if TYPE_CHECKING:
-    from .scripted.manners import Manners
+from .scripted.manners import Manners
 
 
 class MockSTT(STT):
@@ -141,8 +139,7 @@ class MockTTS(TTS):
         self._manners = manners
         self.sample_rate = sample_rate
         self._voices = voices
-        self._pace = first_audio_s, speed, min(chunk_s, 1.0)
-        self._length = seconds_per_sentence, s_per_character
+        self._times = first_audio_s, speed, min(chunk_s, 1.0), seconds_per_sentence, s_per_character
         self.spoken: list[str] = []
         self.voices_used: list[str] = []
 
@@ -160,8 +157,7 @@ class MockTTS(TTS):
     async def _mock_speech(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         self.spoken.append(text)
         self.voices_used.append(voice)
-        first_audio_s, speed, chunk_s = self._pace
-        left, s_per_character = self._length
+        first_audio_s, speed, chunk_s, left, s_per_character = self._times
         if s_per_character is not None:
             left = s_per_character * len(text)
         due, tone = loop_time() + first_audio_s, _second_of_tone(self.sample_rate)

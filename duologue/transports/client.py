@@ -27,6 +27,9 @@ MAX_AUDIO_AHEAD_S = 60.0
 IMAGES_PER_S = 0.1
 MAX_IMAGES = 10
 """Images that a client may send at once, and one more every ten seconds. More are refused."""
+CAMERA_FPS = 2.0
+MAX_CAMERA_FRAMES = 4
+"""Frames of a camera or screen that a client may send a second, and at once. More are refused."""
 MAX_EARLY_MESSAGES = 100
 """Messages of a client that wait until the session runs. Beyond that the oldest messages are dropped."""
 
@@ -100,6 +103,7 @@ class ClientTransport:
         self._listeners: list[Callable[[Message], None]] = []
         self._audio_s = Allowance(1.05, MAX_AUDIO_AHEAD_S)  # a microphone's clock may be fast
         self._images = Allowance(IMAGES_PER_S, MAX_IMAGES)
+        self._camera = Allowance(CAMERA_FPS, MAX_CAMERA_FRAMES)
         self._early: deque[Message] | None = deque(maxlen=MAX_EARLY_MESSAGES)
         self._hung_up = False
         self.on_hung_up: Callable[[str], None] = _ignore
@@ -158,8 +162,10 @@ class ClientTransport:
 
     def feed_frame(self, frame: Input) -> None:
         """Take other input of the caller, at its place among the audio. Raises BadInput for too many images."""
-        if isinstance(frame, UserImage):
+        if isinstance(frame, UserImage) and frame.source == "picture":
             self.count_image()
+        elif isinstance(frame, UserImage) and not self._camera.take(1, asyncio.get_running_loop().time()):
+            raise BadInput(f"more than {CAMERA_FPS:g} frames of a camera a second")
         self._input.feed_frame(frame)
 
     def count_image(self) -> None:

@@ -23,10 +23,12 @@ def test_services_and_transports_do_not_import_each_other() -> None:
                 assert not [target for target in targets if target.startswith(f"duologue.{other}")], name
 
 
-def test_frames_import_errors_and_nothing_else_of_ours() -> None:
+def test_frames_import_errors_and_types_and_nothing_else_of_ours() -> None:
+    assert graph()["duologue._arrays"] == set()
     for name, targets in graph().items():
         if name.startswith("duologue.frames"):
-            assert {t for t in targets if not t.startswith("duologue.frames")} <= {"duologue.errors"}, name
+            others = {target for target in targets if not target.startswith("duologue.frames")}
+            assert others <= {"duologue.errors", "duologue._arrays"}, name
 
 
 @pytest.mark.parametrize(

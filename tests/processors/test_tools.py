@@ -16,7 +16,8 @@ from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError, ToolError
 from duologue.frames import Interrupted, ResponseEnded, ResponseStarted, Say
 from duologue.processors import Pipeline, Processor, handles
-from duologue.processors.tools import RESULT_MAX_LENGTH, Tools, shared_tools
+from duologue.processors.tools import Tools, shared_tools
+from duologue.processors.tools.tools import RESULT_MAX_LENGTH
 from duologue.services.llm import Request, ToolRequest
 from duologue.session import Session
 from duologue.testing.mocks import MockLLM, MockSTT

@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
 import anyio
 import pytest
 
-from duologue.services.elevenlabs import ElevenLabsSTTOptions
-from duologue.services.remote import RemoteSTT, Wire
+from duologue.services.remote import Wire
 from duologue.services.remote.errors import ConnectionLost
-from duologue.services.vendors import find
-from duologue.testing.scripted.vendors import EARS, KEY, Delays, Ear
 from duologue.testing.tones import tone
-from tests.services.speech_calls import ListeningCall
+from tests.services.ears import VENDORS, EarCall, hearing
 
 pytestmark = pytest.mark.virtual_clock
 
-OMIT_ANSWERS = {
-    "assemblyai": ("assemblyai", {}),
-    "deepgram": ("deepgram", {}),
-    "elevenlabs-vad": ("elevenlabs", {"options": ElevenLabsSTTOptions(commit="vad")}),
-}
+OMIT_ANSWERS = ("assemblyai", "deepgram", "elevenlabs-vad")
 """Vendors that may leave the end of an utterance without an answer."""
-VENDORS = OMIT_ANSWERS | {name: (name, {}) for name in ("cartesia", "elevenlabs", "openai")}
 
 
-class Line(ListeningCall[RemoteSTT]):
-    """A call through the service of a vendor, whose server is scripted."""
-
-    server: Any
-
-    def dies(self, *, for_good: bool) -> None:
-        """The connection becomes half-open. `for_good`: no other one can be made."""
-        self.server.connections[-1].go_half_open()
-        if for_good:
-            self.stt.dial = refuse  # type: ignore[method-assign, assignment]
+def dies(caller: EarCall, *, for_good: bool) -> None:
+    """The connection becomes half-open. `for_good`: no other one can be made."""
+    caller.server.connections[-1].go_half_open()
+    if for_good:
+        caller.stt.dial = refuse  # type: ignore[method-assign, assignment]
 
 
-async def refuse(_: Any) -> Wire:
+async def refuse(_: object) -> Wire:
     raise ConnectionLost("no route")
-
-
-@asynccontextmanager
-async def line(vendor: str, **behaviour: Any) -> AsyncIterator[Line]:
-    name, options = VENDORS[vendor]
-    ear = Ear(transcripts=lambda pcm: "hello there", so_far=None, interim_s=0.0, delays=Delays(), manners=None)
-    async with EARS[name](ear) as server:
-        for setting, value in behaviour.items():
-            setattr(server.behaviour, setting, value)
-        stt = find("stt", name).load()(api_key=KEY, base_url=server.url, **options)
-        call = Line(stt)
-        call.server = server
-        async with call:
-            yield call
 
 
 @pytest.mark.parametrize("heard", [0, 10, 20])
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_an_utterance_on_a_dead_connection_has_failed_with_an_error(vendor: str, heard: int) -> None:
-    async with line(vendor) as caller:
+    async with hearing(vendor, lambda pcm: "hello there") as caller:
         await caller.begins(heard)
-        caller.dies(for_good=True)
+        dies(caller, for_good=True)
         await caller.goes_on(20 - heard)
         await caller.stops()
         await caller.until_transcribed(1)
@@ -73,8 +42,8 @@ async def test_an_utterance_on_a_dead_connection_has_failed_with_an_error(vendor
 
 @pytest.mark.parametrize("vendor", OMIT_ANSWERS)
 async def test_another_connection_gets_the_utterance_before_its_time_is_up(vendor: str) -> None:
-    async with line(vendor) as caller:
-        caller.dies(for_good=False)
+    async with hearing(vendor, lambda pcm: "hello there") as caller:
+        dies(caller, for_good=False)
         await caller.says(tone(0.6, caller.stt.sample_rate))
         assert await caller.until_transcribed(1, within_s=caller.stt.timeout_s) == ["hello there"]
         assert not caller.errors
@@ -82,7 +51,7 @@ async def test_another_connection_gets_the_utterance_before_its_time_is_up(vendo
 
 @pytest.mark.parametrize("vendor", OMIT_ANSWERS)
 async def test_a_vendor_that_lives_and_has_no_text_has_heard_nothing(vendor: str) -> None:
-    async with line(vendor, answers=0) as caller:
+    async with hearing(vendor, lambda pcm: "hello there", answers=0) as caller:
         await caller.utters()
         await caller.until_transcribed(1, within_s=2.5)
         assert [(frame.text, frame.failed) for frame in caller.finals()] == [("", False)]
@@ -92,13 +61,13 @@ async def test_a_vendor_that_lives_and_has_no_text_has_heard_nothing(vendor: str
 
 
 async def test_final_text_does_not_hide_that_the_rest_of_an_utterance_was_lost() -> None:
-    async with line("assemblyai") as caller:
+    async with hearing("assemblyai", lambda pcm: "hello there") as caller:
         await caller.begins(20)
         connection = caller.server.connections[-1]
         await connection.tell_turn("Book a table", end=True)
         connection.next_turn()
         await anyio.sleep(0.1)
-        caller.dies(for_good=False)
+        dies(caller, for_good=False)
         await caller.goes_on(20)
         await caller.stops()
         assert await caller.until_transcribed(1) == ["hello there"]  # all of it, from the next connection

@@ -31,6 +31,7 @@ from duologue.processors import Processor, handles
 from duologue.processors.tools import Tools
 from duologue.services.llm import LLM, Request, ToolRequest
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
+from tests.images.samples import PIXEL
 from tests.services.story import asked, asks, story
 from tests.session.calls import Sink, running
 
@@ -237,11 +238,11 @@ async def test_text_that_wants_no_answer_is_seen_in_the_next() -> None:
 async def test_an_image_is_seen_in_the_next_answer() -> None:
     llm = MockLLM(["A cat."])
     async with story(llm=llm) as call:
-        await call.session.send(UserImage(image=b"jpeg", mime="image/jpeg"))
+        await call.session.send(UserImage(image=PIXEL, mime="image/png"))
         await call.types("What is this?")
         await call.waits_until(3)
     (message,) = llm.requests[0].messages
-    assert (message.image, message.mime, message.text) == (b"jpeg", "image/jpeg", "What is this?")
+    assert (message.image, message.mime, message.text) == (PIXEL, "image/png", "What is this?")
 
 
 async def test_say_is_said_as_it_stands_and_in_its_turn() -> None:

@@ -47,8 +47,9 @@ def test_before_the_first_interruption_output_without_a_turn_is_good() -> None:
 
 
 def test_the_agent_owes_the_next_move_while_it_works_speaks_or_is_about_to() -> None:
-    unsettled = False
-    floor = Floor(lambda: unsettled)
+    unsettled: list[str] = []
+    floor = Floor()
+    floor.pending = unsettled
     owners = [floor.owner]
     first, second = floor.begin(), floor.begin()
     owners.append(floor.owner)
@@ -59,7 +60,7 @@ def test_the_agent_owes_the_next_move_while_it_works_speaks_or_is_about_to() -> 
     floor.agent_speaking = True
     owners.append(floor.owner)
     floor.agent_speaking = False
-    unsettled = True
+    unsettled.append("r1")
     owners.append(floor.owner)
     assert owners == ["caller", "agent", "agent", "caller", "agent", "agent"]
 
@@ -81,14 +82,15 @@ def test_every_move_is_a_sign_of_life() -> None:
 
 
 def test_protection_lasts_until_the_turn_is_done_and_heard() -> None:
-    unsettled = True
-    floor = Floor(lambda: unsettled)
+    unsettled = ["r1"]
+    floor = Floor()
+    floor.pending = unsettled
     notice = floor.begin(protected=True)
     floor.finish(notice)
     later = [floor.begin(), floor.begin()]
     assert floor.is_protected(notice)  # it is still being said
     assert not any(map(floor.is_protected, later))
-    unsettled = False
+    unsettled.clear()
     floor.begin()
     assert not floor.is_protected(notice)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from duologue.agents.tool import Tool
+from duologue.agents.tool_context import ToolContext
 from duologue.errors import BadInput
 from duologue.frames import ApprovalGiven
 from duologue.processors.tools import Tools
-from duologue.session.tool_calls import ToolCalls, running_call
+from duologue.session.tool_calls import ToolCalls
 from duologue.testing.mocks import MockLLM
 from tests.services.story import asks, story
 
@@ -87,7 +88,8 @@ async def test_the_register_shows_how_far_each_call_has_come() -> None:
     seen: list[tuple[str, str]] = []
 
     async def look() -> str:
-        seen.append((running_call.get(), call.session.calls.get(running_call.get()).state))  # type: ignore[union-attr]
+        call_id = ToolContext.current().call_id
+        seen.append((call_id, call.session.calls.get(call_id).state))  # type: ignore[union-attr]
         return "done"
 
     tools = Tools([Tool(look, needs_approval=True)])

@@ -16,7 +16,7 @@ from ..kernel.groups import leaves
 from ..kernel.node import Node
 from ..kernel.tasks import stray
 from ..processor import Processor, handles
-from ..tools import Tools, shared_tools
+from ..tools import Tools, more_tools
 from .takeover import Engines, Wanted, configured_for, hand_over
 
 MAX_WAITING_HANDOFFS = 16
@@ -87,7 +87,7 @@ class Handoff(Processor):
     async def greet(self, signal: SessionStarted) -> None:
         """Let the first agent say its greeting."""
         if self.agent.greeting:
-            await self.push_up(Say(text=self.agent.greeting))
+            await self.push_up(Say(text=self.session.prompts.fill(self.agent.greeting)))
 
     @handles(ToolCall)
     async def tool_call(self, call: ToolCall) -> None:
@@ -263,11 +263,12 @@ def first_configuration(session: Session, config: EngineConfig, voices: str) -> 
     """
     if any(isinstance(leaf, Handoff) for leaf in leaves(session.pipeline)):
         return None, ""
-    shared, agent = shared_tools(session.pipeline), session.agent
+    agent = session.agent
+    shared = more_tools(session, agent)
     if agent is None:
         names = {tool.name for tool in config.tools}
         tools = (*config.tools, *(tool for tool in shared if tool.name not in names))
         return Configure(tools=plain_specs(tools)), ""
     if config.agent == agent.name:
         return None, ""
-    return configuration(agent, shared, voices), agent.greeting
+    return configuration(agent, shared, voices, session.prompts.of(agent)), agent.greeting

@@ -25,7 +25,7 @@ from ..kernel.node import Node
 from ..kernel.tasks import stray, to_the_end
 from ..processor import Processor
 from ..switch import BranchChange, Switch
-from ..tools import shared_tools
+from ..tools import more_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Exchange:
     async def farewell(self) -> None:
         """Let the old agent say its farewell."""
         if self._source.farewell and self._may_speak:
-            await self.tell(Say(text=self._source.farewell, turn=self._wanted.turn))
+            await self.tell(Say(text=self._session.prompts.fill(self._source.farewell), turn=self._wanted.turn))
 
     def commit(self, began: float) -> list[Say | ToolResult]:
         """Record that the new agent or engine has the call. The old one had finished at session time `began`.
@@ -124,7 +124,7 @@ class Exchange:
         agent, wanted, call = self._target, self._wanted, self._wanted.call
         words: list[Say | ToolResult] = []
         if agent.greeting and self._may_speak:
-            words.append(Say(text=agent.greeting, turn=wanted.turn))
+            words.append(Say(text=self._session.prompts.fill(agent.greeting), turn=wanted.turn))
         if call is not None:
             result = {
                 "accepted": True,
@@ -212,8 +212,9 @@ async def _take_over(owner: Processor, cast: Cast, engines: Engines, wanted: Wan
 
 
 def configured_for(session: Session, cast: Cast, agent: Agent, phase: str, engine: Engine) -> Configure:
-    """Return an engine's configuration for an agent in a phase."""
-    return cast.configuration(agent, phase, shared_tools(session.pipeline), engine.capabilities.voices)
+    """Return an engine's configuration for an agent in a phase. Raises ConfigurationError as `Prompts.of` does."""
+    shared, voices = more_tools(session, agent), engine.capabilities.voices
+    return cast.configuration(agent, phase, shared, voices, session.prompts.of(agent))
 
 
 class Takeover:

@@ -9,7 +9,7 @@ from ...errors import ConfigurationError
 from ...frames import Frame
 from .host import Direction, Host, Target
 from .lane import Lane
-from .node import EndPort, LeafPort, Node, Port, Routes, drop
+from .node import EndPort, Node, Port, Routes, drop
 
 Tap = Callable[[Any, Direction, Frame], None]
 """Called with the processor that pushes, the direction and the frame."""
@@ -81,10 +81,10 @@ def build(node: Node, direction: Direction, after: Port) -> Port:
     if direction == "down":
         if node.spec().lane_down or node.spec().lane_up:
             node._lane = Lane(node)
-        node._down = Routes(node.host, node, direction, after)
+        routes = node._down = Routes(node.host, node, direction, after)
     else:
-        node._up = Routes(node.host, node, direction, after)
-    return LeafPort(node.host, node, direction, after)
+        routes = node._up = Routes(node.host, node, direction, after)
+    return routes
 
 
 def take(node: Node, direction: Direction) -> list[Frame]:

@@ -188,34 +188,89 @@ def drop(frame: Frame) -> Awaitable[None]:
 
 
 class Routes(dict[type[Frame], Target]):
-    """The cached routes of one node in one direction."""
+    """The cached routes of the frames that one node pushes in one direction. It is also the port into the node."""
 
-    __slots__ = ("direction", "host", "port", "source")
+    __slots__ = ("after", "direction", "host", "node")
 
-    def __init__(self, host: Host, source: Node, direction: Direction, port: Port) -> None:
+    def __init__(self, host: Host, node: Node, direction: Direction, after: Port) -> None:
         self.host = host
-        self.source = source
+        self.node = node
         self.direction: Direction = direction
-        self.port = port
+        self.after = after
 
     def __missing__(self, frame_type: type[Frame]) -> Target:
         if not (isinstance(frame_type, type) and issubclass(frame_type, Frame)):
-            raise BadInput(f"{self.source.name} pushed {frame_type.__name__}, which is not a frame")
+            raise BadInput(f"{self.node.name} pushed {frame_type.__name__}, which is not a frame")
         frame_family(frame_type)
         if issubclass(frame_type, Signal):
-            target = self.host.signal_target(frame_type, self.port.beyond())
+            target = self.host.signal_target(frame_type, self.after.beyond())
         else:
-            target = self.port.resolve(frame_type)
-        if issubclass(frame_type, End) and not self.source._aside:
-            target = _draining(target, self.host, self.source)
+            target = self.after.resolve(frame_type)
+        if issubclass(frame_type, End) and not self.node._aside:
+            target = _draining(target, self.host, self.node)
         if self.host.tap is not None:
             target = _tapped(target, self, issubclass(frame_type, Output))
         self[frame_type] = target
         return target
 
+    def beyond(self) -> Iterator[Node]:
+        yield self.node
+        yield from self.after.beyond()
+
+    def resolve(self, frame_type: type[Frame]) -> Target:
+        node, spec = self.node, self.node.spec()
+        down = self.direction == "down"
+        found = find_handler(spec.down if down else spec.up, frame_type)
+        lanes = spec.lane_down if down else spec.lane_up
+        if found is None and not lanes:
+            return self.after.resolve(frame_type)
+        routes = node._down if down else node._up
+        if found is None:
+            take: Target = _pass_on(routes, frame_type)
+        else:
+            handler = getattr(node, found.method)
+            if issubclass(frame_type, Control):
+                take = _guard_control(handler, self.host, node, routes)
+            elif issubclass(frame_type, Output) and not frame_type.survives_fence:
+                take = _guard_output(handler, self.host, node)
+            else:
+                take = _guard_handler(handler, self.host, node)
+        if not lanes:
+            return take
+        return self._into_lane(take, frame_type, lanes, down)
+
+    def _into_lane(self, take: Target, frame_type: type[Frame], lanes: frozenset[Any], down: bool) -> Target:
+        lane = self.node._lane
+        assert lane is not None
+        put = lane.put if down else lane.put_up
+        if issubclass(frame_type, Control):
+            return lambda frame: put(take, frame, True)
+        if frame_family(frame_type) in lanes:
+            if issubclass(frame_type, Output) and not frame_type.survives_fence:
+                floor = self.host.floor
+                return lambda frame: DONE if frame.turn <= floor.fence else put(take, frame)
+            if down and type(self.node).take_at_once is not Node.take_at_once:
+                return self._at_once_or_into(lane, take, frame_type)
+            return lambda frame: put(take, frame)
+        # Other families overtake the lane, but not a Control in it, nor the frames behind that.
+        return lambda frame: put(take, frame, True) if lane.held else take(frame)
+
+    def _at_once_or_into(self, lane: Lane, take: Target, frame_type: type[Frame]) -> Target:
+        node, put = self.node, lane.put
+        if self.after.resolve(frame_type) is not drop:  # it must not overtake the frames in the lane
+            return lambda frame: put(take, frame)
+        take_at_once, routes = node.take_at_once, node._down
+
+        def at_once(frame: Frame) -> Awaitable[None]:
+            if take_at_once(frame):
+                return routes[frame.__class__](frame)
+            return put(take, frame)
+
+        return at_once
+
 
 def _tapped(target: Target, routes: Routes, fenced: bool) -> Target:
-    source, direction, tap, is_stale = routes.source, routes.direction, routes.host.tap, routes.host.floor.is_stale
+    source, direction, tap, is_stale = routes.node, routes.direction, routes.host.tap, routes.host.floor.is_stale
     assert tap is not None
 
     def tapped(frame: Frame) -> Awaitable[None]:
@@ -233,73 +288,6 @@ def _draining(target: Target, host: Host, source: Node) -> Target:
         return target(frame)
 
     return draining
-
-
-class LeafPort:
-    """The entry to one processor."""
-
-    __slots__ = ("direction", "host", "next", "processor")
-
-    def __init__(self, host: Host, processor: Node, direction: Direction, next_port: Port) -> None:
-        self.host = host
-        self.processor = processor
-        self.direction: Direction = direction
-        self.next = next_port
-
-    def beyond(self) -> Iterator[Node]:
-        yield self.processor
-        yield from self.next.beyond()
-
-    def resolve(self, frame_type: type[Frame]) -> Target:
-        processor, spec = self.processor, self.processor.spec()
-        down = self.direction == "down"
-        found = find_handler(spec.down if down else spec.up, frame_type)
-        lanes = spec.lane_down if down else spec.lane_up
-        if found is None and not lanes:
-            return self.next.resolve(frame_type)
-        routes = processor._down if down else processor._up
-        if found is None:
-            take: Target = _pass_on(routes, frame_type)
-        else:
-            handler = getattr(processor, found.method)
-            if issubclass(frame_type, Control):
-                take = _guard_control(handler, self.host, processor, routes)
-            elif issubclass(frame_type, Output) and not frame_type.survives_fence:
-                take = _guard_output(handler, self.host, processor)
-            else:
-                take = _guard_handler(handler, self.host, processor)
-        if not lanes:
-            return take
-        return self._into_lane(take, frame_type, lanes, down)
-
-    def _into_lane(self, take: Target, frame_type: type[Frame], lanes: frozenset[Any], down: bool) -> Target:
-        lane = self.processor._lane
-        assert lane is not None
-        put = lane.put if down else lane.put_up
-        if issubclass(frame_type, Control):
-            return lambda frame: put(take, frame, True)
-        if frame_family(frame_type) in lanes:
-            if issubclass(frame_type, Output) and not frame_type.survives_fence:
-                floor = self.host.floor
-                return lambda frame: DONE if frame.turn <= floor.fence else put(take, frame)
-            if down and type(self.processor).take_at_once is not Node.take_at_once:
-                return self._at_once_or_into(lane, take, frame_type)
-            return lambda frame: put(take, frame)
-        # Other families overtake the lane, but not a Control in it, nor the frames behind that.
-        return lambda frame: put(take, frame, True) if lane.held else take(frame)
-
-    def _at_once_or_into(self, lane: Lane, take: Target, frame_type: type[Frame]) -> Target:
-        processor, put = self.processor, lane.put
-        if self.next.resolve(frame_type) is not drop:  # it must not overtake the frames in the lane
-            return lambda frame: put(take, frame)
-        take_at_once, routes = processor.take_at_once, processor._down
-
-        def at_once(frame: Frame) -> Awaitable[None]:
-            if take_at_once(frame):
-                return routes[frame.__class__](frame)
-            return put(take, frame)
-
-        return at_once
 
 
 def _guard_handler(handler: Target, host: Host, processor: Node) -> Target:

@@ -29,6 +29,7 @@ CLOSING_S = 0.5
 """Seconds that work which is over may take to close before it is cancelled."""
 MAX_IDLE_PIECES = 1_000
 """Pieces in a row that bring nothing. After these the stream has failed."""
+_NOTHING: frozenset[Any] = frozenset()
 
 
 class Tasks:
@@ -41,8 +42,8 @@ class Tasks:
     def __init__(self, session_id: str) -> None:
         self._session_id = session_id
         self._owners: dict[asyncio.Task[Any], str] = {}
-        self._left_behind: set[asyncio.Task[Any]] = set()
-        self._threads: set[str] = set()  # work in threads that was left behind
+        self._left_behind: frozenset[asyncio.Task[Any]] = _NOTHING
+        self._threads: frozenset[str] = _NOTHING  # work in threads that was left behind
 
     def start(
         self, owner: str, coroutine: Coroutine[Any, Any, T], failed: Callable[[Exception], None] | None = None
@@ -53,7 +54,8 @@ class Tasks:
 
         def ended(task: asyncio.Task[T]) -> None:
             del self._owners[task]
-            self._left_behind.discard(task)
+            if task in self._left_behind:
+                self._left_behind -= {task}
             error: BaseException | None
             if task.cancelled():
                 # A task that was not cancelled itself has awaited something that was.
@@ -66,9 +68,13 @@ class Tasks:
         task.add_done_callback(ended)
         return task
 
+    def compact(self) -> None:
+        """Give back the memory of tasks that have ended."""
+        self._owners = dict(self._owners)
+
     def leave_behind(self, name: str) -> None:
         """Name work in a thread, which nothing can stop, among the tasks that are left behind."""
-        self._threads.add(name)
+        self._threads |= {name}
 
     def cancel(self) -> None:
         """Cancel all tasks but the running one."""

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from ..._arrays import Samples
 from ...audio.features import FRAME_S, HOP_S, likeness, periodicity, reduced
+from ...audio.vad import LatestAudio
 from ...errors import ConfigurationError
+from ...frames import BotStoppedSpeaking
 from ...session.session import Session
 from .echo_path import EchoPath
-
-if TYPE_CHECKING:
-    from ...audio.features import Samples
 
 Sound = Literal["speech", "unclear", "noise", "aside", "echo"]
 """The caller's speech; a sound that may still turn out to be speech, or is none; a voice that is much quieter than the
 caller's, such as a television; the agent's own voice."""
-KEPT_S = 1.5
-"""Seconds of the caller's audio that are kept."""
+KEPT_S = 1.6
+"""Seconds of the caller's audio that are kept while they speak, and as long after that."""
+PRE_ROLL_S = 0.35
+"""The same of a caller who is silent: the window, and the time in which a detector hears that speech has begun."""
 WINDOW_S = 0.25
 """Seconds of sound that are judged: the latest."""
 LATEST_ECHO_S = 0.6
@@ -29,9 +32,8 @@ _LOUDEST_S = 0.06  # the loudest moments of speech: this much of it
 _FRAME_S = 0.02  # of which levels are measured
 _LEAST_LEARNED_S = 0.3  # shorter speech says little about the caller's level
 _QUIET, _LOUD = 0.2, 0.5  # how far the caller's level follows quieter and louder speech
-_PIECES = 400  # of audio that are kept, at most
-_GAP_S = 0.01  # shorter gaps are rounding, or jitter of the clock
 _ECHO_PERIOD_S = 0.06  # an echo is looked for again after this time
+_FORGOTTEN_S = LATEST_ECHO_S + WINDOW_S + 0.1  # after its speech the agent has no echo left
 
 _RANGES = {
     "voiced_ms": (0, 1_000),
@@ -78,24 +80,49 @@ class Acoustics:
     Between the questions it only keeps references to the latest audio. All times are session times in seconds.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self) -> None:
         self.level: float | None = None
         """The level of the caller's speech until now, in dB below full scale; None before they have spoken."""
         self._loudest: float | None = None  # the same of its loudest moments
         self._echo_path = EchoPath()
-        self._mic = _LatestAudio(KEPT_S)
-        self._agent = _LatestAudio(WINDOW_S + LATEST_ECHO_S + 0.1)
+        self._mic = LatestAudio()
+        self._agent = LatestAudio(WINDOW_S + LATEST_ECHO_S)
+        self._forgetting: asyncio.TimerHandle | None = None
         self._analysed_s = -math.inf
         self._history = 0  # one bit for each recent frame, 1 if periodic; the lowest bit is the latest
         self._voiced_s = self._hinted_s = -math.inf  # when enough of them were, and half as many, for the last time
         self._echo_s = -math.inf  # when the sound was an echo for the last time
+        self._stops: tuple[Callable[[], None], ...] = ()
+
+    def listen(self, session: Session) -> None:
+        """Listen to a call until `close`."""
         audio = session.audio
-        self._stops = audio.ear.add(self._mic.add), audio.played.add(self._agent.add)
+        self._mic = audio.ear
+        self._mic.seconds, self._mic.more_s = PRE_ROLL_S, KEPT_S
+        self._stops = audio.played.add(self._played), session.on(BotStoppedSpeaking, self._agent_stopped)
+
+    def _played(self, pcm: bytes, sample_rate: int, at: float) -> None:
+        if self._mic.rate:  # else there is no echo of it
+            self._agent.add(pcm, sample_rate, at)
+
+    def _agent_stopped(self, signal: BotStoppedSpeaking) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        if self._agent.rate:
+            self._forgetting = asyncio.get_running_loop().call_later(_FORGOTTEN_S, self._forget, self._agent.end_s)
+
+    def _forget(self, end_s: float) -> None:
+        """Forget what the agent has said once it can have no echo."""
+        self._forgetting = None
+        if self._agent.end_s == end_s:
+            self._agent.clear()
 
     def close(self) -> None:
         """Stop listening."""
         for stop in self._stops:
             stop()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
 
     def judge(self, policy: SoundPolicy, spoken_s: float) -> Sound:
         """Return what the caller's latest sound is. The detector has heard speech for `spoken_s` seconds."""
@@ -103,8 +130,8 @@ class Acoustics:
         if not self._mic.rate:
             return "speech"  # of a detector that gives no audio
         if policy.aside_db and self.level is not None:
-            recent, reduced_rate = self._mic.last(WINDOW_S)
-            if levels(recent, reduced_rate)[0] < self.level - policy.aside_db:
+            level, _ = levels(*reduced(*self._mic.last(WINDOW_S)))
+            if level < self.level - policy.aside_db:
                 return "aside"
         if policy.voiced_ms and spoken_s < policy.unvoiced_ms / 1000:
             self._analyse(policy, now)
@@ -122,7 +149,7 @@ class Acoustics:
         """Look for a voice in the frames since the latest analysis."""
         since = min(now - self._analysed_s, WINDOW_S)
         self._analysed_s = now
-        samples, rate = self._mic.last(FRAME_S + since - HOP_S)
+        samples, rate = reduced(*self._mic.last(FRAME_S + since - HOP_S))
         frames = periodicity(samples, rate)
         enough = max(1, round(policy.voiced_ms / 1000 / HOP_S))
         window = (1 << (enough + enough // 2)) - 1
@@ -147,8 +174,8 @@ class Acoustics:
             return True
         import numpy as np
 
-        heard, rate = self._mic.last(WINDOW_S)
-        played, played_rate = self._agent.last(WINDOW_S + LATEST_ECHO_S)
+        heard, rate = reduced(*self._mic.last(WINDOW_S))
+        played, played_rate = reduced(*self._agent.last(WINDOW_S + LATEST_ECHO_S))
         if played_rate != rate:
             places = np.arange(int(len(played) * rate / played_rate)) * (played_rate / rate)
             played = np.interp(places, np.arange(len(played)), played).astype(np.float32)
@@ -183,52 +210,7 @@ class Acoustics:
         return self.level is not None and self._levels(end_s - start_s, end_s)[0] < self.level - _QUIETER_DB
 
     def _levels(self, seconds: float, end_s: float) -> tuple[float, float]:
-        return levels(*self._mic.last(seconds, before_s=max(0.0, self._mic.end_s - end_s)))
-
-
-_NO_PIECES: deque[tuple[bytes, float]] = deque(maxlen=0)
-
-
-class _LatestAudio:
-    """The latest seconds of a side's audio. `add` costs no more than keeping a reference."""
-
-    def __init__(self, seconds: float) -> None:
-        self.end_s = -math.inf
-        """The session time at which the audio ends."""
-        self.rate = 0
-        self._seconds = seconds
-        self._kept_s = seconds + 0.1
-        self._pieces = _NO_PIECES
-
-    def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
-        """Add a piece of audio. Silence fills a gap; after a longer one, or at another rate, the audio begins anew."""
-        pieces, gap_s = self._pieces, at - self.end_s
-        if gap_s > _GAP_S or sample_rate != self.rate:
-            if sample_rate != self.rate or gap_s > self._seconds:
-                pieces = self._pieces = deque(maxlen=_PIECES)
-                self.rate = sample_rate
-            else:
-                pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))
-        pieces.append((pcm, at))
-        end_s = self.end_s = at + len(pcm) / (2 * sample_rate)
-        oldest_s = end_s - self._kept_s
-        while pieces[0][1] < oldest_s:
-            pieces.popleft()
-
-    def last(self, seconds: float, *, before_s: float = 0.0) -> tuple[Samples, float]:
-        """Return the last seconds of the audio, or of the audio up to `before_s` seconds before its end, reduced."""
-        rate = self.rate
-        skipped, wanted = 2 * round(before_s * rate), 2 * round((before_s + seconds) * rate)
-        parts: list[bytes] = []
-        size = 0
-        for pcm, _ in reversed(self._pieces):
-            parts.append(pcm)
-            size += len(pcm)
-            if size >= wanted:
-                break
-        audio = b"".join(reversed(parts))
-        end = len(audio) - skipped
-        return reduced(audio[max(0, len(audio) - wanted) : max(0, end)], rate)
+        return levels(*reduced(*self._mic.last(seconds, before_s=max(0.0, self._mic.end_s - end_s))))
 
 
 def levels(samples: Samples, rate: float) -> tuple[float, float]:

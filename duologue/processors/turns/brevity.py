@@ -14,46 +14,49 @@ SURE_BRIEF_S = 0.45
 SURE_WAIT_S = 0.6
 """Seconds from its end for which the agent waits for its words: they come within 0.6 s as a rule."""
 
+Speech = tuple[float, float, float]
+"""Session times in seconds: the start and the end of the caller's latest speech, and the start of their turn."""
+
 
 class Brevity:
     """Compares the speech of the caller's turn with their speech until then."""
 
     def __init__(
-        self, acoustics: Acoustics, said: CallerWords, settings: Callable[[], tuple[InterruptionPolicy, Evidence]]
+        self, acoustics: Acoustics, said: CallerWords, now: Callable[[], tuple[InterruptionPolicy, Evidence, Speech]]
     ) -> None:
-        self._acoustics, self._said, self._settings = acoustics, said, settings
-        self._start_s = self._end_s = 0.0  # of the latest speech
-        self._spoken_s = 0.0  # from the first speech of the turn to the end of the latest
+        self._acoustics, self._said, self._now = acoustics, said, now
         self._quieter = False  # the speech up to `_compared_s` is quieter than before
         self._compared_s = -math.inf
 
-    def voiced(self, start_s: float, end_s: float, turn_from_s: float) -> None:
-        """Take the times of the latest speech, and of the start of the caller's turn."""
-        self._start_s, self._end_s = start_s, end_s
-        self._spoken_s = end_s - min(turn_from_s, start_s)
-
     def is_brief(self) -> bool:
         """Return True if the speech of the turn is brief, and quieter than the caller's speech until then."""
-        policy, evidence = self._settings()
-        if policy.sounds is None or self._spoken_s > evidence.brief_ms / 1000:
+        policy, evidence, speech = self._now()
+        start_s, end_s, _ = speech
+        if policy.sounds is None or _spoken_s(speech) > evidence.brief_ms / 1000:
             return False
-        if self._compared_s != self._end_s:  # while the sound is still known
-            self._compared_s = self._end_s
-            self._quieter = self._acoustics.is_quieter(self._start_s, self._end_s)
+        if self._compared_s != end_s:  # while the sound is still known
+            self._compared_s = end_s
+            self._quieter = self._acoustics.is_quieter(start_s, end_s)
         return self._quieter
 
     def hold_s(self) -> float:
         """Return the seconds from the end of the speech after which the hold ends, before its words are known."""
-        policy, evidence = self._settings()
+        policy, evidence, speech = self._now()
         if policy.sounds is None or self._said.count or self._said.stops:
             return math.inf
         if self.is_brief():
             return evidence.brief_resume_ms / 1000
-        return SURE_WAIT_S if evidence.brief_ms and self._spoken_s <= SURE_BRIEF_S else math.inf
+        return SURE_WAIT_S if evidence.brief_ms and _spoken_s(speech) <= SURE_BRIEF_S else math.inf
 
     def is_soft(self) -> bool:
         """Return True for speech without words that is soft in all its moments, for `soft_ms` at most."""
-        policy, evidence = self._settings()
-        if policy.sounds is None or self._said.anything or self._end_s - self._start_s >= evidence.soft_ms / 1000:
+        policy, evidence, (start_s, end_s, _) = self._now()
+        if policy.sounds is None or self._said.anything or end_s - start_s >= evidence.soft_ms / 1000:
             return False
-        return self._acoustics.is_soft(policy.sounds, self._start_s, self._end_s)
+        return self._acoustics.is_soft(policy.sounds, start_s, end_s)
+
+
+def _spoken_s(speech: Speech) -> float:
+    """Return the seconds from the first speech of the turn to the end of the latest."""
+    start_s, end_s, turn_from_s = speech
+    return end_s - min(turn_from_s, start_s)

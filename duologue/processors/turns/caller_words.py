@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ...agents.agent import Agent
 from ...frames import UserTranscript
-from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 
 LONGEST = 6
@@ -38,8 +38,7 @@ class CallerWords:
     Backchannels and fillers of the language do not count as words. In a language without a lexicon all words count.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self) -> None:
         self._language = ""  # of the latest transcript that names it
         self._lexicon: Lexicon | None = None  # the latest guess
         self.clear()
@@ -58,10 +57,11 @@ class CallerWords:
         self.stops = False
         """True once a text began with words that always interrupt, for example "wait"."""
 
-    def take(self, frame: UserTranscript, language: str) -> None:
-        """Take a text of this turn. `language` is the caller's, or "" if it is not known."""
+    def take(self, frame: UserTranscript, language: str, agent: Agent | None = None) -> None:
+        """Take a text of this turn. `language` is the caller's, or "" if it is not known: then the agent's counts."""
         tokens = words(frame.text)
-        known = self._lexicon_of(tokens, language or frame.language)
+        self._language = language or frame.language or self._language
+        known = self._lexicon_of(tokens, self._language or (agent.language if agent is not None else ""))
         if known is not None:
             tokens = [_shortened(token, known) for token in tokens]
         rest, stops = (tokens, False) if known is None else _weigh(tokens, known)
@@ -80,10 +80,8 @@ class CallerWords:
                 self.utterances[frame.utterance] = None
 
     def _lexicon_of(self, tokens: list[str], language: str) -> Lexicon | None:
-        self._language = language or self._language
-        agent = self._session.agent
-        if named := self._language or (agent.language if agent is not None else ""):
-            return lexicon(named)
+        if language:
+            return lexicon(language)
         self._lexicon = guess(tokens, self._lexicon) or self._lexicon
         return self._lexicon
 

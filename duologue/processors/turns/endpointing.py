@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -128,16 +128,18 @@ class Endpointing(Processor):
         self._eager = False  # it was pushed, and the caller has been silent since
         self._ended_at = 0.0  # audio time of the latest EndOfTurn
         self._candidate: SpeechStarted | None = None  # speech that is still too short
+        self._words = TurnWords(self._sound)
+        self._stop_listening: Callable[[], None] = lambda: None
         self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
         self._watched = False
-        self._arrived_at: float | None = None  # loop time of the latest audio; None while it is being passed on
+        self._arrived_at: float | None = None  # loop time of the latest audio; None while it is passed on
 
     async def open(self) -> None:
         """Follow the length of the caller's speech."""
         if self._sound is not None:
             await self._sound.load()
         self._now = asyncio.get_running_loop().time
-        self._words = TurnWords(self.session, self._sound)
+        self._words.follow(self.session)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
 
     async def close(self) -> None:
@@ -166,8 +168,9 @@ class Endpointing(Processor):
             await self._end_due()
         await self.push(frame)
         if self._open and self.policy.by_words:
-            self._stalled.hear(frame, self._time.end_s, self._speaking)
-            if self._speaking and self._stalled.stalled(self._time.end_s, self.policy.stall_ms / 1000):
+            stalled, now = self._stalled, self._time.end_s
+            stalled.latest = frame
+            if self._speaking and now >= stalled.due_at and stalled.hear(frame, now):
                 await self._end_turn("stall")
         if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
             await self._settle()
@@ -202,9 +205,9 @@ class Endpointing(Processor):
         if not self._open:
             return
         self._speaking = False
-        if self._sound is not None and self._words.wait(frame.at) is None:
+        if self._sound is not None and self._words.patience(frame.at) is None:
             self.spawn(self._ask, self._sound, frame.at)
-        self._stalled.paused(frame.at)
+        self._stalled.paused(frame.at, self._time.end_s)
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()
@@ -227,7 +230,7 @@ class Endpointing(Processor):
             now, before = self._time.end_s, self._words.text
             changed = self._words.take(frame, now)
             if self._words.text != before:
-                self._stalled.words_came(now)
+                self._stalled.words_came(now, self.policy.stall_ms / 1000)
                 if not self._speaking:  # the detector may have missed speech
                     self._spoke_until = max(self._spoke_until, now - LAG_S)
             if changed and not self._speaking:

@@ -41,8 +41,8 @@ class Evidence:
 
     The agent goes on soon after its end, before its words are known. Those that count interrupt later. 0 for never.
     """
-    brief_resume_ms: int = 140
-    """Milliseconds from the end of brief speech after which the agent goes on."""
+    brief_resume_ms: int = 240
+    """Milliseconds from the end of brief speech after which the agent goes on: more than the gap in "no, the other"."""
 
     _ranges: ClassVar[dict[str, tuple[float, float]]] = {
         "min_speech_ms": (0, 10_000),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Callable
 from typing import Literal
 
 from ...frames import (
@@ -74,28 +76,28 @@ class Interruption(Processor):
         self.policy = policy or InterruptionPolicy()
         """May be replaced at any time."""
         self._voice_start = self._voice_end = 0.0  # session times of the caller's latest speech
+        self._speech = (0.0, 0.0, 0.0)  # the times of the latest voice and the start of the caller's turn then
         self._counts_from = 0.0  # speech before this belongs to an earlier turn of the caller
         # The caller's turn: True once it is over, its start, the agent's turn before it, and its words.
-        self._turn_over = True
-        self._turn_from = 0.0
-        self._turn_after = 0
+        self._turn_over, self._turn_from, self._turn_after = True, 0.0, 0
         self._sound: Sound | None = None  # the latest judgement of the latest speech
-        self._over: int | None = None  # the agent's turn over which there was a sound of enough length
-        self._suspect: int | None = None  # the same, if it was the caller's speech by its sound
+        self._over: int | None = None  # the agent's turn over which there was a sound
+        self._suspect: int | None = None  # the same, if by its length and sound it was the caller's speech
         self._held_from = math.inf  # the session time from which on the speech counts that is on trial
         self._told: tuple[Cause, float] | None = None  # what was dismissed last
         self._withheld: SpeechStarted | None = None
-        self._accepted = False  # the withheld mark is to go on
-        self._passing = False  # the engine knows of the caller's turn
-        self._dropped = False  # a mark of the turn did not reach it
+        # The withheld mark is to go on; the engine knows of the caller's turn; a mark of the turn did not reach it.
+        self._accepted = self._passing = self._dropped = False
+        self._acoustics = Acoustics()
+        self._said = CallerWords()
+        self._brevity = Brevity(self._acoustics, self._said, lambda: (self.policy, self._evidence, self._speech))
+        self._trial = Trial(self._brevity.hold_s, lambda: self._resume("noise"), self._expired)
+        self._stop_listening: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
         """Follow the caller's speech."""
         self._floor = self.session.floor
-        self._acoustics = Acoustics(self.session)
-        self._said = CallerWords(self.session)
-        self._brevity = Brevity(self._acoustics, self._said, lambda: (self.policy, self._evidence))
-        self._trial = Trial(self._floor, self._brevity.hold_s, lambda: self._resume("noise"), self._expired)
+        self._acoustics.listen(self.session)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
     async def close(self) -> None:
@@ -117,8 +119,8 @@ class Interruption(Processor):
             if start_s != self._voice_start:
                 self._sound = None
         self._voice_start, self._voice_end = start_s, end_s
-        self._brevity.voiced(start_s, end_s, max(self._turn_from, self._counts_from))
-        self._trial.voiced()
+        self._speech = start_s, end_s, max(self._turn_from, self._counts_from)
+        self._trial.voiced_at = asyncio.get_running_loop().time()
         self._consider()
 
     @handles(BotStartedSpeaking)
@@ -141,7 +143,7 @@ class Interruption(Processor):
     async def transcript(self, frame: UserTranscript) -> None:
         """Count the words of the turn, and decide."""
         if not _is_earlier(frame, self._turn_from):
-            self._said.take(frame, self.policy.language)
+            self._said.take(frame, self.policy.language, self.session.agent)
             self._weigh()
             if frame.final and self._turn_over and not self._enough:
                 self._dismiss()
@@ -240,10 +242,9 @@ class Interruption(Processor):
             self.spawn(self._release)
         if not in_question or on_trial:
             return
-        if spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
-            self._over = floor.turn
-            if sound == "speech":
-                self._try(evidence)
+        self._over = floor.turn
+        if sound == "speech" and spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
+            self._try(evidence)
 
     def _try(self, evidence: Evidence) -> None:
         """Interrupt at once, or put the agent's voice on hold."""
@@ -256,7 +257,7 @@ class Interruption(Processor):
         if evidence.resume_after_ms is not None:
             self._trial.wait(evidence.resume_after_ms / 1000)
         if not self._brevity.is_soft():
-            self._trial.begin(self.policy.max_hold_s)
+            self._trial.begin(self._floor, self.policy.max_hold_s)
 
     @property
     def _enough(self) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields
 from ...errors import ConfigurationError
 from .evidence import InterruptionPolicy
 from .lexicon import Lexicon
-from .wording import Wait
 
 _RANGES = {
     "quick_ms": (1, 60_000),
@@ -25,18 +24,18 @@ _RANGES = {
 class EndpointingPolicy:
     """How long a silence ends the caller's turn. See [turns.md](../../../docs/turns.md) for the rules.
 
-    With `by_words` the caller's words choose between `quick_ms`, `usual_ms` and `patient_ms`. Where they are not known,
-    and without `by_words`, it is `silence_ms`. Raises ConfigurationError for a setting out of range.
+    With `by_words` the caller's words choose `quick_ms`, or a silence between `usual_ms` and `patient_ms`. Where they
+    are not known, and without `by_words`, it is `silence_ms`. Raises ConfigurationError for a setting out of range.
     """
 
     by_words: bool = True
     """If False, the silence is always `silence_ms`."""
     quick_ms: int = 360
     """Milliseconds of silence that end the turn after a complete sentence, a question or an answer."""
-    usual_ms: int = 950
-    """The same after words that may be complete or not."""
+    usual_ms: int = 700
+    """The same after words that are as likely complete as not: the more likely they go on, the longer it is."""
     patient_ms: int = 1250
-    """The same after words that go on: a filler, an open clause, a number being read out."""
+    """The longest: after words that go on, such as a filler, an open clause, a number being read out."""
     silence_ms: int = 600
     """The same where no words are known: the service gives no interim texts, or the language has no lexicon."""
     language: str = ""
@@ -70,11 +69,13 @@ class EndpointingPolicy:
                 f"eager_ms is {self.eager_ms!r}: it lies between 0, for never, and below silence_ms"
             )
 
-    def silence_s(self, wait: Wait | None) -> float:
-        """Return the seconds of silence for a verdict on the words, None if there is none."""
-        if wait is None:
+    def silence_s(self, patience: float | None) -> float:
+        """Return the seconds of silence for the patience that the words call for, None if none are known."""
+        if patience is None:
             return self.silence_ms / 1000
-        return {"quick": self.quick_ms, "usual": self.usual_ms, "patient": self.patient_ms}[wait] / 1000
+        if patience < 0:
+            return self.quick_ms / 1000
+        return (self.usual_ms + min(patience, 1.0) * (self.patient_ms - self.usual_ms)) / 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from ..._arrays import Samples
 from ...audio.log_mel import BANDS, SAMPLE_RATE, STEP, LogMel
 from ...errors import BadInput, ConfigurationError, MissingExtra, check_installed
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 HEARD_S = 8
 """Seconds of audio that the model hears, up to the present."""
@@ -127,7 +124,7 @@ class _ModelFile:
         self._input = inputs[0].name
         return session
 
-    def run(self, samples: NDArray[np.float32]) -> float:
+    def run(self, samples: Samples) -> float:
         self.load()
         features = self._features.features(samples)
         (output,) = self._session.run(None, {self._input: features[None]})

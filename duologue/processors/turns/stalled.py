@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ...audio.pcm import rms_dbfs
 from ...frames import UserAudio
 
@@ -22,9 +24,12 @@ class StalledWords:
     def __init__(self) -> None:
         self.noisy = False
         """True if the sound after the latest speech is hardly lower than the speech."""
-        self._latest: UserAudio | None = None
-        self._heard_until = 0.0
+        self.latest: UserAudio | None = None
+        """The latest audio."""
+        self.due_at = 0.0
+        """The audio time from which on `hear` wants the audio of speech."""
         self._looked_at = 0.0
+        self._stalls_at = math.inf  # audio time from which on the words have stalled
         self._recent: list[float] = []  # the latest mean squares
         self._sum, self._count = 0.0, 0  # of the sound that brought words
         self._pending: list[float] = []  # mean squares since the latest words
@@ -37,41 +42,39 @@ class StalledWords:
         self._recent.clear()
         self._pending.clear()
         self._sum, self._count, self._worded_at = 0.0, 0, None
+        self._stalls_at, self.due_at = math.inf, 0.0
 
-    def paused(self, at: float) -> None:
+    def paused(self, at: float, now: float) -> None:
         """Take note that the speech stopped at an audio time: the time to its next words does not count."""
         self._paused = True
-        latest = self._latest
-        self.noisy = latest is not None and self._heard_until - latest.duration_s >= at and self._is_near(latest.audio)
+        latest = self.latest
+        self.noisy = latest is not None and now - latest.duration_s >= at and self._is_near(latest.audio)
 
-    def hear(self, frame: UserAudio, end_s: float, speaking: bool) -> None:
-        """Take a piece of audio that ends at an audio time; `speaking` is True within speech."""
-        self._latest, self._heard_until = frame, end_s
-        if not speaking or end_s - self._looked_at < _EVERY_S:
-            return
-        self._looked_at = end_s
-        square = 10 ** (rms_dbfs(frame.audio) / 10)
-        self._recent.append(square)
-        del self._recent[:-_RECENT]
-        if len(self._pending) < _MOST:
-            self._pending.append(square)
+    def hear(self, frame: UserAudio, now: float) -> bool:
+        """Take a piece of the audio of speech that ends at an audio time, if that is `due_at` or later.
 
-    def words_came(self, at: float) -> None:
-        """Take note of new words at an audio time."""
+        Returns True if no words have come for too long, and the sound has become lower.
+        """
+        if now - self._looked_at >= _EVERY_S:
+            self._looked_at = now
+            square = 10 ** (rms_dbfs(frame.audio) / 10)
+            self._recent.append(square)
+            del self._recent[:-_RECENT]
+            if len(self._pending) < _MOST:
+                self._pending.append(square)
+        self.due_at = min(self._looked_at + _EVERY_S, max(self._stalls_at, now))
+        if now < self._stalls_at or len(self._recent) < _RECENT or not self._count:
+            return False
+        return bool(sum(self._recent) / _RECENT < self._sum / self._count * 10 ** (-DROP_DB / 10))
+
+    def words_came(self, at: float, stall_s: float) -> None:
+        """Take note of new words at an audio time. They stall after `stall_s` without others (0: never)."""
         if self._worded_at is not None and not self._paused:
             self._longest_s = max(self._longest_s, at - self._worded_at)
         self._worded_at, self._paused = at, False
+        self._stalls_at = at + max(stall_s, SLOWER * self._longest_s) if stall_s else math.inf
         self._sum, self._count = self._sum + sum(self._pending), self._count + len(self._pending)
         self._pending.clear()
-
-    def stalled(self, now: float, stall_s: float) -> bool:
-        """Return True if no words have come for `stall_s` (0: never), and the sound has become lower."""
-        if self._worded_at is None or not stall_s or len(self._recent) < _RECENT or not self._count:
-            return False
-        if now - self._worded_at < max(stall_s, SLOWER * self._longest_s):
-            return False
-        level = sum(self._recent) / _RECENT
-        return bool(level < self._sum / self._count * 10 ** (-DROP_DB / 10))
 
     def _is_near(self, pcm: bytes) -> bool:
         """Return True if sound that the detector does not take for speech is hardly lower than the speech."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ...session.floor import Floor, Hold
+from ..kernel.tasks import loop_time
 
 CALLER = "caller"
 """The owner's name of the holds that trials begin."""
@@ -16,18 +17,15 @@ _SOON_S = 1e-6  # rounding
 class Trial:
     """At most one hold on the agent's voice, with a clock for the words that should decide it.
 
-    `unheard` is called when no words have come for the time given to `wait`, counted from the latest `voiced`. The hold
-    itself ends `brief_s()` seconds after the latest `voiced`: the trial goes on without it. `expired` is called when
+    `unheard` is called when no words have come for the time given to `wait`, counted from `voiced_at`. The hold
+    itself ends `brief_s()` seconds after `voiced_at`: the trial goes on without it. `expired` is called when
     the hold has lasted too long. All times are bounded: no trial lasts for ever.
     """
 
-    def __init__(
-        self, floor: Floor, brief_s: Callable[[], float], unheard: Callable[[], None], expired: Callable[[], None]
-    ) -> None:
-        self._floor = floor
+    def __init__(self, brief_s: Callable[[], float], unheard: Callable[[], None], expired: Callable[[], None]) -> None:
         self._brief_s, self._unheard, self._on_expired = brief_s, unheard, expired
-        self._loop = asyncio.get_running_loop()
-        self._voiced_at = 0.0  # loop time at which the caller's voice was last heard
+        self.voiced_at = 0.0
+        """Loop time at which the caller's voice was last heard: the wait for words counts from then."""
         self._wait_s = 0.0
         self._hold: Hold | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -42,14 +40,10 @@ class Trial:
         """True while the voice is on hold, or words are waited for."""
         return self._timer is not None or self.out
 
-    def voiced(self) -> None:
-        """Count the wait for words from now on: the caller speaks."""
-        self._voiced_at = self._loop.time()
-
-    def begin(self, patience_s: float) -> None:
+    def begin(self, floor: Floor, patience_s: float) -> None:
         """Put the voice on hold, for `patience_s` seconds at most, unless it is on hold already."""
         if not self.out:
-            self._hold = self._floor.hold(CALLER, patience_s=patience_s, on_expired=self._expire)
+            self._hold = floor.hold(CALLER, patience_s=patience_s, on_expired=self._expire)
 
     def wait(self, seconds: float) -> None:
         """Wait this long for words. Does nothing if a wait has begun already."""
@@ -70,7 +64,7 @@ class Trial:
     def _waited(self) -> None:
         # The timer is not restarted with every piece of speech: it checks the time of the last piece.
         self._timer = None
-        silent_s = self._loop.time() - self._voiced_at
+        silent_s = loop_time() - self.voiced_at
         left_s = self._wait_s - silent_s
         if left_s <= _SOON_S:
             self._unheard()
@@ -81,7 +75,7 @@ class Trial:
                 self._release()
             else:
                 left_s = min(left_s, brief_left_s)
-        self._timer = self._loop.call_later(min(left_s, _CHECK_S), self._waited)
+        self._timer = asyncio.get_running_loop().call_later(min(left_s, _CHECK_S), self._waited)
 
     def _expire(self) -> None:
         self._stop_timer()

@@ -8,7 +8,6 @@ from ...audio.resample import MonoAt
 from ...frames import UserAudio
 from ..kernel.threads import TURN_MODELS
 from .smart_turn import TurnModel
-from .wording import Wait
 
 DEADLINE_S = 0.5
 """Seconds after which a judgement comes too late: the silence alone decides."""
@@ -26,7 +25,7 @@ class TurnSound:
         self._mono = MonoAt(model.sample_rate)
         self._kept = bytearray()
         self._most = 2 * round(model.heard_s * model.sample_rate)
-        self._judged: tuple[float, Wait] | None = None  # the latest verdict, with the beginning of its pause
+        self._judged: tuple[float, float] | None = None  # the beginning of the latest pause, and the verdict on it
 
     async def load(self) -> None:
         """Load the model before the first turn."""
@@ -38,8 +37,8 @@ class TurnSound:
         if len(self._kept) > 2 * self._most:
             del self._kept[: -self._most]
 
-    def wait(self, paused_at: float) -> Wait | None:
-        """Return the verdict on the pause that began at an audio time, None if there is none."""
+    def patience(self, paused_at: float) -> float | None:
+        """Return the verdict on the pause that began at an audio time, as `Verdict.patience`; None if there is none."""
         return self._judged[1] if self._judged is not None and self._judged[0] == paused_at else None
 
     async def judge(self, paused_at: float, turn_s: float) -> bool:
@@ -51,6 +50,6 @@ class TurnSound:
         pcm = bytes(self._kept[-min(size, self._most) :])
         with anyio.move_on_after(DEADLINE_S):
             probability = await TURN_MODELS.run(self._model.probability, pcm, label="judging a turn")
-            self._judged = paused_at, "quick" if probability >= COMPLETE else "patient"
+            self._judged = paused_at, -1.0 if probability >= COMPLETE else 1.0
             return True
         return False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...frames import UserTranscript
 from ...session.conversation import Item
 from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
 from .turn_sound import TurnSound
-from .wording import GOES_ON, Asked, Verdict, Wait, asked_for, judge
+from .wording import GOES_ON, Asked, Verdict, asked_for, judge
 
 STALE_S = 0.6
 """Seconds of speech after the latest text that make it say nothing about the end of the turn."""
@@ -23,11 +25,13 @@ KEPT = 200
 class TurnWords:
     """Follows the transcripts of a call. A transcript that is late belongs to an earlier turn and is ignored."""
 
-    def __init__(self, session: Session, sound: TurnSound | None = None) -> None:
+    _session: Session
+
+    def __init__(self, sound: TurnSound | None = None) -> None:
         self.policy = EndpointingPolicy()
         self.verdict: Verdict | None = None
         """The verdict on the words of the turn, None without words."""
-        self._session, self._sound = session, sound
+        self._sound = sound
         self._began_at = 0.0
         self._pauses = 0  # in the turn
         self._earlier = ""  # the text of the turn before, if this one goes on with it
@@ -42,7 +46,16 @@ class TurnWords:
         self._language = ""  # of the latest transcript that has one
         self._lexicon: Lexicon | None = None
         self._ended_at: float | None = None  # audio time of the latest quick end
-        self.close = session.conversation.listen(self._logged)
+        self._stop_listening: Callable[[], None] = lambda: None
+
+    def follow(self, session: Session) -> None:
+        """Follow a call until `close`."""
+        self._session = session
+        self._stop_listening = session.conversation.listen(self._logged)
+
+    def close(self) -> None:
+        """Stop following the call."""
+        self._stop_listening()
 
     @property
     def text(self) -> str:
@@ -88,16 +101,16 @@ class TurnWords:
 
         The sound decides where no words are known.
         """
-        wait = self.wait(spoke_until)
-        if wait is None and self._sound is not None:
-            wait = self._sound.wait(spoke_until)
-        return self.policy.silence_s(wait)
+        patience = self.patience(spoke_until)
+        if patience is None and self._sound is not None:
+            patience = self._sound.patience(spoke_until)
+        return self.policy.silence_s(patience)
 
-    def wait(self, spoke_until: float) -> Wait | None:
+    def patience(self, spoke_until: float) -> float | None:
         """Return what the words say of the end of speech at an audio time; None if none are known."""
         if self.verdict is None or spoke_until - self._told_at > STALE_S:
             return None
-        return self.verdict.wait
+        return self.verdict.patience
 
     def resumed(self, pause_s: float) -> None:
         """Take note that the caller has gone on in their turn after a pause."""

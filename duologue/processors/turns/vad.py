@@ -151,6 +151,7 @@ class Vad(Processor):
             if self._speaking:
                 marks.append((0, self._stop()))
         if prolonged:
+            self._ear.voiced_until = self._voiced_until
             try:
                 self._floor.caller_voiced(self._started_at, self._voiced_until)
             except Exception as error:  # from a listener
@@ -191,8 +192,8 @@ class Vad(Processor):
         pcm = frame.audio
         if frame.channels != 1:
             pcm = downmix(pcm, frame.channels)
-        if self._ear.listeners:
-            self._ear.hear(pcm, frame.sample_rate, start)
+        if self._ear.seconds:
+            self._ear.add(pcm, frame.sample_rate, start)
         voiced_until = self._voiced_until
         if self._speaking and start - voiced_until > self._stop_s + STALL_S:
             marks.append((0, self._stop()))  # the stream has a gap

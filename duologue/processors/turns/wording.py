@@ -8,8 +8,6 @@ from typing import Literal, NamedTuple
 from . import weights
 from .lexicon import Lexicon, words
 
-Wait = Literal["quick", "usual", "patient"]
-"""The length of the silence that ends a turn: after a complete text, after one that may go on, after one that will."""
 Asked = Literal["", "yes_no", "digits", "detail", "story", "dictation"]
 """The request of the agent: none, for yes or no, digits or letters, a detail, sentences, or for a text or a tale."""
 
@@ -28,24 +26,24 @@ _LONG = 8  # words from which a turn is long: what comes first is seldom all
 class Verdict(NamedTuple):
     """How long to wait after a text, and the rule that has looked at its end."""
 
-    wait: Wait
+    patience: float
+    """Below 0 after a text that is complete, from there to 1 the more the caller is likely to go on."""
     rule: str
 
 
 def judge(text: str, lexicon: Lexicon, asked: Asked = "", pauses: int = 0) -> Verdict | None:
     """Return how long to wait after the text of a caller's turn. None for a text without words.
 
-    Three weights are added up: that of the rule that the text's end falls under, of what the agent has asked for, and
-    of the number of pauses that the turn has had. Takes less than 50 µs.
+    Four weights are added up: that of the rule that the text's end falls under, of what the agent has asked for, of
+    the number of pauses that the turn has had, and of the number of its words. Takes less than 50 µs.
     """
     rule = rule_of(text, lexicon, asked)
     if rule is None:
         return None
     score = weights.RULES[rule] + weights.ASKED[asked] + weights.PAUSES[min(pauses, len(weights.PAUSES) - 1)]
-    if score < 0:
-        return Verdict("quick", rule)
-    patient = score >= weights.PATIENT_FROM and rule not in weights.NEVER_PATIENT
-    return Verdict("patient" if patient else "usual", rule)
+    score += weights.WORD * min(text[:_TAIL].count(" ") + 1, weights.MOST_WORDS)
+    patience = min(1.0, score / weights.PATIENT_FROM)
+    return Verdict(min(patience, 0.5) if rule in weights.HALF_PATIENT else patience, rule)
 
 
 def rule_of(text: str, lexicon: Lexicon, asked: Asked = "") -> str | None:
@@ -108,7 +106,8 @@ def _begins_clause(said: Sequence[str], lexicon: Lexicon) -> bool:
     """Return True if a clause has begun that can hardly be complete: one word, or a word that needs another and one."""
     starts = lexicon.clause_starts
     if len(said) > 1 and said[-2] in starts:
-        return said[-1] not in lexicon.subjects
+        is_object = " ".join(said[-3:-1]) in lexicon.open_words  # "is that included", "tengo que firmar"
+        return said[-1] not in lexicon.subjects and not is_object
     return len(said) > 2 and said[-3] in starts and said[-2] in lexicon.open_words - lexicon.subjects
 
 

@@ -13,6 +13,7 @@ import msgspec
 from ...errors import ConfigurationError, ServiceError
 from ...frames import Usage
 from ...frames.scripts import UNSPACED
+from ...images.limits import common_limits
 from ...processors.kernel.host import Host
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import loop_time
@@ -46,6 +47,8 @@ class FallbackLLM(LLM):
         self.spending, self.summary, self.eager_starts = first.spending, first.summary, first.eager_starts
         self.failure, self.not_understood = first.failure, first.not_understood
         self.max_answer_s, self.max_answer_characters = first.max_answer_s, first.max_answer_characters
+        self.image_rules, self.camera_fps = first.image_rules, first.camera_fps
+        self.images = common_limits(model.images for model in models)
         self.chooses_tools = all(model.chooses_tools for model in models)
         self._own_limits = {model: model.limits for model in models if isinstance(model, RemoteLLM)}
         self.timeout_s = limits.first_s * len(models) + max(model.timeout_s for model in models)
@@ -62,6 +65,7 @@ class FallbackLLM(LLM):
             messages=min(budget.messages for budget in budgets),
             tokens=min(budget.tokens for budget in budgets),
             image_bytes=min(budget.image_bytes for budget in budgets),
+            images=min(budget.images for budget in budgets),
         )
 
     @budget.setter

@@ -139,7 +139,7 @@ class FallbackSTT(STT):
                 await self._change()
             else:
                 self._asked.worked()
-                return said
+                return said if said.text.strip() or service.answered else self._best
         raise self._asked.error()
 
     def partial(self) -> Transcription:

@@ -13,7 +13,7 @@ from ...frames import UserImage
 from ...frames.text import to_json
 from ..context import Message
 from ..native.dialect import Dialect, Event
-from .options import DEFAULT_VOICE, GEMINI_IMAGE_TYPES, INPUT_RATE, GeminiLiveOptions, LiveFamily
+from .options import DEFAULT_VOICE, INPUT_RATE, LIVE_IMAGES, GeminiLiveOptions, LiveFamily
 from .responses import MAX_KEPT, CallGroup, Responses
 from .setup import tools
 from .wire_in import decode_frame
@@ -133,9 +133,9 @@ class GeminiDialect(Dialect):
         """Return the message with an image. Raises BadInput if it is not a JPEG or PNG, or has a url only."""
         if not image.image:
             raise BadInput(f"Gemini Live takes the bytes of an image, not its url: {image.url[:200]!r}")
-        if image.mime not in GEMINI_IMAGE_TYPES:
+        if image.mime not in LIVE_IMAGES.types:
             raise BadInput(
-                f"Gemini Live takes images of type {' and '.join(sorted(GEMINI_IMAGE_TYPES))}, not {image.mime!r}"
+                f"Gemini Live takes images of type {' and '.join(sorted(LIVE_IMAGES.types))}, not {image.mime!r}"
             )
         return [_realtime("video", blob(image.image, image.mime))]
 
@@ -229,7 +229,7 @@ def _parts(message: Message) -> list[dict[str, Any]]:
     if message.role == "tool":
         return [{"text": bracketed(f"Result of {message.name}: {message.text}")}]
     parts: list[dict[str, Any]] = []
-    if message.image and message.mime in GEMINI_IMAGE_TYPES:
+    if message.image and message.mime in LIVE_IMAGES.types:
         parts.append({"inline_data": blob(message.image, message.mime)})
     elif message.image or message.url:
         parts.append({"text": bracketed(f"An image: {message.url[:200] or message.mime}")})

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ...errors import ConfigurationError, check_installed
+from ...images.limits import ImageLimits
 from ..context import Request, ToolRequest
 from ..remote.ids import Recent
 from ..remote.llm import Answer, RemoteLLM
@@ -35,6 +36,8 @@ class GeminiLLM(RemoteLLM):
 
     Raises MissingExtra without the SDK, and ConfigurationError for an option that is out of its range.
     """
+
+    images = ImageLimits(types=frozenset({"image/jpeg", "image/png", "image/webp"}), max_side=3_072)
 
     def __init__(
         self,

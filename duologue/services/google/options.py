@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from ...errors import ConfigurationError
+from ...images.limits import ImageLimits
 
 ToolBehavior = Literal["BLOCKING", "NON_BLOCKING"]
 ThinkingLevel = Literal["MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"]
@@ -26,7 +27,8 @@ _VOICE_NAMES = """
 GEMINI_VOICES = frozenset(_VOICE_NAMES.split())
 """The prebuilt voices."""
 DEFAULT_VOICE = "Puck"
-GEMINI_IMAGE_TYPES = frozenset({"image/jpeg", "image/png"})
+LIVE_IMAGES = ImageLimits(types=frozenset({"image/jpeg", "image/png"}), max_bytes=1024 * 1024, max_side=1_536)
+"""The images of a session. Its guide recommends frames of 768 × 768 pixels, one a second; the limits are ours."""
 INPUT_RATE = 16_000
 """The sample rate of the caller's audio, in Hz."""
 OUTPUT_RATE = 24_000

@@ -14,7 +14,16 @@ from ..native.engine import SpeechToSpeech
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Wire
 from .dialect import NO_HISTORY, GeminiDialect
-from .options import DEFAULT_VOICE, INPUT_RATE, OUTPUT_RATE, GeminiLiveOptions, check, live_family, resolved
+from .options import (
+    DEFAULT_VOICE,
+    INPUT_RATE,
+    LIVE_IMAGES,
+    OUTPUT_RATE,
+    GeminiLiveOptions,
+    check,
+    live_family,
+    resolved,
+)
 from .setup import connect_config
 from .wire import LiveAPI
 
@@ -80,6 +89,7 @@ class GeminiLive(SpeechToSpeech):
             manual_turns=True,
             text_input=True,
             video_input=family.video,
+            images=LIVE_IMAGES,
             tools="blocking" if blocking else "async",
             billing="token",
             voices="gemini",

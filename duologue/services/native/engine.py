@@ -13,6 +13,7 @@ from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import (
     BotAudio,
     BotText,
+    CallerStartedSpeaking,
     Configure,
     EagerEndOfTurn,
     End,
@@ -31,6 +32,7 @@ from ...frames import (
     UserText,
     UserTranscript,
 )
+from ...images.limits import ImageLimits
 from ...processors.kernel.node import Node
 from ...processors.processor import handles
 from ...processors.turns.endpointing import check_turns
@@ -40,6 +42,7 @@ from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
 from .caller import Mark
+from .dialect import Called
 from .link import Link, Parts
 from .provider import NativeService
 from .reply import Ask
@@ -142,6 +145,19 @@ class NativeAnswers(NativeService):
         dialect = parts.provider.dialect
         if frame.respond and dialect is not None and dialect.holds_text and self.session.floor.caller_speaking:
             self.spawn(self._ask_when_quiet)
+
+    def new_calls(self, asked: Sequence[Called], turn: int) -> list[Called]:
+        """Return the calls that are to be made. One that a resumed session tells again gets its result, if it is there
+        already, and an answer in this turn.
+        """
+        results, new = self.parts.asks.results, []
+        for wanted in asked:
+            known = self.session.calls.known_as(wanted.call_id, wanted.name) if self.parts.memory.resumed else None
+            if known is None:
+                new.append(wanted)
+            elif (result := results.give_again(known, turn)) is not None:
+                self.queue(result)
+        return new
 
     async def _ask_when_quiet(self) -> None:
         """Ask for another answer after the next one, which will not know a text that the dialect holds back."""
@@ -256,6 +272,14 @@ class SpeechToSpeech(NativeAnswers):
             check_turns(self, before, after)
 
     # -- configuration ---------------------------------------------------------------------------------------------
+
+    def settle(self, turn: int) -> None:
+        """End the turn. Instructions that have changed are sent then, if the provider takes them in place."""
+        super().settle(turn)
+        fresh = self.session.prompts.fresh(self.config)
+        in_place = "instructions" in self.capabilities.changes_in_session
+        if fresh is not self.config and in_place and self.session.state is State.ACTIVE and not self._leaving:
+            self.spawn(self.configure, Configure(instructions=fresh.instructions))
 
     def check(self, change: Configure) -> None:
         """Raise ConfigurationError if the change cannot be applied. Changes nothing."""
@@ -375,10 +399,50 @@ class SpeechToSpeech(NativeAnswers):
             provider.send(dialect.text(frame.text))
 
     @handles(UserImage)
+    @handles(UserImage, upstream=True)
     async def image(self, frame: UserImage) -> None:
-        """Log an image and send it to the model. Raises BadInput for one that the provider does not take."""
+        """Log an image, and send it to the model once it is ready. Raises BadInput for one that is refused."""
         self.activate()
-        provider = self.parts.provider
-        messages = provider.dialect.image(frame) if provider.dialect is not None else []
         await super().image(frame)
-        provider.send(messages)
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """The images that the model takes."""
+        return self.capabilities.images
+
+    def seen(self, frame: UserImage) -> None:
+        """Send an image to the model. Without a connection it is sent with the rest of the log, or to the session that
+        is resumed."""
+        parts = self.parts
+        if parts.provider.dialect is not None:
+            self._send_image(frame)
+        else:
+            self.spawn(self._send_image_later, frame)
+
+    async def _send_image_later(self, frame: UserImage) -> None:
+        parts = self.parts
+        await parts.provider.until(lambda: parts.provider.dialect is not None or parts.provider.given_up)
+        if parts.memory.resumed:
+            self._send_image(frame)
+
+    def _send_image(self, frame: UserImage) -> None:
+        provider = self.parts.provider
+        if (dialect := provider.dialect) is not None:
+            provider.send(dialect.image(frame))
+
+    def watched(self, frame: UserImage) -> None:
+        """Send the next frame of the caller's camera or screen, if the model takes video."""
+        if self.capabilities.video_input:
+            self._send_image(frame)
+
+    def look(self) -> None:
+        """Log the newest frame of the caller's camera or screen, and send it if the model does not take video."""
+        frame = self._pictures.show()
+        if frame is not None and not self.capabilities.video_input:
+            self._send_image(frame)
+
+    @handles(CallerStartedSpeaking)
+    def caller_speaks(self, signal: CallerStartedSpeaking) -> None:
+        """Show the model what the caller shows: a provider that finds the turns may answer as soon as they stop."""
+        if (parts := self._parts) is not None and parts.provider.live:
+            self.look()

@@ -15,12 +15,12 @@ from ...errors import ConfigurationError, MissingExtra, ServiceError
 from ...frames import EndOfTurn
 from ...session.conversation import Conversation, Item
 from ...session.ledger import Ledger
-from ...session.tool_calls import late_text
+from ...session.tool_calls import RegisteredCall, late_text
 from ..answers import Answers
 from ..context import Budget, Message, messages
 from ..remote.connection import Connection
 from ..remote.dialect import Wire
-from .dialect import Dialect
+from .dialect import Called, Dialect
 from .reply import Ask
 
 MAX_NOTES = 256
@@ -67,6 +67,10 @@ class NativeService(Answers):
 
     def ask_again(self, failed: Ask) -> None:
         """Request once more the answer that the provider has failed to give by itself."""
+        raise NotImplementedError
+
+    def new_calls(self, asked: Sequence[Called], turn: int) -> list[Called]:
+        """Return the calls that are to be made, without those that a resumed session tells again."""
         raise NotImplementedError
 
     def owe_answer(self, by: str, end: EndOfTurn | None = None) -> None:
@@ -202,7 +206,7 @@ class ProviderMemory:
         self._due.clear()
         calls = self._conversation.calls
         late = {call.id: call for call in calls.news}
-        notes = [note for item in due if (note := _note(item, late=item.call_id in late)) is not None]
+        notes = [note for item in due if (note := _note(item, late.get(item.call_id))) is not None]
         calls.told(late[item.call_id] for item in due if item.call_id in late)
         return [message for text, role in notes for message in dialect.text(text, role=role)]
 
@@ -262,7 +266,8 @@ class ProviderMemory:
         """Take a handle from the provider. It stands for the log as it is now, without the due items."""
         if handle:
             self._handle = handle
-            self._known = frozenset(item.id for item in self._conversation if item.id not in self._due)
+            lacking = self._due
+            self._known = frozenset(i.id for i in self._conversation if not (i.id in lacking or _comes(i)))
 
     def usable_handle(self, unanswered: Container[str]) -> str:
         """Return the handle if it covers everything that a new session must know, else "".
@@ -280,6 +285,11 @@ class ProviderMemory:
         if item.kind in ("note", "handoff"):
             return not item.text or item.id in self._due
         return False
+
+
+def _comes(item: Item) -> bool:
+    """Return True for an image that is not ready, and has not been sent."""
+    return item.name == "image" and item.status == "in_progress"
 
 
 def _message_count(told: tuple[Message, ...]) -> int:
@@ -303,15 +313,17 @@ def _tellable(dialect: Dialect, told: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(message for message in told if message.role != "tool" or message.call_id in calls)
 
 
-def _note(item: Item, *, late: bool = False) -> Note | None:
+def _note(item: Item, late: RegisteredCall | None = None) -> Note | None:
     """Return the text that describes an item to the model, None for an item that the model knows already.
 
-    `late` is True for the result of a tool that the model knows as still running, or cancelled.
+    `late` is the call of a result if the model knows that the tool still runs, or was cancelled.
     """
     if item.kind in ("note", "handoff"):
         return Note(item.text, "system") if item.text and item.role == "system" else None
     if item.kind == "tool_result":
-        text = late_text(item.name, item.text) if late else f"The tool {item.name} has returned: {item.text}"
+        text = f"The tool {item.name} has returned: {item.text}"
+        if late is not None:
+            text = late_text(item.name, item.text, running=late.state == "late")
         return Note(text, "system")
     if item.kind == "message" and item.role == "caller" and item.author and item.text:
         return Note(f"[{item.author}] {item.text}", "user")

@@ -25,7 +25,7 @@ from ..native.dialect import (
 from ..remote.ids import Seen
 from .options import (
     DEFAULT_VOICE,
-    OPENAI_IMAGE_TYPES,
+    OPENAI_IMAGES,
     SETUP_ID,
     OpenAIRealtimeOptions,
     SessionSettings,
@@ -201,9 +201,11 @@ class OpenAIDialect(Dialect):
 
     def image(self, image: UserImage) -> list[str]:
         """Return the message that adds an image. Raises BadInput for a type that the provider refuses."""
-        if not image.url and image.mime not in OPENAI_IMAGE_TYPES:
-            raise BadInput(f"an image of type {image.mime!r}: OpenAI takes {' and '.join(OPENAI_IMAGE_TYPES)}")
-        return [create_message("user", [image_content(image.image, image.mime, image.url)])]
+        if not image.image and image.url:
+            return [create_message("user", [image_content(b"", "", image.url)])]
+        if image.mime not in OPENAI_IMAGES.types:
+            raise BadInput(f"an image of type {image.mime!r}: OpenAI takes {' and '.join(sorted(OPENAI_IMAGES.types))}")
+        return [create_message("user", [image_content(image.image, image.mime)])]
 
     def respond(self, tag: str, instructions: str = "", tool_choice: str = "") -> list[str]:
         """Return the request for a response. Its instructions include the session's, which they would replace."""
@@ -308,7 +310,7 @@ def create_result(call_id: str, result: Any) -> str:
     return create_item({"type": "function_call_output", "call_id": call_id, "output": output})
 
 
-def image_content(data: bytes, mime: str, url: str) -> dict[str, Any]:
+def image_content(data: bytes, mime: str, url: str = "") -> dict[str, Any]:
     """Return an image as content of a message: its url, or its bytes if it has none."""
     return {"type": "input_image", "image_url": url or f"data:{mime};base64,{base64.b64encode(data).decode()}"}
 

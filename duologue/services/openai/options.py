@@ -15,11 +15,14 @@ import msgspec
 
 from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError
+from ...images.limits import ImageLimits
 from ...protocols.openai_realtime.config import OPENAI_VOICES
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"
-OPENAI_IMAGE_TYPES = ("image/jpeg", "image/png")
+OPENAI_IMAGES = ImageLimits(types=frozenset({"image/jpeg", "image/png"}), max_bytes=1024 * 1024, max_side=2_048)
+"""The images of a Realtime session. The types and pixels are the provider's; the bytes are ours, because an image
+delays the caller's audio behind it."""
 SESSION_LIMIT_S = 3600.0
 """The provider's limit of a session, in seconds."""
 MIN_LIFETIME_S = 60.0

@@ -12,7 +12,16 @@ from ..native.engine import SpeechToSpeech
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Wire
 from .dialect import OpenAIDialect
-from .options import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE, SESSION_LIMIT_S, OpenAIRealtimeOptions, check, resolved
+from .options import (
+    DEFAULT_MODEL,
+    DEFAULT_VOICE,
+    OPENAI_IMAGES,
+    SAMPLE_RATE,
+    SESSION_LIMIT_S,
+    OpenAIRealtimeOptions,
+    check,
+    resolved,
+)
 from .wire import OpenAIClient
 
 
@@ -65,6 +74,7 @@ class OpenAIRealtime(SpeechToSpeech):
             manual_turns=True,
             text_input=True,
             video_input=False,
+            images=OPENAI_IMAGES,
             tools="async",
             billing="token",
             voices="openai",

@@ -74,6 +74,8 @@ class SpokenAudio:
         """True once the utterance was begun on the connection."""
         self.segments: list[Recognized] = []
         self.interim = ""
+        self.earlier = ""
+        """The longest text that an earlier connection had sent for it."""
         self.began_s = 0.0
         """Seconds of audio that the connection had received before this utterance."""
         self.answer: asyncio.Future[None] | None = None
@@ -116,6 +118,7 @@ class SpokenAudio:
 
     def rewind(self) -> None:
         """Forget the connection: the next one receives all audio, and sends all text."""
+        self.earlier = max(self.earlier, self.text, key=len)
         self._unsent, self.begun = len(self._pieces), False
         self.segments.clear()
         self.interim, self.began_s = "", 0.0
@@ -200,11 +203,11 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         await self._until_answered(spoken, spoken.answer)
         self.answered = spoken.answer.done()
         self._spoken = None
-        return self._transcription(spoken)
+        return self._transcription(spoken, complete=self.answered)
 
     def partial(self) -> Transcription:
         """Return the text that has come of an utterance that failed."""
-        return Transcription(text="") if self._spoken is None else self._transcription(self._spoken)
+        return Transcription(text="") if self._spoken is None else self._transcription(self._spoken, complete=False)
 
     def abandon(self) -> None:
         """Give up the utterance in progress, and its connection: the vendor still has the audio."""
@@ -232,7 +235,9 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             await connection.check(PONG_S)
         return connection is not None and connection is self.connection
 
-    def _transcription(self, spoken: SpokenAudio) -> Transcription:
+    def _transcription(self, spoken: SpokenAudio, *, complete: bool = True) -> Transcription:
+        if not complete and len(spoken.earlier) > len(spoken.text):
+            return Transcription(text=spoken.earlier)
         segments = spoken.segments
         dialect = self.connection.dialect if self.connection is not None else STTDialect()
         offset_s = spoken.began_s if dialect.times_from == "connection" else 0.0

@@ -154,7 +154,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         reader = context.reader if context is not None else Reader(self.reading, self._language)
         spoken = reader.read(sentence.text)
         text = spoken.text
-        if not text:
+        if not text and (context is None or not context.unfinished):
             return
         early = self._early.take(text, self._speech.response, self._language) if context is None else None
         if context is None:
@@ -170,7 +170,8 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         context.add(spoken, place, ends=ends)
         if self.connection is not None:
             dialect = self.connection.dialect
-            self.connection.send([*dialect.text(context.id, text), *(dialect.flush(context.id) if ends else ())])
+            messages = dialect.text(context.id, text) if text else ()  # the end of a sentence may be unspoken
+            self.connection.send([*messages, *(dialect.flush(context.id) if ends else ())])
 
     def new_context(self, response: ResponseStarted, language: str, reader: Reader) -> SpeechContext:
         """Return a context for a response."""

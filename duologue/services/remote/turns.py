@@ -190,11 +190,12 @@ class TurnHoldingSTT(RemoteSTT):
             self._eager = None
             self._put([TurnResumed(at=self._stream_at, utterance=self._speech.utterance)])
 
-    async def _turn_ended(self, at: float) -> None:
+    async def _turn_ended(self, at: float, *, told: bool = True) -> None:
+        """End the turn. `told` is False if the vendor has not told its end: its text may not be complete."""
         spoken = self._spoken
         if not self._in_turn or spoken is None:
             return
-        said = self._transcription(spoken)
+        said = self._transcription(spoken, complete=told)
         self._in_turn = self._listening = False
         self._interim = ""
         self._spoken = self._between_turns()
@@ -247,7 +248,7 @@ class TurnHoldingSTT(RemoteSTT):
         await anyio.sleep(self.timeout_s)
         if self._in_turn and self._turns == turn:
             self.report(DeadlineExceeded(f"the vendor did not end a turn within {self.timeout_s:g} s when asked"))
-            await self._turn_ended(self._stream_at)
+            await self._turn_ended(self._stream_at, told=False)
             if self.connection is not None:
                 self.connection.lose("a turn was not ended")
 

@@ -9,15 +9,16 @@ from typing import Any, Literal
 import msgspec
 
 from ...errors import ConfigurationError, ServiceError
-from ...frames import Usage
+from ...frames import Usage, UserImage
 from ...frames.text import from_json
+from ...images import ready_image
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import Stopped
 from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...services.answering import Aside
-from ...services.context import Message, Request, ToolRequest, messages
+from ...services.context import Message, Request, ToolRequest, image_message, messages
 from ...services.llm import LLM
 from ...session.usage import add_usage
 from .images import image_of
@@ -94,7 +95,7 @@ class Asides:
             if model is None:
                 raise ServiceError("the engine has changed, and gives no responses out of band")
             aside = self._answers[response.id] = Aside(model, response.id, response.say)
-            await model.aside(self._request(model, response), aside)
+            await model.aside(await _with_images(self._request(model, response), model), aside)
         except Stopped:
             response.finish("cancelled", reason="client_cancelled", usage=self._spent(response))
         except Exception as error:
@@ -146,8 +147,8 @@ class Asides:
             yield Message(role=role, text=item.text)
         for part in item.wire["content"]:
             if part["type"] == "input_image":
-                image = image_of(part.get("image_url", ""), "response.input")
-                yield Message(role="user", image=image.image, mime=image.mime, url=image.url)
+                image_of(part.get("image_url", ""), "response.input")
+                yield Message(role="user", url=part["image_url"])
 
     def _logged(self, item: ServerItem, role: Role) -> Iterable[Message]:
         """Yield an item of the conversation as the log has it: of the agent's words, those that were heard."""
@@ -157,7 +158,7 @@ class Asides:
             if logged is None:
                 continue
             if logged.name == "image" and logged.data is not None:
-                yield Message(role="user", **logged.data)
+                yield image_message(logged)
             elif text := logged.text or session.ledger.text_of(source):
                 yield Message(role=role, text=text)
 
@@ -171,6 +172,17 @@ class Asides:
             return None
         parts = leaves(engine) if isinstance(engine, Node) else ()
         return next((part for part in parts if isinstance(part, LLM)), None)
+
+
+async def _with_images(request: Request, model: LLM) -> Request:
+    """Return the request with the images of its own input made ready. Raises as `images.ready_image` does."""
+    told = list(request.messages)
+    for place, message in enumerate(told):
+        if message.url:  # that of an item of the log has no address
+            frame = UserImage(image=message.image, mime=message.mime, url=message.url)
+            ready = await ready_image(frame, limits=model.images, rules=model.image_rules)
+            told[place] = msgspec.structs.replace(message, image=ready.image, mime=ready.mime, url="")
+    return msgspec.structs.replace(request, messages=tuple(told))
 
 
 def check_author(wire: dict[str, Any], where: str) -> None:

@@ -6,8 +6,8 @@ import re
 from base64 import b64decode
 
 from ...frames import UserImage
+from ...images.kinds import READABLE
 from ...protocols.openai_realtime.refusal import Refusal
-from ...services.answers import IMAGE_TYPES
 
 _IMAGE = re.compile(r"data:([a-z]+/[a-z+.-]+);base64,", re.ASCII)
 
@@ -17,8 +17,8 @@ def image_of(url: str, where: str, log_id: str = "") -> UserImage:
     if url.startswith(("https://", "http://")):
         return UserImage(url=url, id=log_id)
     found = _IMAGE.match(url)
-    if found is None or found[1] not in IMAGE_TYPES:
-        message = f"An image is a web address or a data URL with base64 of {', '.join(sorted(IMAGE_TYPES))}."
+    if found is None or found[1] not in READABLE:
+        message = f"An image is a web address or a data URL with base64 of {', '.join(sorted(READABLE))}."
         raise Refusal("invalid_value", message, where)
     try:
         image = b64decode(url[found.end() :], validate=True)

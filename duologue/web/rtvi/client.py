@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...agents.tool import Tool, ToolSpec
+from ...agents.tool_context import ToolContext
 from ...errors import ConfigurationError, ToolError
 from ...processors.tools import shared_tools
 from ...session.session import Session
-from ...session.tool_calls import running_call
 from ...session.usage import PRICES, Prices
 from ...transports.client import ClientTransport, Message, client_of
 from .messages import Version, envelope
@@ -86,7 +86,7 @@ class RtviClient:
 
     async def call(self, session: Session, name: str, arguments: dict[str, Any]) -> Any:
         """Let the client run a function that the agent has called. Raises ToolError if the client is not ready."""
-        call_id = running_call.get()
+        call_id = ToolContext.current().call_id
         if not self.ready or not call_id:
             raise ToolError(f"the client is not ready to run {name!r}")
         result = self._asked[call_id] = asyncio.get_running_loop().create_future()

@@ -12,8 +12,9 @@ from ...errors import BadInput, ConfigurationError
 from ...frames import ApprovalGiven, Transfer
 from ...processors.handoff.handoff import Handoff
 from ...processors.handoff.takeover import find_engine
-from ...processors.kernel.groups import leaves
+from ...processors.kernel.groups import active_leaves, leaves
 from ...processors.switch import Switch
+from ...services.answers import Answers
 from ...session.session import Session
 from .client import RtviClient
 from .page_messages import PageMessages
@@ -104,8 +105,14 @@ def page_state(session: Session, may: frozenset[ControlName]) -> dict[str, Any]:
         "engine": engine,
         "engines": engines,
         "access": session.audio.access,
+        "camera_fps": camera_fps(session),
         "controls": sorted(may),
     }
+
+
+def camera_fps(session: Session) -> float:
+    """Return the frames a second of a camera that the active engine looks at, 0 for an engine that takes no images."""
+    return max((leaf.camera_fps for leaf in active_leaves(session.pipeline) if isinstance(leaf, Answers)), default=0.0)
 
 
 def find_handoff(session: Session) -> Handoff | None:

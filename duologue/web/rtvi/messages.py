@@ -10,7 +10,7 @@ import msgspec
 
 from ...errors import BadInput
 from ...frames import UserImage
-from ...services.answers import IMAGE_TYPES
+from ...images.kinds import check_declared, readable_kind
 from ...transports.client import Message, Words
 from ...transports.websocket.serializers import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, RATE_STEP
 
@@ -19,6 +19,9 @@ PROTOCOL = "2.2.0"
 """The version of RTVI that is spoken with clients of the same major version."""
 MAX_TEXT = 16_384
 """The largest number of characters in a client's text."""
+
+MAX_NAME = 256
+"""The largest number of characters in a file's name. The rest is cut off."""
 
 Version = tuple[int, int, int]
 DataT = TypeVar("DataT")
@@ -78,16 +81,29 @@ class SendFile(msgspec.Struct, frozen=True):
     def image(self) -> UserImage:
         """Return the file as an image. Raises BadInput for anything else."""
         source, mime = self.file.source, self.file.format
-        if mime not in IMAGE_TYPES:
-            raise BadInput(f"a file of format {mime[:64]!r}: only images are taken, {', '.join(sorted(IMAGE_TYPES))}")
+        check_declared(mime or "unknown", "a file")
         if source.type == "url":
             if not source.url.startswith(("https://", "http://")):
                 raise BadInput("the file's url is not a web address")
-            return UserImage(url=source.url, mime=mime)
+            return UserImage(url=source.url, mime=mime, name=self.file.name[:MAX_NAME])
         image = _bytes(source.bytes, "file")
         if not image:
             raise BadInput("the file is empty")
-        return UserImage(image=image, mime=mime)
+        return UserImage(image=image, mime=mime, name=self.file.name[:MAX_NAME])
+
+
+class CameraFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`duologue.camera`: a frame of the caller's camera or screen, as base64 of a MIME type."""
+
+    bytes: str
+    format: str = "image/jpeg"
+    source: Literal["camera", "screen"] = "camera"
+
+    def image(self) -> UserImage:
+        """Return the frame as an image. Raises BadInput for anything else."""
+        image = _bytes(self.bytes, "frame")
+        readable_kind(image, self.format, "the frame")
+        return UserImage(image=image, mime=self.format, source=self.source)
 
 
 class FunctionCallResult(msgspec.Struct, frozen=True):

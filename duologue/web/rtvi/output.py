@@ -109,6 +109,12 @@ class BotOutput:
         yield self._message(response, segment, "new")
         yield "bot-transcription", {"text": segment.text}
 
+    def shown(self, item: Item) -> Iterator[RtviMessage]:
+        """Yield the message for a text that the agent shows and does not speak."""
+        response = _SpokenResponse(item.turn, False)
+        self._segments += 1
+        yield self._message(response, _Sentence(self._segments, 0, item.text), "new")
+
     # -- heard text ------------------------------------------------------------------------------------------------
 
     def changed(self, event: MessageChanged) -> Iterator[RtviMessage]:

@@ -109,10 +109,14 @@ class PageMessages:
 
     def _seen(self, row: Row) -> Row | None:
         """Return the part of a row that the client may see, None for none of it."""
-        if row.type == "message" or (row.type == "handoff" and "agents" in self._may):
+        if (
+            row.type == "message"
+            or (row.type, row.role) == ("note", "agent")
+            or (row.type == "handoff" and "agents" in self._may)
+        ):
             return row
         if row.type not in ("tool_call", "tool_result") or self._function_calls == "none":
-            return None  # a note is the application's
+            return None  # any other note is the application's
         if self._function_calls == "full":
             return row
         metadata = {name: value for name, value in row.metadata.items() if name != "data"}

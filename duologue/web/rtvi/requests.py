@@ -15,6 +15,7 @@ from ...transports.client import ClientTransport, Message
 from .client import RtviClient
 from .messages import (
     LABEL,
+    CameraFrame,
     ClientMessage,
     ClientReady,
     DtmfKeys,
@@ -136,6 +137,10 @@ class RtviRequests:
     # -- the application's messages --------------------------------------------------------------------------------
 
     def _client_message(self, id: str, data: ClientMessage) -> None:
+        if data.t == "duologue.camera":
+            self._transport.feed_frame(read_data(data.d, CameraFrame).image())
+            self._respond(id, data.t, None)  # the client sends its next frame when it has the answer
+            return
         handler = self._client.handlers.get(data.t)
         if handler is None:
             raise BadInput(f"Unsupported client message {data.t[:64]!r}")

@@ -14,6 +14,7 @@ from ...session.call_events import (
     Level,
     MessageChanged,
     MessageGone,
+    Noted,
     Recognised,
     ResponseComplete,
     ResponseOpened,
@@ -99,6 +100,8 @@ class RtviMessages:
                     yield "bot-interrupted", None
             case ToolChanged():
                 yield from self._tool_changed(event)
+            case Noted() if event.item.role == "agent" and event.item.text:
+                yield from self._output.shown(event.item)
             case AccessSwitched():
                 yield "user-mute-stopped" if event.access == "active" else "user-mute-started", None
             case Failed():

@@ -188,12 +188,23 @@ async def test_a_quiet_backchannel_holds_the_voice_until_soon_after_its_end() ->
         await known_caller(call)
         onset = call.session.now()
         await call.hears(voice(0.5, dbfs=-22, seed=3))
-        await call.waits(0.3)
+        await call.waits(0.4)
         assert call.events == ["BotPaused", "BotResumed"]
         assert call.at(BotPaused)[0] - onset <= 0.26
-        assert call.at(BotResumed)[0] - onset <= 0.5 + 0.2
+        assert call.at(BotResumed)[0] - onset <= 0.5 + 0.3
         await call.recognises("Yeah.")
         assert call.events[2:] == ["backchannel"]
+
+
+async def test_a_gap_between_words_does_not_let_the_agent_speak() -> None:
+    """ "No, the other one": the voice stays on hold from the first word until the words are known."""
+    async with RoomCall() as call:
+        await known_caller(call)
+        await call.hears(voice(0.4, dbfs=-22, seed=3))
+        await call.waits(0.18)
+        await call.hears(voice(0.4, dbfs=-22, seed=3))
+        await call.recognises("no, the other one")
+        assert call.events == ["BotPaused", "Interrupted"]
 
 
 async def test_words_that_come_after_a_short_hold_interrupt() -> None:

@@ -6,11 +6,9 @@ import pytest
 
 from duologue.agents.agent import Agent
 from duologue.frames import UserTranscript
-from duologue.processors import Pipeline, Processor
 from duologue.processors.turns.caller_words import CallerWords
 from duologue.processors.turns.ear import Ear
 from duologue.services.cascade import Cascade
-from duologue.session import Session
 from duologue.testing import Call
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from tests.processors.turns.sounds import voice
@@ -18,7 +16,7 @@ from tests.processors.turns.sounds import voice
 
 def heard(*texts: str, language: str = "", final: bool = True) -> CallerWords:
     """The words after these texts; all but the last one are final."""
-    words = CallerWords(Session(Pipeline([Processor()])))
+    words = CallerWords()
     for place, text in enumerate(texts, 1):
         words.take(UserTranscript(text=text, final=final or place < len(texts)), language)
     return words
@@ -101,12 +99,11 @@ def test_interim_texts_replace_each_other_and_final_ones_add_up() -> None:
 
 
 def test_the_language_is_the_callers_then_the_agents_then_a_guess() -> None:
-    session = Session(Pipeline([Cascade(MockSTT(), MockLLM(), MockTTS())]), agent=Agent(name="a", language="de-CH"))
-    words = CallerWords(session)
-    words.take(UserTranscript(text="ja genau"), "")
+    words = CallerWords()
+    words.take(UserTranscript(text="ja genau"), "", Agent(name="a", language="de-CH"))
     assert words.is_backchannel
     words.clear()
-    words.take(UserTranscript(text="sí claro", language="es"), "")
+    words.take(UserTranscript(text="sí claro", language="es"), "", Agent(name="a", language="de-CH"))
     assert words.is_backchannel
     assert heard("sí, claro").is_backchannel
     assert heard("hai wakarimashita", language="ja").count == 2, "without a lexicon all words count"

@@ -81,6 +81,16 @@ async def test_speech_that_is_too_short_does_not_interrupt() -> None:
         assert [kind for kind, _ in call.marks] == ["started", "stopped", "silence"]
 
 
+@pytest.mark.parametrize(("text", "events"), [("wait", ["Interrupted"]), ("Stop!", ["Interrupted"]), ("mhm", [])])
+async def test_a_word_that_always_interrupts_does_so_however_short_it_was(text: str, events: list[str]) -> None:
+    async with EarsCall(*line(InterruptionPolicy(language="en"))) as call:
+        call.utter()
+        await call.says(0.14)
+        await call.waits(0.2)
+        await call.transcribe(text)
+        assert [name for _, name in call.events] == events
+
+
 async def test_two_coughs_do_not_add_up() -> None:
     async with EarsCall(*line(BY_SPEECH)) as call:
         call.utter()
@@ -572,7 +582,7 @@ def test_the_defaults_are_those_of_the_processor() -> None:
     policy = InterruptionPolicy()
     assert (policy.enabled, policy.max_hold_s, policy.language) == (True, 5.0, "")
     expected = {"min_speech_ms": 200, "soft_ms": 500, "min_words": 1, "sure_ms": 1200, "resume_after_ms": 1500}
-    expected |= {"brief_ms": 900, "brief_resume_ms": 140}
+    expected |= {"brief_ms": 900, "brief_resume_ms": 240}
     assert asdict(policy.speaking) == expected
     assert asdict(policy.thinking) == expected | {"sure_ms": 600}
 

@@ -20,24 +20,29 @@ def rule(text: str, language: str = "en", asked: Asked = "") -> str:
     found = lexicon(language)
     assert found is not None
     verdict = judge(text, found, asked)
-    return "" if verdict is None else f"{verdict.wait}: {verdict.rule}"
+    if verdict is None:
+        return ""
+    wait = "quick" if verdict.patience < 0 else "usual" if verdict.patience < 1 else "patient"
+    return f"{wait}: {verdict.rule}"
 
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [
-        ("I'd like to cancel my order", "patient: short statement"),
-        ("I'd like to cancel an order of last Monday", "quick: statement"),
-        ("I'd like to cancel my order.", "quick: statement"),
+        ("I'd like to cancel my order", "usual: short statement"),
+        ("I'd like to cancel an order of last Monday", "usual: statement"),
+        ("I'd like to cancel an order of the week before last Monday", "quick: statement"),
+        ("I'd like to cancel my order.", "usual: statement"),
         ("I'd like to cancel my", "patient: open"),
         ("I want to", "patient: open"),
         ("I need a flight from Paris to", "patient: open"),
         ("I was thinking, um", "patient: filler"),
         ("It broke because", "patient: open"),
         ("It broke because.", "usual: open, but punctuated"),
-        ("What time do you open", "quick: question"),
-        ("Hi. What time do you open", "quick: question"),
-        ("okay so what is it for", "quick: question"),
+        ("What time do you open", "usual: question"),
+        ("Can you tell me what time you open", "quick: question"),
+        ("Hi. What time do you open", "usual: question"),
+        ("okay so what is it for", "usual: question"),
         ("I bought it for", "patient: open"),
         ("Tuesday", "usual: fragment"),
         ("no that's all thank you", "quick: closed"),
@@ -50,7 +55,9 @@ def rule(text: str, language: str = "en", asked: Asked = "") -> str:
         ("my name is J O H", "patient: spelling"),
         ("J for juliet, O for oscar", "patient: spelling"),
         ("it's my daughter's", "patient: open"),
-        ("do you know if the museum", "patient: clause begun"),
+        ("could you ask whether lamps", "patient: clause begun"),
+        ("is that included", "quick: closed"),
+        ("is that correct then", "usual: question"),
         ("do you deliver to", "patient: open"),
         ("I'd like the new", "patient: open"),
         ("two large", "patient: open"),
@@ -66,19 +73,19 @@ def test_english(text: str, verdict: str) -> None:
 @pytest.mark.parametrize(
     ("language", "text", "verdict"),
     [
-        ("de", "Ich möchte einen Termin vereinbaren", "patient: short statement"),
-        ("de", "Ich rufe Sie morgen oder am Freitag noch einmal an", "quick: statement"),
+        ("de", "Ich möchte einen Termin vereinbaren", "usual: short statement"),
+        ("de", "Ich rufe Sie morgen oder am Freitag noch einmal von zu Hause an", "quick: statement"),
         ("de", "Ich möchte einen Termin für", "patient: open"),
-        ("de", "Wann haben Sie geöffnet", "quick: question"),
+        ("de", "Wann haben Sie geöffnet", "usual: question"),
         ("de", "ich hätte da ähm", "patient: filler"),
         ("es", "Quisiera reservar una mesa para", "patient: open"),
         ("es", "Quisiera reservar una mesa", "patient: short statement"),
         ("fr", "Je voudrais annuler ma", "patient: open"),
-        ("fr", "Je voudrais annuler ma commande", "patient: short statement"),
+        ("fr", "Je voudrais annuler ma commande", "usual: short statement"),
         ("it", "Vorrei prenotare un", "patient: open"),
         ("pt", "Eu queria cancelar o meu", "patient: open"),
-        ("hi", "मुझे एक टेबल बुक करना है", "patient: short statement"),
-        ("hi", "मुझे कल शाम के लिए एक टेबल बुक करना है", "quick: statement"),
+        ("hi", "मुझे एक टेबल बुक करना है", "usual: short statement"),
+        ("hi", "मुझे कल शाम के लिए चार लोगों की एक टेबल बुक करना है", "quick: statement"),
         ("hi", "मुझे दिल्ली से", "usual: fragment"),
         ("hi", "मुझे लाल टेबल", "usual: fragment"),
     ],
@@ -92,9 +99,10 @@ def test_other_languages(language: str, text: str, verdict: str) -> None:
     [
         ("", "yes", "usual: fragment"),
         ("yes_no", "yes", "usual: bare answer"),
-        ("yes_no", "No, that's wrong.", "quick: detail"),
+        ("yes_no", "No, that's wrong.", "usual: detail"),
         ("yes_no", "Not at all", "quick: answer"),
-        ("yes_no", "I'd like to cancel it", "quick: detail"),
+        ("yes_no", "I'd like to cancel it", "usual: detail"),
+        ("yes_no", "I'd like to cancel it because it is late", "quick: detail"),
         ("detail", "on Tuesday", "usual: detail"),
         ("detail", "at", "patient: open"),
         ("story", "It broke yesterday", "patient: short statement"),
@@ -142,7 +150,19 @@ def test_pauses_shorten_the_silence_after_words_that_may_be_complete() -> None:
     english = lexicon("en")
     assert english is not None
     verdicts = [judge("my washing machine broke", english, "story", pauses) for pauses in range(5)]
-    assert [verdict.wait for verdict in verdicts if verdict] == ["patient", "usual", "quick", "quick", "quick"]
+    patience = [verdict.patience for verdict in verdicts if verdict]
+    assert patience[0] == 1.0
+    assert 0 < patience[2] < patience[1] < patience[0]
+    assert patience[4] == patience[3] <= patience[2]
+
+
+def test_a_longer_text_is_more_often_complete() -> None:
+    english = lexicon("en")
+    assert english is not None
+    verdicts = [judge("because the old machine " * count + "broke", english, "story") for count in range(5)]
+    patience = [verdict.patience for verdict in verdicts if verdict]
+    assert patience == sorted(patience, reverse=True)
+    assert patience[0] > patience[3] == patience[4]
 
 
 def test_the_silence_after_an_open_clause_is_never_quick() -> None:
@@ -152,7 +172,7 @@ def test_the_silence_after_an_open_clause_is_never_quick() -> None:
         for pauses in range(5):
             verdict = judge("please cancel my", english, asked, pauses)
             assert verdict is not None
-            assert verdict.wait != "quick"
+            assert verdict.patience >= 0
 
 
 @given(text=st.text(max_size=60), asked=st.sampled_from(get_args(Asked)), pauses=st.integers(0, 100))
@@ -160,10 +180,7 @@ def test_more_pauses_never_lengthen_the_silence(text: str, asked: Asked, pauses:
     english = lexicon("en")
     assert english is not None
     fewer, more = (judge(text, english, asked, count) for count in (pauses, pauses + 1))
-    waits = ["quick", "usual", "patient"]
-    assert fewer == more or (
-        fewer is not None and more is not None and waits.index(more.wait) < waits.index(fewer.wait)
-    )
+    assert fewer == more or (fewer is not None and more is not None and more.patience < fewer.patience)
 
 
 def test_a_verdict_takes_less_than_50_us() -> None:
@@ -188,16 +205,16 @@ def test_each_rule_brings_fewer_cut_offs_or_earlier_ends_on_the_tuning_set() -> 
         assert fewer > cut_offs or sum(later) > sum(ends), rule
 
 
-BY_HAND = {"answer", "full number", "open, but punctuated"}
+BY_HAND = {"answer", "closed", "full number", "open, but punctuated"}
 
 
 def test_the_weights_are_those_of_the_tuning_set() -> None:
     said = list(moments())
     table = np.array([traits(moment) for moment in said])
     found = fitted(table, said)
-    rules, asked, pauses = np.split(found.each[1:], [len(weights.RULES), len(weights.RULES) + len(weights.ASKED)])
+    rules, asked, pauses = np.split(found.each[1:-1], [len(weights.RULES), len(weights.RULES) + len(weights.ASKED)])
     base = found.each[0] - found.usual_from + asked[list(weights.ASKED).index("story")] + pauses[0]
     for (rule, weight), each in zip(weights.RULES.items(), rules, strict=True):
         assert rule in BY_HAND or weight == pytest.approx(base + each, abs=0.006), rule
     assert [*weights.PAUSES] == pytest.approx([*(pauses - pauses[0])], abs=0.006)
-    assert found.patient_from - found.usual_from == pytest.approx(weights.PATIENT_FROM, abs=0.02)
+    assert found.each[-1] == pytest.approx(weights.WORD, abs=0.001)

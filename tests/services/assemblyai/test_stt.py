@@ -11,9 +11,8 @@ import pytest
 
 from duologue.errors import ConfigurationError
 from duologue.services.assemblyai import AssemblyAISTT, AssemblyAISTTOptions
-from duologue.services.remote.errors import ConnectionLost
 from duologue.testing.scripted.assemblyai import ScriptedAssemblyAI
-from tests.services.elevenlabs.calls import ListeningCall, pieces
+from tests.services.elevenlabs.calls import ListeningCall
 
 
 class AssemblyAICall(ListeningCall):
@@ -29,20 +28,6 @@ async def listening(options: AssemblyAISTTOptions | None = None, **behaviour: An
         async with AssemblyAICall(server, stt) as call:  # type: ignore[arg-type]
             yield call
     assert [got.refused for got in server.got] == [0] * len(server.got)
-
-
-async def test_utterances_are_transcribed_one_after_the_other_over_one_connection() -> None:
-    async with listening(transcripts=["Hello there.", "And goodbye."]) as caller:
-        first = await caller.utters()
-        assert await caller.until_transcribed(1) == ["Hello there."]
-        second = await caller.utters(51)
-        assert await caller.until_transcribed(2) == ["Hello there.", "And goodbye."]
-        (got,) = caller.server.got
-        assert [utterance.rstrip(b"\0") for utterance in got.utterances] == [
-            first.rstrip(b"\0"),
-            second.rstrip(b"\0"),
-        ]
-        assert not caller.errors
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
@@ -89,43 +74,12 @@ async def test_an_end_that_does_not_come_because_the_vendor_has_told_it_costs_tw
         assert not caller.errors
 
 
-async def test_a_second_answer_is_dropped() -> None:
-    async with listening(transcripts=["first", "second"], answers=2) as caller:
-        caller.server.behaviour.transcripts = lambda pcm: "first" if len(caller.transcripts()) == 0 else "second"
-        for count in (1, 2):
-            await caller.utters()
-            await caller.until_transcribed(count)
-            await anyio.sleep(0.5)
-        assert caller.transcripts() == ["first", "second"]
-
-
-@pytest.mark.parametrize("drop_after", [0, 1, 7, 19, 20])
-async def test_after_a_loss_the_next_connection_gets_the_utterance(drop_after: int) -> None:
-    async with listening(transcripts=lambda pcm: "hello") as caller:
-        first = await caller.begins(drop_after)
-        caller.server.connections[-1].drop()
-        await caller.goes_on(20 - drop_after)
-        await caller.stops()
-        assert await caller.until_transcribed(1) == ["hello"]
-        assert caller.server.got[-1].utterances[0].startswith(pieces(first, 20))
-        assert not caller.errors
-
-
 async def test_a_session_at_its_limit_is_replaced() -> None:
     async with listening(transcripts=lambda pcm: "hello", session_limit_s=50) as caller:
         await anyio.sleep(60)
         await caller.utters()
         assert await caller.until_transcribed(1) == ["hello"]
         assert not caller.errors
-
-
-async def test_a_refused_key_ends_the_attempts() -> None:
-    async with ScriptedAssemblyAI(key="other") as server:
-        with pytest.raises(ConnectionLost, match="1008: Unauthorized") as caught:
-            async with AssemblyAICall(server, AssemblyAISTT(api_key="test", base_url=server.url)):  # type: ignore[arg-type]
-                pass
-        assert caught.value.fatal
-        assert len(server.got) == 1
 
 
 async def test_the_options_are_sent() -> None:

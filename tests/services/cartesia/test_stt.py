@@ -11,7 +11,6 @@ import pytest
 
 from duologue.errors import ConfigurationError
 from duologue.services.cartesia import CartesiaSTT, CartesiaSTTOptions
-from duologue.services.remote.errors import ConnectionLost
 from duologue.testing.scripted.cartesia import ScriptedCartesia
 from duologue.testing.scripted.cartesia_stt import ListeningCartesia
 from tests.services.elevenlabs.calls import ListeningCall, pieces
@@ -40,19 +39,6 @@ async def listening(
             yield call
 
 
-async def test_utterances_are_transcribed_one_after_the_other_over_one_connection() -> None:
-    async with listening(transcripts=["Hello there.", "", "And goodbye."]) as caller:
-        said = []
-        for count in range(1, 4):
-            said.append(await caller.utters(20 * count))
-            await caller.until_transcribed(count)
-        assert caller.transcripts() == ["Hello there.", "", "And goodbye."]
-        (got,) = caller.server.got
-        assert got.utterances == said
-        assert got.texts == ["finalize"] * 3
-        assert not caller.errors
-
-
 @pytest.mark.parametrize("piece_letters", [1, 3, 7])
 async def test_final_texts_that_are_cut_inside_a_word_are_joined_as_they_are(piece_letters: int) -> None:
     async with listening(transcripts=["Without spaces, well within."], piece_letters=piece_letters) as caller:
@@ -73,16 +59,6 @@ async def test_interim_texts_follow_the_final_pieces() -> None:
         assert await caller.until_transcribed(1) == ["Well, one two three"]
 
 
-async def test_a_second_answer_is_dropped() -> None:
-    async with listening(transcripts=["first", "second"], answers=2) as caller:
-        for count in (1, 2):
-            await caller.utters()
-            await caller.until_transcribed(count)
-            await anyio.sleep(0.5)
-        assert caller.transcripts() == ["first", "second"]
-        assert caller.transcripts(final=False) == []
-
-
 async def test_a_quiet_connection_is_kept_open() -> None:
     async with listening(transcripts=["still there"]) as caller:
         await anyio.sleep(200)
@@ -90,18 +66,6 @@ async def test_a_quiet_connection_is_kept_open() -> None:
         assert await caller.until_transcribed(1) == ["still there"]
         assert len(caller.server.got) == 1
         assert len(caller.server.got[0].audio) < 2 * 16_000 * 2
-
-
-@pytest.mark.parametrize("drop_after", [0, 1, 7, 19, 20])
-async def test_after_a_loss_the_next_connection_gets_the_utterance_to_the_sample(drop_after: int) -> None:
-    async with listening(transcripts=lambda pcm: "hello") as caller:
-        first = await caller.begins(drop_after)
-        caller.server.connections[-1].drop()
-        await caller.goes_on(20 - drop_after)
-        await caller.stops()
-        assert await caller.until_transcribed(1) == ["hello"]
-        assert caller.server.got[-1].utterances == [pieces(first, 20)]
-        assert not caller.errors
 
 
 async def test_an_error_that_passes_loses_no_word() -> None:
@@ -113,14 +77,6 @@ async def test_an_error_that_passes_loses_no_word() -> None:
         assert await caller.until_transcribed(1) == ["hello"]
         assert caller.server.got[-1].utterances == [pieces(first, 20)]
         assert not caller.errors
-
-
-async def test_a_refused_key_ends_the_attempts() -> None:
-    async with ScriptedCartesia(key="other") as server:
-        with pytest.raises(ConnectionLost, match="HTTP 401") as caught:
-            async with CartesiaCall(server, CartesiaSTT(api_key="test", base_url=server.url)):  # type: ignore[arg-type]
-                pass
-        assert caught.value.fatal
 
 
 async def test_the_model_and_the_language_are_sent() -> None:

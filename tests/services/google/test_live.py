@@ -23,6 +23,7 @@ from duologue.session import Session
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.server import CallTool, Speak, Wait
 from duologue.testing.tones import tone
+from tests.images.samples import PIXEL
 from tests.services.native.engine_calls import EngineCall
 
 from .live_api import FAMILY_MODELS
@@ -226,7 +227,7 @@ async def test_a_half_open_connection_is_replaced() -> None:
 
 async def test_an_image_is_seen() -> None:
     async with talking() as talk:
-        await talk.session.send(UserImage(image=b"jpeg", mime="image/jpeg"))
+        await talk.session.send(UserImage(image=PIXEL, mime="image/png"))
         await talk.asks("What is that?")
         assert any("video" in message.get("realtime_input", {}) for message in talk.server.got[0].messages)
         assert not talk.errors

@@ -1,10 +1,4 @@
-"""Model servers that others wrote: CopilotKit's aimock, and LiteLLM's proxy in front of it.
-
-The tests start aimock. LiteLLM takes minutes to install and a minute to start, so a command checks it:
-
-    python -m venv /tmp/litellm && /tmp/litellm/bin/pip install 'litellm[proxy]'
-    python -m tests.services.remote.others /tmp/litellm/bin/python
-"""
+"""Model servers that others wrote: CopilotKit's aimock, and LiteLLM's proxy in front of it. `make` installs both."""
 
 from __future__ import annotations
 
@@ -33,6 +27,9 @@ from duologue.services.remote import AnswerLimits, RemoteLLM
 from tests.patience import until
 
 AIMOCK = Path(__file__).parents[2] / "web" / "js" / "node_modules" / "@copilotkit" / "aimock" / "dist" / "aimock-cli.js"
+LITELLM = Path(__file__).parents[3] / ".venv" / "litellm" / "bin" / "python"
+MOCKED = "Grüezi, 🌞 friend: this is LiteLLM's own mock."
+"""The answer of the model "mock", which LiteLLM gives itself."""
 FIXTURES = [
     {
         "match": {"userMessage": "weather", "hasToolResult": False},
@@ -46,6 +43,8 @@ FIXTURES = [
     },
     {"match": {}, "response": {"content": "Grüezi, 🌞 friend.", "reasoning": "Let me think."}},
 ]
+START_S = 300.0
+"""The longest start of LiteLLM's proxy, in seconds: 20 s of CPU time, and more before its modules are compiled."""
 PATIENT = AnswerLimits(first_token_s=120, first_word_s=120, stall_s=120)
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
@@ -79,34 +78,45 @@ async def aimock() -> AsyncIterator[tuple[str, int]]:
 
 
 @asynccontextmanager
-async def litellm(python: str, behind: str) -> AsyncIterator[tuple[str, int]]:
-    """Start LiteLLM's proxy in front of an OpenAI-compatible server. Yields its address and the id of its process."""
+async def litellm(behind: str) -> AsyncIterator[tuple[str, int]]:
+    """Start LiteLLM's proxy in front of an OpenAI-compatible server. Yields its address and the id of its process.
+
+    Its model "gpt" is the server's, and "mock" LiteLLM's own.
+    """
+    if not LITELLM.is_file():
+        raise AssertionError("LiteLLM's proxy is not installed: `make litellm` installs it")
     port = free_port()
-    model = {"model": "openai/gpt", "api_key": "none", "api_base": f"{behind}/v1"}
+    served = {"model": "openai/gpt", "api_key": "none", "api_base": f"{behind}/v1"}
+    mocked = {"model": "openai/mock", "api_key": "none", "mock_response": MOCKED}
     config = {
-        "model_list": [{"model_name": "gpt", "litellm_params": model}],
+        "model_list": [
+            {"model_name": "gpt", "litellm_params": served},
+            {"model_name": "mock", "litellm_params": mocked},
+        ],
         "general_settings": {"dangerously_permit_weak_or_unset_master_key": True},
         "litellm_settings": {"telemetry": False},
     }
     with tempfile.TemporaryDirectory() as folder:
         path = _written(folder, "config.yaml", config)  # JSON is YAML
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         process = await asyncio.create_subprocess_exec(
-            python, "-m", "litellm.proxy.proxy_cli", "--config", path, "--port", str(port),
-            env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}, stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+            LITELLM, "-m", "litellm.proxy.proxy_cli", "--config", path, "--port", str(port), cwd=folder,
+            env={**environment, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}, stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            await until(lambda: _listens(port), 120)
+            await until(lambda: _listens(port) or process.returncode is not None, START_S)
+            assert process.returncode is None, "LiteLLM's proxy has ended: its errors are above"
             yield f"http://127.0.0.1:{port}", process.pid
         finally:
-            _end(process.pid)
+            if process.returncode is None:
+                _end(process.pid)
             await process.wait()
 
 
 def _written(folder: str, name: str, content: Any) -> str:
     """Write a file of JSON. Returns its path."""
     path = Path(folder, name)
-    path.write_text(json.dumps(content), encoding="utf-8")
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     return str(path)
 
 
@@ -163,6 +173,11 @@ async def check(llm: RemoteLLM, server: int) -> None:
         await llm.close()
 
 
+async def answers(llm: RemoteLLM, text: str) -> str:
+    """Return a model's answer to the caller's words."""
+    return _words(await _answer(llm, Message(role="user", text=text)))
+
+
 def _request(*messages: Message) -> Request:
     return Request(instructions="Be brief.", messages=messages, tools=(ToolSpec(name="weather", parameters=CITY),))
 
@@ -188,14 +203,3 @@ def _open(process: int) -> bool:
         for connection in one.net_connections("tcp4")
         if connection.status == psutil.CONN_ESTABLISHED
     )
-
-
-async def _check_litellm(python: str) -> None:
-    async with aimock() as (behind, _), litellm(python, behind) as (address, process):
-        for llm in models(address):
-            await check(llm, process)
-            print(f"{llm.name}: streams, calls a tool, is refused, is cancelled")
-
-
-if __name__ == "__main__":
-    asyncio.run(_check_litellm(sys.argv[1]))

@@ -14,6 +14,7 @@ from duologue.services.cascade import Cascade
 from duologue.services.deepgram import DeepgramFluxTTS, DeepgramFluxTTSOptions
 from duologue.services.elevenlabs import ElevenLabsTTS, ElevenLabsTTSOptions
 from duologue.services.pieces import Feeding
+from duologue.services.reading import Reading
 from duologue.services.remote import RemoteTTS
 from duologue.testing.mocks import MockLLM, MockSTT
 from duologue.testing.scripted.deepgram import ScriptedDeepgram
@@ -85,6 +86,36 @@ async def test_the_rest_of_an_answer_without_a_full_stop_is_flushed() -> None:
         await agent.ends(response)
         await agent.until_ended(1)
         assert texts(agent) == ["One ", "moment|"]
+
+
+@pytest.mark.parametrize("timed", [True, False])
+async def test_the_end_of_a_sentence_is_told_if_its_last_piece_is_not_spoken(timed: bool) -> None:
+    async with line(with_words=timed) as agent:
+        agent.tts.feeding = "words"
+        agent.tts.reading = Reading(replace={"hmm": ""})
+        response = await agent.says("We are o", "pen now", " hm", "m.", " Goodbye all", " hm", "m.")
+        (ended,) = await agent.until_ended(1)
+        assert texts(agent) == ["We are ", "open ", "now |", " Goodbye ", "all |"]
+        assert "".join(word.text for word in agent.words(response)) == "We are open now hmm. Goodbye all hmm."
+        assert ended.status == "completed"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_voice_that_fails_after_an_unspoken_piece_leaves_the_text_that_was_spoken(whole: bool) -> None:
+    async with line(pace=1.0, chunk_bytes=480) as agent:
+        agent.tts.feeding = "words"
+        agent.tts.reading = Reading(replace={"hmm": ""})
+        response = await agent.begins()
+        await agent.writes(response, "We are open now", " hm", "m.", *([" Goodbye, and thank you"] if whole else []))
+        await anyio.sleep(0.7)
+        agent.connection.drop()
+        await agent.ends(response)
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "failed"
+        said = "".join(word.text for word in agent.words(response)).strip()
+        assert said
+        assert "We are open now".startswith(said)
+        assert agent.session.ledger.text_of(response).strip() == said
 
 
 async def test_a_sentence_that_waits_for_its_rest_owes_no_audio() -> None:

@@ -22,6 +22,7 @@ from duologue.testing.mocks import MockSTT, MockTTS
 from duologue.testing.scripted.server import CallTool, Close, Fail, HalfOpen, Raw, Speak, Wait
 from duologue.testing.scripted.text_model import Refuse, Reject, Stop, Think
 from duologue.transports import MemoryTransport
+from tests.images.samples import PIXEL
 from tests.services.model_servers import GEMINI, VENDORS, Server, Vendor, through, told
 from tests.services.story import story
 
@@ -111,12 +112,12 @@ async def test_ids_that_a_model_uses_twice_are_told_apart(vendor: Vendor) -> Non
 async def test_images_and_typed_text_reach_the_model(vendor: Vendor) -> None:
     async with vendor.serve([[Speak("A cat.")]]) as server:
         async with through(vendor.made(server)) as call:
-            await call.session.send(UserImage(image=b"\xff\xd8cat", mime="image/jpeg"))
+            await call.session.send(UserImage(image=PIXEL, mime="image/png"))
             await call.types("What is that?")
             await call.waits_until(4)
         assert call.log[-1] == "agent: A cat."
         [shown] = server.model.asked[-1].history
-        assert (shown.image, shown.mime, shown.text) == (b"\xff\xd8cat", "image/jpeg", "What is that?")
+        assert (shown.image, shown.mime, shown.text) == (PIXEL, "image/png", "What is that?")
 
 
 async def test_thoughts_are_not_spoken(vendor: Vendor) -> None:

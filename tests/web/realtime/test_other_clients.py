@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -18,11 +19,12 @@ from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.testing.scripted.server import Speak
 from duologue.web.realtime.transport import RealtimeTransport
+from tests.images.samples import PIXEL
 from tests.testing.scripted.openai_client import MANUAL, Client
 from tests.web.realtime.calls import Mocks, call, speech
 from tests.web.realtime.test_openai_realtime import WEATHER
 
-IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+IMAGE = {"type": "input_image", "image_url": f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"}
 NULLS: dict[str, Any] = {
     "model": None, "output_modalities": None, "instructions": None, "tools": None, "tool_choice": None,
     "max_output_tokens": None, "tracing": None, "truncation": None, "prompt": None, "include": None,
@@ -365,11 +367,11 @@ async def test_images_reach_the_model_and_are_not_sent_back() -> None:
     async with call(mocks) as client:
         content = [IMAGE, {"type": "input_text", "text": "See?"}]
         created = await item(client, type="message", role="user", content=content)
-        assert "AAAA" not in json.dumps(created)
+        assert "base64" not in json.dumps(created)
         await client.send("response.create")
         await client.until("response.done")
         message = mocks.llms[0].requests[0].messages[0]
-        assert (message.image, message.mime, message.text) == (b"\0\0\0", "image/png", "See?")
+        assert (message.image, message.mime, message.text) == (PIXEL, "image/png", "See?")
         png = "data:image/png;base64,"
         for url in ("file:///etc/passwd", "data:text/html;base64,AAAA", f"{png}é", png, ""):
             bad = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": url}]}

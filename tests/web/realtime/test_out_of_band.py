@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from duologue.services.openai import OpenAIRealtime
 from duologue.testing.mocks import MockLLM
 from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.web.realtime.transport import RealtimeTransport
+from tests.images.samples import look, quarters, saved
 from tests.testing.scripted.openai_client import Client
 from tests.web.realtime.calls import Mocks, call
 from tests.web.realtime.test_openai_realtime import WEATHER
@@ -130,6 +132,19 @@ async def test_its_input_takes_the_place_of_the_conversation() -> None:
         await aside(client, input=[])
         assert mocks.llms[0].requests[2].messages == ()
         assert mocks.llms[0].requests[2].instructions == "Be kind."
+
+
+async def test_an_image_of_its_input_is_made_ready_and_none_is_fetched_from_a_private_address() -> None:
+    mocks = Mocks(["A cat."])
+    gif = base64.b64encode(saved(quarters(), "BMP")).decode()
+    async with call(mocks, client_may_configure=True) as client:
+        for url, count in ((f"data:image/bmp;base64,{gif}", 1), ("http://localhost/a.png", 0)):
+            image = {"type": "input_image", "image_url": url}
+            done = await aside(client, input=[{"type": "message", "role": "user", "content": [image]}])
+            assert done["status"] == ("completed" if count else "failed")
+        [request] = mocks.llms[0].requests
+        [message] = request.messages
+        assert (message.mime, look(message.image), message.url) == ("image/jpeg", "RGBW", "")
 
 
 async def test_its_tools_are_the_clients_and_their_calls_are_handed_out() -> None:

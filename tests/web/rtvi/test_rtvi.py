@@ -18,6 +18,7 @@ from duologue.frames import AudioLevel, Dtmf, ErrorRaised, Frame, Usage, UserAud
 from duologue.services.llm import Request, ToolRequest
 from duologue.transports.memory import MemoryTransport
 from duologue.web.rtvi.rtvi import ClientTool
+from tests.images.samples import PIXEL
 from tests.testing.scripted.openai_client import RATE
 from tests.web.realtime.calls import speech
 from tests.web.rtvi.calls import RtviCall, running
@@ -261,15 +262,62 @@ async def test_an_answer_without_audio_is_shown_and_counts_as_read() -> None:
 async def test_an_image_is_seen_with_the_text_that_came_with_it() -> None:
     call = RtviCall()
     async with running(call) as client:
-        picture = {"type": "bytes", "bytes": base64.b64encode(b"a picture").decode()}
+        picture = {"type": "bytes", "bytes": base64.b64encode(PIXEL).decode()}
         client.say("send-file", {"content": "what is this", "file": {"format": "image/png", "source": picture}})
         await client.until("bot-stopped-speaking")
-        address = {"type": "url", "url": "https://example.com/a.jpg"}
+        address = {"type": "url", "url": "https://localhost/a.jpg"}
         client.say("send-file", {"file": {"format": "image/jpeg", "name": "a.jpg", "source": address}})
         await client.until("bot-stopped-speaking", 2)
+        assert "not a public address" in client.told("error")[0]["error"]
         images = [item.data for item in call.session.conversation if item.name == "image"]
-        assert [(image["image"], image["url"]) for image in images] == [(b"a picture", ""), (b"", address["url"])]
+        assert [image["image"] for image in images] == [PIXEL]
         assert len(call.llm.requests) == 2
+
+
+# -- a camera ------------------------------------------------------------------------------------------------------
+
+FRAME = {"bytes": base64.b64encode(PIXEL).decode(), "format": "image/png"}
+
+
+async def test_the_newest_frame_of_a_camera_goes_with_the_text() -> None:
+    call = RtviCall()
+    async with running(call) as client:
+        for _ in range(3):
+            assert (await client.ask("duologue.camera", FRAME))["type"] == "server-response"
+            await anyio.sleep(1)
+        await client.ask("duologue.camera", {**FRAME, "source": "screen"})
+        await anyio.sleep(1)
+        client.type("what is this")
+        await client.until("bot-stopped-speaking")
+        images = [item.data for item in call.session.conversation if item.name == "image"]
+        assert [(image["image"], image["source"]) for image in images] == [(PIXEL, "screen")]
+        [message] = call.llm.requests[0].messages
+        assert (message.image, message.text) == (PIXEL, "what is this")
+
+
+async def test_frames_that_are_refused() -> None:
+    call = RtviCall()
+    async with running(call) as client:
+        for bad, problem in (
+            ({"bytes": "?"}, "base64"),
+            ({"bytes": "AAAA"}, "the frame is not an image"),
+            ({"bytes": ""}, "the frame is empty"),
+            ({}, "bytes"),
+            ({**FRAME, "source": "picture"}, "source"),
+            ({**FRAME, "format": "text/html"}, "text/html"),
+            (None, "bytes"),
+        ):
+            answer = await client.ask("duologue.camera", bad)
+            assert answer["type"] == "error-response"
+            assert problem in answer["data"]["error"]
+        answers = [await client.ask("duologue.camera", FRAME) for _ in range(6)]
+        assert [answer["type"] for answer in answers] == ["server-response"] * 4 + ["error-response"] * 2
+        assert "2 frames of a camera a second" in answers[-1]["data"]["error"]
+        for access in ("muted", "revoked"):
+            call.session.set_access(access)
+            await anyio.sleep(2)
+            assert (await client.ask("duologue.camera", FRAME))["data"] == {"error": f"the caller is {access}"}
+        assert not call.errors
 
 
 # -- tools ---------------------------------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING
 
 import anyio
 import numpy as np
+from numpy.typing import NDArray
 
 from ....agents.agent import Agent
 from ....frames import EndOfTurn, Interrupted, UserText
@@ -23,9 +23,6 @@ from .recogniser import Manner, ScriptedSTT
 from .rooms import Room
 from .settings import EarSettings
 from .voices import RATE, Speaker, SpokenWord, agent_voice, speech_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 AGENT_DBFS = -20.0
 SENTENCE_GAP_S = 0.12

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .calls import STOPPED_S, TurnCall
 from .endpoints import Person, spoken
@@ -16,9 +16,6 @@ from .rooms import CONDITIONS, Room
 from .scripts import read_script
 from .settings import EarSettings
 from .voices import RATE, Samples, SpokenPart, SpokenWord, speech_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 AT_S = 0.4, 3.5
 """The earliest and the latest time of an event, from the start of the answer."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .echo import EchoResult
 from .endpoints import TurnResult
 from .events import EventResult
-
-if TYPE_CHECKING:
-    pass
 
 R = TypeVar("R")
 ROUNDS = 1_000

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ....transports.memory import MemoryTransport
 from ....transports.playout.pacer import PERIOD_S, Pacer
 from .rooms import Room
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 LOUD_DBFS = -50.0
 """The lowest level at which the agent counts as audible."""

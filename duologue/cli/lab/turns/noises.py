@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .voices import RATE
-
-if TYPE_CHECKING:
-    from .voices import Samples
+from .voices import RATE, Samples
 
 Random = np.random.Generator
 

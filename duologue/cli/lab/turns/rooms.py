@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ....audio.resample import Resampler
 from ..clips import pink
 from .scripts import read_script
-from .voices import RATE, speakers, speech_of
-
-if TYPE_CHECKING:
-    from .voices import Samples
+from .voices import RATE, Samples, speakers, speech_of
 
 QUIET_DBFS = -72.0
 """The level of a quiet line's own noise."""

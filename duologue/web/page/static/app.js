@@ -1,11 +1,13 @@
 import { Agents } from "./agents.js";
 import { Call } from "./call.js";
+import { Camera } from "./camera.js";
 import { Captions } from "./captions.js";
 import { Cost } from "./cost.js";
 import { byId, clock, element } from "./dom.js";
 import { Engine } from "./engine.js";
 import { Latency } from "./latency.js";
 import { Microphone } from "./microphone.js";
+import { Pictures } from "./pictures.js";
 import { Presence } from "./presence.js";
 import { PushToTalk } from "./push-to-talk.js";
 import { Server } from "./server.js";
@@ -30,7 +32,18 @@ class App {
   #agents = new Agents(byId("agents"), (target) =>
     this.#ask("duologue.transfer", { target, reason: "asked for on the page" }),
   );
-  #captions = new Captions(byId("captions"), byId("newest"), this.#agents, (text) => this.#announce(text));
+  #pictures = new Pictures();
+  #camera = new Camera(
+    (frame) => this.#call.rtvi.request("duologue.camera", frame),
+    () => this.#call.transport === "websocket",
+  );
+  #captions = new Captions(
+    byId("captions"),
+    byId("newest"),
+    this.#agents,
+    (text) => this.#announce(text),
+    (name) => this.#pictures.thumbnail(name),
+  );
   #timeline = new Timeline(byId("ribbon"), byId("moments"), this.#agents);
   #latency = new Latency(byId("legend"), byId("turns"), byId("median"));
   #tools = new Tools(byId("tools"), (id, approved) => this.#ask("duologue.approve", { call_id: id, approved }));
@@ -45,6 +58,7 @@ class App {
     themeButton(byId("theme"));
     this.#bindCall();
     this.#bindAudio();
+    for (const eyes of [this.#pictures, this.#camera]) eyes.on("problem", (text) => this.#problem(text));
     new Presence(byId("presence"), () => this.#levels());
     setInterval(() => this.#tick(), 500);
     setInterval(() => byId("microphone-level").style.setProperty("--level", this.#microphone.level()), 80);
@@ -120,7 +134,10 @@ class App {
   }
 
   #say(text) {
-    if (text.trim() && this.#call?.state === "connected") this.#call.rtvi.say(text.trim());
+    if (this.#call?.state !== "connected") return;
+    const picture = this.#pictures.take();
+    if (picture) this.#call.rtvi.picture(picture, text.trim());
+    else if (text.trim()) this.#call.rtvi.say(text.trim());
   }
 
   /** Ask the server for something; a refusal is shown, and rejects. */
@@ -179,7 +196,9 @@ class App {
     byId("talk-label").textContent = call.live ? "Hang up" : "Talk";
     for (const id of ["message", "send", "mute"]) byId(id).disabled = !connected;
     for (const hint of byId("hints").children) hint.disabled = !connected;
-    this.#pushToTalk.enabled = connected;
+    this.#pushToTalk.enabled = this.#camera.enabled = connected;
+    if (connected || !call.live) this.#pictures.enabled = connected;
+    if (!call.live) this.#camera.stop();
     if (!call.live) this.#over(call);
     this.#showActivity();
     this.#tick();
@@ -200,7 +219,8 @@ class App {
 
   // -- what is shown --------------------------------------------------------------------------------------------------
 
-  #showState({ agents = [], agent = "", engine = "", engines = [], access, controls = [] }) {
+  #showState({ agents = [], agent = "", engine = "", engines = [], access, controls = [], camera_fps = 0 }) {
+    this.#camera.fps = camera_fps;
     this.#may = new Set(controls);
     const shown = { latency: this.#may.has("latency"), cost: this.#may.has("usage"), engine: engines.length > 0 };
     for (const [panel, has] of Object.entries(shown)) byId(`${panel}-panel`).hidden = !has;

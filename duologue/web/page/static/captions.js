@@ -9,16 +9,21 @@ export class Captions {
   #newest;
   #agents;
   #announce;
+  #thumbnail;
   #captions = new Map();
   #following = true;
   #height = 0;
 
-  /** `newest` is the button that leads to the end; `announce(text)` tells screen readers of finished captions. */
-  constructor(box, newest, agents, announce) {
+  /**
+   * `newest` is the button that leads to the end; `announce(text)` tells screen readers of finished captions;
+   * `thumbnail(name)` returns a small canvas of a picture that was sent from here, or null.
+   */
+  constructor(box, newest, agents, announce, thumbnail) {
     this.#box = box;
     this.#newest = newest;
     this.#agents = agents;
     this.#announce = announce;
+    this.#thumbnail = thumbnail;
     newest.addEventListener("click", () => this.#follow());
     box.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#following && this.#follow()).observe(box);
@@ -36,7 +41,7 @@ export class Captions {
 
   /** A row of the conversation is new or has changed, or is taken back (`removed`). */
   show(row) {
-    if (row.removed || !(row.message || row.type === "handoff")) this.#remove(row.id);
+    if (row.removed || !(row.message || row.type === "handoff" || isPicture(row))) this.#remove(row.id);
     else if (row.type !== "tool_call" && row.type !== "tool_result") this.#write(row);
     if (this.#following) this.#follow();
     else this.#newest.hidden = false;
@@ -60,6 +65,7 @@ export class Captions {
     Object.assign(root.dataset, { role, agent, status, final: String(row.final ?? true) });
     if (agent) root.dataset.hue = this.#agents.hue(agent);
     speaker.textContent = role === "caller" ? "You" : agent;
+    if (isPicture(row)) row = { ...row, message: this.#picture(row, caption) };
     const until = role === "agent" ? (row.metadata?.heard ?? row.message.length) : row.message.length;
     heard.data = role === "system" ? note(row) : row.message.slice(0, until);
     unheard.textContent = role === "system" ? "" : row.message.slice(until);
@@ -67,6 +73,21 @@ export class Captions {
     this.#group(root);
     if (row.final && !wasFinal)
       this.#announce(role === "system" ? heard.data : `${speaker.textContent}: ${row.message}`);
+  }
+
+  /** What stands for a picture of the caller: its thumbnail, if this page has it, and its name. */
+  #picture(row, caption) {
+    const { name, source, width, height } = row.metadata.data ?? {};
+    const thumbnail = caption.pictured ? null : this.#thumbnail(name);
+    if (thumbnail) {
+      thumbnail.setAttribute("role", "img");
+      thumbnail.setAttribute("aria-label", `Picture: ${name}`);
+      thumbnail.className = "thumbnail";
+      caption.root.insertBefore(thumbnail, caption.speaker.nextSibling);
+      caption.pictured = true;
+    }
+    const what = name || { camera: "Your camera", screen: "Your screen" }[source] || "A picture";
+    return width ? `${what} · ${width} × ${height}` : `${what}…`;
   }
 
   #insert(row) {
@@ -121,6 +142,10 @@ export class Captions {
     this.#box.scrollTop = this.#box.scrollHeight;
     this.#newest.hidden = true;
   }
+}
+
+function isPicture({ type, metadata }) {
+  return type === "message" && metadata?.name === "image";
 }
 
 /** What stands between the captions: a hand-over in short (the time line has the rest), or somebody's note. */

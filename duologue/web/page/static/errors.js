@@ -29,6 +29,21 @@ export function microphoneError(error) {
     : new CallError("microphone", `The microphone does not work: ${error.message}`);
 }
 
+const CAMERA = {
+  NotAllowedError: (what) => `The ${what} is blocked: allow it in the address bar, and press the button again.`,
+  SecurityError: (what) => `The ${what} is blocked by the settings of this browser or page.`,
+  NotFoundError: (what) => `No ${what} found: plug one in, and press the button again.`,
+  OverconstrainedError: (what) => `No ${what} found that fits.`,
+  NotReadableError: (what) => `The ${what} is busy: another program uses it. Close that, and press the button again.`,
+  AbortError: (what) => `The ${what} could not be started.`,
+};
+
+/** What the browser says about the camera or the screen (`what`), as a CallError. */
+export function cameraError(what, error) {
+  const text = CAMERA[error.name]?.(what) ?? `The ${what} does not work: ${error.message}`;
+  return new CallError(`${what}_failed`, text);
+}
+
 /** The page cannot use a microphone at all: browsers give it to secure pages only. */
 export function insecure() {
   return new CallError(

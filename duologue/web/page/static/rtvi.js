@@ -31,6 +31,12 @@ export class Rtvi extends Events {
     this.#send("send-text", { content, options: { run_immediately: true, audio_response: true } });
   }
 
+  /** Show a picture ({name, format, bytes}), with what is said to it. */
+  picture({ name, format, bytes }, content) {
+    const file = { name, format, source: { type: "bytes", bytes } };
+    this.#send("send-file", { content, file, options: { run_immediately: true, audio_response: true } });
+  }
+
   hangUp() {
     this.#send("disconnect-bot", null);
   }

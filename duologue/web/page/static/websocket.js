@@ -7,6 +7,7 @@ const PING_MS = 1000;
 const SILENT_MS = 6000;
 const INPUT_RATE = 16000;
 const MAX_UNSENT_BYTES = 64 * 1024;
+const LARGE_BYTES = 8 * 1024;
 
 /** A call over a WebSocket. Emits `message` (RTVI), `interrupted`, and `closed` with a reason or a CallError. */
 export class WebSocketLink extends Events {
@@ -21,6 +22,7 @@ export class WebSocketLink extends Events {
   #timer = 0;
   #heardAt = 0;
   #closed = false;
+  #large = 0; // bytes of pictures that may still be on their way: audio waits behind them, and is not dropped
 
   constructor(server, microphone) {
     super();
@@ -108,8 +110,10 @@ export class WebSocketLink extends Events {
   #send(data) {
     const socket = this.#socket;
     if (socket?.readyState !== WebSocket.OPEN) return;
+    if (socket.bufferedAmount === 0) this.#large = 0;
     // A network that does not keep up gets fresh audio, not all of the old.
-    if (data instanceof ArrayBuffer && socket.bufferedAmount > MAX_UNSENT_BYTES) return;
+    if (data instanceof ArrayBuffer && socket.bufferedAmount > MAX_UNSENT_BYTES + this.#large) return;
+    if (data.length > LARGE_BYTES) this.#large += data.length;
     socket.send(data);
   }
 

@@ -1,0 +1,61 @@
+"""`ToolSource`: tools that come from elsewhere, and may change during a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..frames import UserImage
+from .tool import Tool
+
+MAX_NAME = 64
+"""Characters of a tool's name that every provider takes."""
+
+
+class ToolSource:
+    """A source of tools, such as a server. It stands among the `tools` of an `Agent` or of `Tools`.
+
+    `name` is its name in errors. A source may serve several calls at the same time; each has its `session`.
+    """
+
+    name: str
+
+    def tools(self, session: Any) -> Sequence[Tool]:
+        """Return the tools that a call has at present."""
+        raise NotImplementedError
+
+    async def open(self, session: Any, changed: Callable[[], None]) -> None:
+        """Prepare the tools for a call, and return soon: the call waits for this.
+
+        `changed` is called, on the loop of the call, whenever `tools` has changed. A failure is reported to the
+        session, and never raised.
+        """
+
+    async def close(self, session: Any) -> None:
+        """End the work for a call."""
+
+
+class WithImages(msgspec.Struct, frozen=True):
+    """The result of a tool with images. The model receives these like images that the caller shows."""
+
+    result: Any
+    images: tuple[UserImage, ...]
+
+
+def named_apart(sources: Iterable[tuple[str, Sequence[Tool]]], taken: Iterable[str]) -> dict[str, Tool]:
+    """Return the tools of several sources by the names that a model has for them.
+
+    Each source is its name and its tools. A tool keeps its name, unless that is among `taken` or a tool before it has
+    it: then it is named after its source as well, as "source_name". A tool for which that is taken too is left out.
+    """
+    names, found = set(taken), dict[str, Tool]()
+    for source, tools in sources:
+        for tool in tools:
+            for name in (tool.name, f"{source}_{tool.name}"[:MAX_NAME]):
+                if name not in names:
+                    names.add(name)
+                    found[name] = tool if name == tool.name else tool.renamed(name)
+                    break
+    return found

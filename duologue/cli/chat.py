@@ -1,0 +1,141 @@
+"""`duologue chat`: a conversation with agents in a terminal, in plain text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from rich.console import Console
+
+from ..errors import ConfigurationError, DeadlineExceeded
+from ..services.llm import LLM
+from ..services.local.dialogue import RuleBook, Rules
+from ..services.local.llm import RulesLLM
+from ..services.vendors import find, offered
+from ..testing.chatting import Chat, chat
+from ..testing.reply import transcript
+from ..testing.scripted_llm import ScriptedLLM
+from .target import find_agents
+
+MAX_LINE = 16_384
+"""Characters of a typed line. The rest of it is the next line."""
+PROMPT = "you: "
+
+
+def run_chat(target: str, llm: str = "", *, scripted: bool = False, data: str = "") -> int:
+    """Chat with the agents at "module:object" until the end of the input, Ctrl-C, or the end of the call.
+
+    `llm` is the name of a vendor's model. A `scripted` chat, without a key and a network, is answered by the `RULES`
+    of the module. Without both, the first vendor with a key answers, else the rules. `data` is the session's data, a
+    JSON object. Returns the exit code. Raises ConfigurationError if nothing can answer, and the error that ends the
+    call.
+    """
+    found = find_agents(target)
+    model = model_for(target, llm, found.rules, scripted=scripted)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    talk = chat(found.agents, model, flow=found.flow, data=session_data(data), may_fail=True)
+    console.print(f"{model.name} answers. Ctrl-D or Ctrl-C ends the chat.", style="dim")
+    try:
+        return anyio.run(_converse, talk, console)
+    except KeyboardInterrupt:
+        console.print()
+        return 0
+
+
+async def _converse(talk: Chat, console: Console) -> int:
+    printer = _Printer(talk, console)
+    terminal = sys.stdin.isatty()
+    async with talk:
+        printer.end(talk.greeting.errors)
+        while not talk.is_over:
+            line = await anyio.to_thread.run_sync(_read, terminal, abandon_on_cancel=True)
+            if line is None:
+                console.print()
+                break
+            if not (text := line.strip()):
+                continue
+            if not terminal:
+                console.print(PROMPT + text)
+            try:
+                printer.end((await talk.say(text)).errors)
+            except DeadlineExceeded as error:
+                console.print(str(error).partition("\n")[0], style="red")
+    if talk.outcome.error is not None:
+        raise talk.outcome.error
+    if talk.outcome.reason != "ended":
+        console.print(f"The call ended: {talk.outcome.reason}.", style="dim")
+    return 0
+
+
+def _read(terminal: bool) -> str | None:
+    """Return the next line of the input, None at its end."""
+    if terminal:
+        try:
+            return input(PROMPT)
+        except EOFError:
+            return None
+    return sys.stdin.readline(MAX_LINE) or None
+
+
+class _Printer:
+    """Prints the things that the agents say and do, in the order of the log, each once it is complete."""
+
+    def __init__(self, talk: Chat, console: Console) -> None:
+        self._conversation = talk.session.conversation
+        self._console = console
+        self._printed: set[str] = set()
+        self._conversation.listen(lambda item: self.print())
+
+    def print(self, *, all: bool = False) -> None:
+        """Print the complete things up to the first that is not; `all` of them at the end of a reply."""
+        items = list(self._conversation)
+        results = {item.call_id: item for item in items if item.kind == "tool_result"}
+        for item in items:
+            shown = [item, results[item.call_id]] if item.kind == "tool_call" and item.call_id in results else [item]
+            if item.id in self._printed or item.role == "caller" or item.kind == "tool_result":
+                continue
+            if not all and (item.status == "in_progress" or (item.kind == "tool_call" and len(shown) == 1)):
+                return
+            self._printed.add(item.id)
+            for line in transcript(shown):
+                self._console.print(line, style="dim" if line.startswith(" ") else None)
+
+    def end(self, errors: list[str]) -> None:
+        """Print the rest of a reply, and its errors."""
+        self.print(all=True)
+        for error in errors:
+            self._console.print(f"  error: {error}", style="red")
+
+
+def model_for(target: str, llm: str, rules: Any, *, scripted: bool) -> LLM:
+    if llm and scripted:
+        raise ConfigurationError("--scripted needs no model: leave --llm out")
+    vendors = {name: offer for name, offer in offered("llm").items() if offer.key}
+    if llm or (vendors and not scripted):
+        model: LLM = find("llm", llm or next(iter(vendors))).load()()
+        return model
+    if isinstance(rules, Rules | RuleBook):
+        return RulesLLM(rules)
+    if isinstance(rules, Mapping):
+        return ScriptedLLM(rules, otherwise="(no rule fits)")
+    if scripted:
+        raise ConfigurationError(
+            f"the module of {target} has no RULES to answer by: a RuleBook, or ScriptedLLM's rules"
+        )
+    keys = ", ".join(key for offer in offered("llm").values() for key in offer.keys[:1])
+    raise ConfigurationError(f"no model can answer: set one of {keys}, or give the module RULES")
+
+
+def session_data(text: str) -> Any:
+    if not text:
+        return None
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--data is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigurationError(f'--data is {type(data).__name__}: an object such as {{"name": "Ann"}} is needed')
+    return data

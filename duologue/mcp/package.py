@@ -1,0 +1,27 @@
+"""The names of the official package that are used here. Importing this raises MissingExtra without the package."""
+
+from __future__ import annotations
+
+from ..errors import MissingExtra
+
+try:
+    import httpx2
+    import mcp.types as wire
+    from mcp import Client, MCPError
+    from mcp.client.stdio import get_default_environment
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.client.subscriptions import ListenNotSupportedError
+    from mcp.shared.message import SessionMessage
+except ImportError as error:
+    raise MissingExtra("mcp", "mcp", str(error)) from error
+
+__all__ = [
+    "Client",
+    "ListenNotSupportedError",
+    "MCPError",
+    "SessionMessage",
+    "get_default_environment",
+    "httpx2",
+    "streamable_http_client",
+    "wire",
+]

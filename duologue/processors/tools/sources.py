@@ -1,0 +1,86 @@
+"""The tools of a call that come from sources: opened with the call, and changed during it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from ...agents.agent import TOOL_NAME, Agent
+from ...agents.engine import Engine, plain_specs
+from ...agents.sources import ToolSource, named_apart
+from ...agents.tool import Tool
+from ...frames import Configure
+from ...session.session import Session
+from ..kernel.groups import active_members, leaves
+
+
+@runtime_checkable
+class _HasAgents(Protocol):
+    """A processor with all agents of the call, such as `Handoff`."""
+
+    agents: Mapping[str, Agent]
+
+
+class Sources:
+    """The sources of one call: the `shared` ones of all agents, and those of each agent.
+
+    `taken` are the names of the shared tools, which no tool of a source gets.
+    """
+
+    def __init__(self, session: Session, shared: Sequence[ToolSource], taken: Iterable[str]) -> None:
+        self._session = session
+        self._shared = tuple(shared)
+        self._taken = frozenset({TOOL_NAME, *taken})
+        self._given: set[str] = set()  # every name that an engine may have from here
+        self._opened: list[ToolSource] = []
+        self._syncing = asyncio.Lock()
+
+    def tools(self, agent: Agent | None) -> dict[str, Tool]:
+        """Return the present tools for an agent by the names that its model has for them."""
+        sources = (*(agent.sources if agent is not None else ()), *self._shared)
+        if not sources:
+            return {}
+        own = (tool.name for tool in agent.toolset) if agent is not None else ()
+        listed = ((source.name, source.tools(self._session)) for source in dict.fromkeys(sources))
+        found = named_apart(listed, (*self._taken, *own))
+        self._given.update(found)
+        return found
+
+    async def open(self, changed: Callable[[], None]) -> None:
+        """Open the sources of all agents, at the same time. `changed` is called when their tools have changed."""
+        self._opened = list(dict.fromkeys((*self._shared, *_agents_sources(self._session))))
+        await asyncio.gather(*(source.open(self._session, changed) for source in self._opened))
+
+    async def close(self) -> None:
+        """Close the sources."""
+        opened, self._opened = self._opened, []
+        await asyncio.gather(*(source.close(self._session) for source in opened))
+
+    async def sync(self) -> None:
+        """Give the engine the present tools of the agent that has the call, if it has others.
+
+        Raises ConfigurationError for tools that the engine refuses: it keeps those that it has.
+        """
+        if not self._opened:
+            return
+        async with self._syncing:
+            engine = next((n for n in active_members(self._session.pipeline) if isinstance(n, Engine)), None)
+            if engine is None:
+                return
+            present = [tool.spec for tool in self.tools(self._session.agent).values()]
+            own = self._session.agent.toolset if self._session.agent is not None else ()
+            fixed = {*self._taken, *(tool.name for tool in own)}
+            kept = [spec for spec in engine.config.tools if spec.name in fixed or spec.name not in self._given]
+            wanted = {spec.name: spec for spec in (*kept, *present)}
+            if wanted != {spec.name: spec for spec in engine.config.tools}:
+                await engine.configure(Configure(tools=plain_specs(wanted.values())))
+
+
+def _agents_sources(session: Session) -> Iterator[ToolSource]:
+    if session.agent is not None:
+        yield from session.agent.sources
+    for leaf in leaves(session.pipeline):
+        if isinstance(leaf, _HasAgents):
+            for agent in leaf.agents.values():
+                yield from agent.sources

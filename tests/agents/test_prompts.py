@@ -1,0 +1,185 @@
+"""Instructions that depend on the session: functions of it, and names of its data in texts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from duologue import Agent, Cascade, ConfigurationError, Handoff, Pipeline, Processor, Session, Tools
+from duologue.frames import Configure, HandoffFailed, Transfer
+from duologue.services.google import GeminiLive
+from duologue.services.openai import OpenAIRealtime
+from duologue.testing import BareCall, MockLLM, MockSTT, MockTTS, ScriptedGemini, ScriptedOpenAI
+from duologue.testing.scripted.server import Act, Asked, Speak
+
+
+def cascade(llm: MockLLM) -> Cascade:
+    return Cascade(MockSTT(), llm, MockTTS())
+
+
+def told(llm: MockLLM) -> list[str]:
+    return [request.instructions for request in llm.requests]
+
+
+async def asked(call: BareCall, *texts: str) -> None:
+    for text in texts:
+        await call.types(text)
+        await call.settles()
+
+
+def filled(text: str, data: Any) -> str:
+    return Session(Pipeline([MockLLM()]), data=data).prompts.fill(text)
+
+
+# -- names in a text ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Guest:
+    name: str = "Ann"
+    _secret: str = "x"
+
+    def greet(self) -> str:
+        return "hello"
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "expected"),
+    [
+        ("You serve {name}.", {"name": "Ann"}, "You serve Ann."),
+        ("{name}{name} {n}", {"name": "a", "n": 3}, "aa 3"),
+        ("{name}", {"name": "{n}", "n": 3}, "{n}"),
+        ("{dishes}", {"dishes": ["soup", "fish"]}, '["soup","fish"]'),
+        ("{name}, {_secret}, {greet}", Guest(), "Ann, {_secret}, {greet}"),
+        ('{"name": "x", "n": {n}}', {"name": "Ann", "n": 1}, '{"name": "x", "n": 1}'),
+        ("{name.__class__} {name[0]} {name!r} {name:>9} {0} {} {{name}}", {"name": "Ann"}, None),
+        ("{nobody} {", {"name": "Ann"}, "{nobody} {"),
+        ("{name}", {}, "{name}"),
+    ],
+)
+def test_a_name_stands_for_a_value_and_nothing_else_does(text: str, data: Any, expected: str | None) -> None:
+    assert filled(text, data) == (text.replace("{{name}}", "{Ann}") if expected is None else expected)
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(filled("{name}", {"name": "x" * 100_000})) < 5_000
+
+
+def test_an_unknown_name_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    session = Session(Pipeline([MockLLM()]), id="s", data={"name": "Ann"})
+    with caplog.at_level(logging.WARNING, "duologue"):
+        for _ in range(3):
+            session.prompts.fill("{nmae}")
+    assert [record.message for record in caplog.records] == [
+        "session s: {nmae} stays in a text: session.data has no such name"
+    ]
+
+
+# -- in a call ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_cascade_reads_the_data_before_each_answer() -> None:
+    llm = MockLLM()
+    agent = Agent(name="Desk", instructions="The guest is {name}.", greeting="Hello {name}.")
+    async with BareCall.through(cascade(llm), agent=agent, data={"name": "Ann"}) as call:
+        await call.settles()
+        await asked(call, "one")
+        call.session.data["name"] = "Bob"
+        await asked(call, "two")
+        assert call.said_by_agent[0] == "Hello Ann."
+    assert told(llm) == ["The guest is Ann.", "The guest is Bob."]
+
+
+async def test_a_function_of_the_session_is_called_before_each_answer() -> None:
+    llm = MockLLM()
+    agent = Agent(name="Desk", instructions=lambda session: f"Items: {len(session.conversation)} {{name}}")
+    async with BareCall.through(cascade(llm), agent=agent, data={"name": "Ann"}) as call:
+        await asked(call, "one", "two")
+    assert told(llm) == ["Items: 1 {name}", "Items: 3 {name}"]
+
+
+async def test_an_error_of_the_function_is_reported_and_the_latest_text_stays() -> None:
+    llm = MockLLM()
+    agent = Agent(name="Desk", instructions=lambda session: f"The guest is {session.data['name']}.")
+    async with BareCall.through(cascade(llm), agent=agent, data={"name": "Ann"}) as call:
+        del call.session.data["name"]
+        await asked(call, "one")
+    assert told(llm) == ["The guest is Ann."]
+    assert [(error.category, error.message) for error in call.errors] == [
+        ("configuration", "the instructions of agent 'Desk': KeyError: 'name'")
+    ]
+
+
+@pytest.mark.parametrize("wrong", [lambda session: None, lambda session: 1 / 0])
+async def test_a_call_does_not_begin_without_instructions(wrong: Callable[[Any], str]) -> None:
+    agent = Agent(name="Desk", instructions=wrong)
+    with pytest.raises(ConfigurationError, match="the instructions of agent 'Desk'"):
+        async with BareCall.through(cascade(MockLLM()), agent=agent):
+            pass
+
+
+def test_an_async_function_is_refused() -> None:
+    async def later(session: Any) -> str:
+        return ""
+
+    with pytest.raises(ConfigurationError, match="use a plain `def`"):
+        Agent(name="Desk", instructions=later)  # type: ignore[arg-type]
+
+
+async def test_a_configure_replaces_the_instructions_until_the_next_handoff() -> None:
+    llm = MockLLM()
+    desk = Agent(name="Desk", instructions="The guest is {name}.")
+    bar = Agent(name="Bar", instructions=lambda session: f"Serve {session.data['name']}.", greeting="Hi {name}.")
+    handoff = Handoff([desk, bar])
+    async with BareCall.through(cascade(llm), handoff, Tools(), data={"name": "Ann"}) as call:
+        await call.session.send(Configure(instructions="Be brief."))
+        await asked(call, "one")
+        await call.session.send(Transfer(target="Bar"))
+        await call.settles()
+        await asked(call, "two")
+        assert "Hi Ann." in call.said_by_agent
+    assert told(llm) == ["Be brief.", "Serve Ann."]
+
+
+async def test_a_handoff_without_instructions_fails_and_the_agent_keeps_the_call() -> None:
+    llm = MockLLM()
+    handoff = Handoff([Agent(name="Desk"), Agent(name="Bar", instructions=lambda session: session.data["none"])])
+    async with BareCall.through(cascade(llm), handoff, Tools()) as call:
+        await call.session.send(Transfer(target="Bar"))
+        await asked(call, "one")
+        assert call.session.agent is not None
+        assert call.session.agent.name == "Desk"
+    assert [failed.error for failed in call.came(HandoffFailed)] == [
+        "the instructions of agent 'Bar': KeyError: 'none'"
+    ]
+    assert len(llm.requests) == 1
+
+
+@pytest.mark.parametrize("vendor", ["openai", "gemini"])
+async def test_a_native_engine_takes_new_instructions_at_the_end_of_a_turn(vendor: str) -> None:
+    told: list[str] = []
+
+    def model(asked: Asked) -> list[Act]:
+        told.append(asked.instructions)
+        return [Speak("Yes.")]
+
+    server: Any = ScriptedOpenAI(model) if vendor == "openai" else ScriptedGemini(model)
+    agent = Agent(name="Desk", instructions="The guest is {name}.")
+    async with server:
+        engine: Processor
+        if vendor == "openai":
+            engine = OpenAIRealtime(api_key="test", base_url=server.url)
+        else:
+            engine = GeminiLive(api_key="test", base_url=server.url, ssl_context=server.ssl_context)
+        async with BareCall.through(engine, agent=agent, data={"name": "Ann"}) as call:
+            await asked(call, "one")
+            call.session.data["name"] = "Bob"
+            await asked(call, "two", "three")
+            in_place = "instructions" in engine.capabilities.changes_in_session
+    ann, bob = "The guest is Ann.", "The guest is Bob."
+    assert told == ([ann, ann, bob] if in_place else [ann, ann, ann])
+    assert call.errors == []

@@ -1,0 +1,144 @@
+"""`duologue chat`, from its outside."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from duologue.cli.app import app
+from duologue.services.vendors import offered
+from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
+from duologue.testing.scripted.server import Speak
+
+GENEROUS_S = 120.0
+
+DEMO = "duologue.cli.agents:agents"
+
+
+def chatted(*arguments: str, typed: str = "") -> tuple[int, list[str], str]:
+    result = CliRunner().invoke(app, ["chat", *arguments], input=typed)
+    return result.exit_code, result.stdout.splitlines(), result.stderr
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for offer in offered("llm").values():
+        for key in offer.keys:
+            monkeypatch.delenv(key, raising=False)
+
+
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> str:
+    (tmp_path / f"{name}.py").write_text("from duologue import Agent, ToolError\n" + text)
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def test_a_piped_chat_with_the_demos_agents() -> None:
+    lines = "my order number is 4567\n\nI have a question about my bill\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "duologue", "chat", DEMO, "--scripted"],
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=GENEROUS_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "RulesLLM answers. Ctrl-D or Ctrl-C ends the chat.",
+        "Reception: Hello, this is the corner shop. How can I help you?",
+        "you: my order number is 4567",
+        '  get_order(order=4567) -> {"status":"on its way","arrival":"tomorrow"}',
+        "Reception: Order 4567 is on its way and arrives tomorrow. Anything else?",
+        "you: I have a question about my bill",
+        "  Reception hands over to Billing: The caller asks about a bill.",
+        "Reception: One moment, I put you through to billing.",
+        "Billing: Hello, you are speaking with billing. What would you like to know?",
+        "",
+    ]
+
+
+def test_errors_are_shown_and_the_chat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+from duologue.testing import calls
+def fail() -> str:
+    raise ToolError("the system is down")
+desk = Agent(name="Desk", instructions="The guest is {name}.", greeting="Hello {name}.", tools=[fail])
+RULES = {"go": [calls("fail"), "Sorry."], "break": [calls("fail")]}
+"""
+    name = module(tmp_path, monkeypatch, "shop_one", text)
+    status, lines, _ = chatted(f"{name}:desk", "--data", '{"name": "Ann"}', typed="go\nbreak it\nwhat")
+    assert status == 0
+    assert lines[1:6] == [
+        "Desk: Hello Ann.",
+        "you: go",
+        '  fail() -> {"error":"the system is down"}',
+        "Desk: Sorry.",
+        "  error: tool 'fail': ToolError: the system is down",
+    ]
+    assert lines[-2:] == ["Desk: (no rule fits)", ""]
+
+
+def test_the_call_ends_with_the_agents_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+from duologue.testing import calls
+async def hang_up(session) -> str:
+    await session.end("the agent hangs up")
+    return "ok"
+desks = [Agent(name="Desk", tools=[hang_up])]
+RULES = {"bye": [calls("hang_up"), "Goodbye."]}
+"""
+    status, lines, _ = chatted(f"{module(tmp_path, monkeypatch, 'shop_two', text)}:desks", typed="bye\nhello?\n")
+    assert (status, lines[-1]) == (0, "The call ended: the agent hangs up.")
+    assert "you: hello?" not in lines
+
+
+@pytest.mark.real_clock
+async def test_a_vendors_model_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ScriptedOpenAIHTTP([[Speak("It is Monday.")]]) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "test")
+        command = [sys.executable, "-m", "duologue", "chat", DEMO, "--llm", "openai"]
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        async with asyncio.timeout(GENEROUS_S):
+            printed, _ = await process.communicate(b"which day is it\n")
+    assert printed.decode().splitlines()[0].startswith("OpenAILLM answers.")
+    assert "Reception: It is Monday." in printed.decode().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["nonsense", "--scripted"], "'nonsense' names nothing: write module:object"),
+        (["no_such_module:agents"], "there is no module 'no_such_module'"),
+        (["duologue.cli.agents:nobody"], "module 'duologue.cli.agents' has no 'nobody'"),
+        (
+            ["duologue.cli.agents:ORDERS"],
+            "duologue.cli.agents:ORDERS is dict: an agent, or a list of agents",
+        ),
+        ([DEMO, "--llm", "nobody"], "there is no llm 'nobody'"),
+        ([DEMO, "--llm", "openai", "--scripted"], "--scripted needs no model: leave --llm out"),
+        ([DEMO, "--data", "[1]"], "--data is list: an object such as"),
+        ([DEMO, "--data", "{"], "--data is not JSON"),
+    ],
+)
+def test_wrong_arguments_are_named_in_one_line(arguments: list[str], error: str) -> None:
+    status, _, told = chatted(*arguments)
+    assert status == 2
+    assert error in told
+    assert "Traceback" not in told
+
+
+def test_without_a_model_the_keys_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = module(tmp_path, monkeypatch, "shop_three", 'desk = Agent(name="Desk")')
+    status, _, told = chatted(f"{name}:desk")
+    assert status == 2
+    assert "no model can answer: set one of OPENAI_API_KEY" in told
+    status, _, told = chatted(f"{name}:desk", "--scripted")
+    assert "has no RULES to answer by" in told

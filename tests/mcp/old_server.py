@@ -1,0 +1,76 @@
+"""A server as programs of 2025 are, written without any package: it starts in no time, and shows bad manners.
+
+`python -m tests.mcp.old_server FLAG…`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+FLAGS = set(sys.argv[1:])
+PAGE = 7
+TOOLS: list[dict[str, Any]] = [{"name": f"tool_{n}", "inputSchema": {"type": "object"}} for n in range(20)]
+TOOLS += [
+    {"name": "user.get/all", "inputSchema": {"type": "object"}, "description": "d" * 10_000},
+    {"name": "huge", "inputSchema": {"type": "object", "description": "x" * 100_000}},
+    {"name": "plain", "inputSchema": {"properties": {"a": {"type": "string"}}, "type": "object"}},
+]
+
+
+def send(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    sys.stdout.flush()
+
+
+def result_of(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
+    if method == "initialize":
+        server = {"name": "old", "version": "1"}
+        capabilities = {"tools": {"listChanged": True}}
+        return {"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": server}
+    if method == "tools/list":
+        if "endless" in FLAGS:
+            return {"tools": TOOLS[:1], "nextCursor": params.get("cursor", "") + "x"}
+        begin = int(params.get("cursor") or 0)
+        more = {"nextCursor": str(begin + PAGE)} if begin + PAGE < len(TOOLS) else {}
+        return {"tools": TOOLS[begin : begin + PAGE], **more}
+    if method == "tools/call":
+        return {"content": [{"type": "text", "text": work(params["name"])}]}
+    return None
+
+
+def work(name: str) -> str:
+    if name == "tool_1":
+        TOOLS.append({"name": "new_one", "inputSchema": {"type": "object"}})
+        send({"method": "notifications/tools/list_changed"})
+    if name == "tool_2":
+        return "y" * 100_000
+    if name == "tool_3":
+        sys.stdout.write("z" * (20 * 1024 * 1024) + "\n")
+    if name == "tool_4":
+        for _ in range(3000):
+            sys.stderr.write("I complain\n")
+    return f"{name} is done"
+
+
+def main() -> None:
+    if "mute" in FLAGS:
+        for _ in sys.stdin:
+            pass
+        return
+    if "dies" in FLAGS:
+        sys.exit("no licence: \x1b[31mbuy one\x1b[0m")
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "id" not in message:
+            continue
+        result = result_of(message["method"], message.get("params", {}))
+        if result is None:
+            send({"id": message["id"], "error": {"code": -32601, "message": "Method not found"}})
+        else:
+            send({"id": message["id"], "result": result})
+
+
+if __name__ == "__main__":
+    main()

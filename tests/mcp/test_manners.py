@@ -1,0 +1,160 @@
+"""Servers of the older protocol, and servers with bad manners: processes that start in no time."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from duologue import Agent, Handoff, Tools
+from duologue.errors import ConfigurationError
+from duologue.mcp import MCPTools, lines
+from tests.mcp.calls import Model, agent, answers, call_of, errors, program, results
+from tests.services.story import story
+
+
+def old(*flags: str, name: str = "old", **options: Any) -> MCPTools:
+    return program("-m", "tests.mcp.old_server", *flags, name=name, **{"max_tools": 100, **options})
+
+
+async def test_all_pages_are_listed_and_names_become_such_that_providers_take(caplog: pytest.LogCaptureFixture) -> None:
+    model = Model(("user_get_all", {}))
+    async with old() as server, call_of(model, server) as call:
+        assert await answers(call, "Go.") == "It says: user.get/all is done"
+    assert model.offered[0] == [*(f"tool_{n}" for n in range(20)), "user_get_all", "plain"]
+    assert "its tool 'huge' is left out: its parameters have more than 65536 characters" in caplog.text
+    described = {tool.name: tool.description for tool in model.llm.requests[0].tools}
+    assert len(described["user_get_all"]) == 4096
+
+
+async def test_a_change_of_the_list_is_seen_by_the_answer_to_its_result() -> None:
+    model = Model(("tool_1", {}), ("new_one", {}))
+    async with old() as server, call_of(model, server) as call:
+        await answers(call, "Go.")
+        assert "new_one" not in model.offered[0]
+        assert "new_one" in model.offered[1]
+        assert await answers(call, "Go on.") == "It says: new_one is done"
+
+
+async def test_a_long_result_is_cut_a_longer_line_dropped_and_complaints_are_not_all_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "duologue.mcp")
+    model = Model(("tool_2", {}), ("tool_3", {}), ("tool_4", {}))
+    async with old() as server, call_of(model, server) as call:
+        for text in ("Long.", "Longer.", "Complain."):
+            await answers(call, text)
+    long, longer, complaint = results(call)
+    assert len(long) < 17_000
+    assert (longer, complaint) == ("tool_3 is done", "tool_4 is done")
+    assert "prints what is not a message: a line that is too long" in caplog.text
+    assert 1 <= caplog.text.count("I complain") <= 20
+
+
+async def test_a_list_without_end_is_cut() -> None:
+    model = Model(("tool_0", {}))
+    async with old("endless") as server, call_of(model, server) as call:
+        assert await answers(call, "Go.") == "It says: tool_0 is done"
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("mute", "it has not answered the handshake within 0.5 s"),
+        ("dies", "exit code 1; its last words: no licence: [31mbuy one [0m"),
+    ],
+)
+async def test_a_server_that_does_not_start_is_named_and_the_call_goes_on(flag: str, reason: str) -> None:
+    model = Model()
+    server = old(flag, start_s=0.5)
+    async with call_of(model, server) as call:
+        assert await answers(call, "hello") == "Hello."
+    assert len(errors(call)) == 1
+    assert "the MCP server 'old' is not connected" in errors(call)[0]
+    assert reason in errors(call)[0]
+    async with server:
+        pass
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+async def tool_5() -> str:
+    """The agent's own."""
+    return "mine"
+
+
+async def test_names_that_collide_get_the_name_of_their_server() -> None:
+    model = Model(("tool_5", {}), ("b_tool_5", {}))
+    one, two = old(name="a", allow=["tool_5", "plain"]), old(name="b", allow=["tool_5", "plain"])
+    async with one, two, call_of(model, tool_5, one, two) as call:
+        assert await answers(call, "Mine.") == "It says: mine"
+        assert await answers(call, "Theirs.") == "It says: tool_5 is done"
+    assert model.offered[0] == ["tool_5", "a_tool_5", "plain", "b_tool_5", "b_plain"]
+
+
+async def test_a_prefix_stands_before_every_name() -> None:
+    model = Model(("crm_tool_5", {}))
+    async with old(prefix="crm", allow=["tool_5"], resources=True) as server, call_of(model, server) as call:
+        assert await answers(call, "Go.") == "It says: tool_5 is done"
+    assert model.offered[0] == ["crm_tool_5", "crm_read_resource"]
+
+
+async def test_an_agent_has_its_own_servers_and_those_of_all_agents() -> None:
+    shared, own = old(name="all", allow=["tool_1"]), old(name="own", allow=["tool_2", "tool_1"])
+    target = {"target": "Bob", "reason": "Asked.", "summary": "None."}
+    model = Model(("handoff_conversation", target), ("own_tool_1", {}))
+    agents = [agent(targets=("Bob",)), Agent(name="Bob", tools=[own], targets=())]
+    async with shared, own, story(Handoff(agents), Tools([shared]), llm=model.llm, ends=False) as call:
+        await answers(call, "Bob, please.")
+        await answers(call, "Go.")
+    assert model.offered[0] == ["tool_1", "handoff_conversation"]
+    assert set(model.offered[-1]) == {"tool_1", "tool_2", "all_tool_1"}
+
+
+async def test_one_process_serves_all_calls_or_each_call_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    connect = MCPTools.connect
+    monkeypatch.setattr(MCPTools, "connect", lambda self, use: made.append(self.name) or connect(self, use))  # type: ignore[func-returns-value]
+    for server in (old(name="shared"), old(name="each", per_call=True)):
+        for _ in range(2):
+            async with call_of(model := Model(("tool_7", {})), server) as call:
+                assert await answers(call, "Go.") == "It says: tool_7 is done"
+            assert "tool_7" in model.offered[0]
+        async with server:
+            pass
+    assert made == ["shared", "each", "each", "each"]
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "has either a command or a url"),
+        ({"command": "a", "url": "http://b"}, "has either a command or a url"),
+        ({"url": "ftp://b"}, "begins with http:// or https://"),
+        ({"command": "a", "headers": {"b": "c"}}, "headers and auth have no effect"),
+        ({"url": "http://b", "args": ["c"]}, "args, env and cwd have no effect"),
+        ({"command": "a", "args": "b"}, "args"),
+        ({"command": "a", "allow": "b"}, "allow"),
+        ({"command": "a", "deny": [1]}, "deny"),
+        ({"command": "a", "settings": {"b": {"speed": 1}}}, "the settings of 'b'"),
+        ({"command": "a", "settings": {"b": {"timeout_s": 0}}}, "the settings of 'b'"),
+        ({"command": "a", "max_tools": 0}, "max_tools"),
+        ({"command": 5}, "command"),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_named(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        MCPTools("shop", **options)
+
+
+def test_lines_are_cut_out_of_bytes_and_stay_bounded() -> None:
+    cut = lines.Lines(5)
+    assert list(cut.feed(b"ab")) == []
+    assert list(cut.feed(b"c\nabcde\nabcdef\n\nx")) == [b"abc", b"abcde", None, b""]
+    assert list(cut.feed(b"y" * 10)) == []
+    assert list(cut.feed(b"\nok\n")) == [None, b"ok"]
