@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from .processors.turns.smart_turn import SmartTurn as SmartTurn
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
+    from .services.correction import Correction as Correction
+    from .services.correction import Term as Term
+    from .services.correction import Vocabulary as Vocabulary
     from .services.fallback import Fallback as Fallback
     from .services.guardrails import CallerGuardrail as CallerGuardrail
     from .services.guardrails import Guardrail as Guardrail
@@ -113,6 +116,7 @@ _HOMES = {
     "processors.turns.smart_turn": "SmartTurn",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",
+    "services.correction": "Correction Term Vocabulary",
     "services.fallback": "Fallback",
     "services.guardrails": "CallerGuardrail Guardrail ModelCheck Verdict",
     "services.llm": "LLM",

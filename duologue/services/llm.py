@@ -256,7 +256,14 @@ class LLM(Asking):
         if frame.final and frame.text:
             backchannel = self.session.floor.dismissed
             times = {"at": frame.start_s, "ended_at": frame.end_s}
-            log_caller(self.session, frame.text, id=frame.utterance, backchannel=backchannel, **times)
+            log_caller(
+                self.session,
+                frame.text,
+                id=frame.utterance,
+                backchannel=backchannel,
+                written=frame.original,
+                **times,
+            )
             self._said = "words"
         elif frame.final and self._said in ("", "noise"):
             self._said = "failed" if frame.failed else "noise"
