@@ -21,6 +21,8 @@ REPOSITORY_FILES = ("duologue/", "examples/", "benchmarks/", "tests/", "tools/",
 PACKAGES = (
     "duologue",
     "duologue.frames",
+    "duologue.tools",
+    "duologue.images",
     "duologue.web",
     "duologue.testing",
     "duologue.mcp",
