@@ -35,7 +35,7 @@ def painted(colour: str) -> bytes:
 def colour_seen(request: Request) -> str:
     """Answer like a model that sees the newest picture of a request."""
     shown = [message.image for message in request.messages if message.image][-1]
-    red, green, _ = Image.open(io.BytesIO(shown)).convert("RGB").resize((1, 1)).getpixel((0, 0))
+    red, green, _ = Image.open(io.BytesIO(shown)).convert("RGB").resize((1, 1)).tobytes()
     return "That is red." if red > green else "Now it is green."
 
 

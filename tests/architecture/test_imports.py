@@ -27,7 +27,8 @@ def test_frames_import_errors_and_types_and_nothing_else_of_ours() -> None:
     assert graph()["duologue._arrays"] == set()
     for name, targets in graph().items():
         if name.startswith("duologue.frames"):
-            assert {t for t in targets if not t.startswith("duologue.frames")} <= {"duologue.errors", "duologue._arrays"}, name
+            others = {target for target in targets if not target.startswith("duologue.frames")}
+            assert others <= {"duologue.errors", "duologue._arrays"}, name
 
 
 @pytest.mark.parametrize(
