@@ -212,7 +212,7 @@ class ToolCalls:
         return self._news_count
 
     def asking(self) -> None:
-        """Record that a model is asked for an answer. It learns the results that are there, and the calls without one."""
+        """Record that a model is asked for an answer. It learns the results that are there and the open calls."""
         self._to_continue.clear()
         for call in (*self._open.values(), *self.late()):
             call.asked_while_open = True
