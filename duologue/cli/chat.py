@@ -90,10 +90,14 @@ class _Input:
         loop = asyncio.get_running_loop()
         line: asyncio.Future[str | None] = loop.create_future()
 
+        def give(text: str | None) -> None:
+            if not line.done():
+                line.set_result(text)
+
         def read() -> None:
             text = self._next()
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(lambda: line.done() or line.set_result(text))
+                loop.call_soon_threadsafe(give, text)
 
         Thread(target=read, name="duologue-chat", daemon=True).start()
         return await line
