@@ -4,9 +4,10 @@
                                 Cascade(stt, llm, tts), Tools(), transport.output()]))
     outcome = run(session)
 
-Seven import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.tools`, `duologue.web`,
-`duologue.testing`, `duologue.services.<vendor>`, `duologue.services.local`. Authors of services and transports also use
-`duologue.services.native`, `duologue.services.remote` and `duologue.transports`. All else may change without notice.
+Nine import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.tools`, `duologue.mcp`,
+`duologue.images`, `duologue.web`, `duologue.testing`, `duologue.services.<vendor>`, `duologue.services.local`. Authors
+of services and transports also use `duologue.services.native`, `duologue.services.remote` and `duologue.transports`.
+All else may change without notice.
 
 The names are imported when they are first used: `import duologue` loads none of the modules behind them.
 """
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
     from .processors.turns.smart_turn import SmartTurn as SmartTurn
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
+    from .services.correction import Correction as Correction
+    from .services.correction import Term as Term
+    from .services.correction import Vocabulary as Vocabulary
     from .services.fallback import Fallback as Fallback
     from .services.guardrails import CallerGuardrail as CallerGuardrail
     from .services.guardrails import Guardrail as Guardrail
@@ -112,6 +116,7 @@ _HOMES = {
     "processors.turns.smart_turn": "SmartTurn",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",
+    "services.correction": "Correction Term Vocabulary",
     "services.fallback": "Fallback",
     "services.guardrails": "CallerGuardrail Guardrail ModelCheck Verdict",
     "services.llm": "LLM",

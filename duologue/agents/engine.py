@@ -60,8 +60,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The version of the conformance suite for which the engine was written."""
     answer_settings: frozenset[AnswerSetting] = frozenset()
     """The settings that one answer can have. All engines take instructions for an answer that `Respond` asks for."""
-    images: ImageLimits = DEFAULT_IMAGES
-    """The images that the model takes. Others are converted."""
+    images: ImageLimits | None = DEFAULT_IMAGES
+    """The images that the model takes; others are converted. None for a model that takes none."""
     voices: str = ""
     """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
 

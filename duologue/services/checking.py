@@ -107,7 +107,7 @@ class Checking:
         async with self._room:
             try:
                 answer = await Work[Any](owner, f"{owner.name}.check", self.deadline_s).run(_asked(self.check, words))
-                return _judged(answer, allowed)
+                return _as_verdict(answer, allowed)
             except Stopped:
                 raise
             except Overdue:
@@ -125,7 +125,7 @@ async def _asked(check: Check, words: Checked) -> Any:
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def _judged(answer: Any, allowed: frozenset[Action]) -> Judged:
+def _as_verdict(answer: Any, allowed: frozenset[Action]) -> Judged:
     if isinstance(answer, bool):
         answer = _PASS if answer else _BLOCK
     if isinstance(answer, str):

@@ -43,6 +43,7 @@ from .context import (
     log_calls,
     messages,
     refused,
+    without_image,
 )
 from .eager import Eager
 from .history import History, Summary
@@ -69,8 +70,8 @@ class Asking(Answers):
     """True if the service obeys `Request.tool_choice`."""
     chooses_model: bool = False
     """True if the service obeys `Request.model`."""
-    images: ImageLimits = DEFAULT_IMAGES
-    """The images that the model takes. Others are converted."""
+    images: ImageLimits | None = DEFAULT_IMAGES
+    """The images that the model takes; others are converted. None for a model that takes none."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
     summary: Summary | None = None
@@ -108,8 +109,8 @@ class Asking(Answers):
         await super().close()
 
     @property
-    def image_limits(self) -> ImageLimits:
-        """The images that the model takes."""
+    def image_limits(self) -> ImageLimits | None:
+        """The images that the model takes, None if it takes none."""
         return self.images
 
     def request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
@@ -119,6 +120,8 @@ class Asking(Answers):
         before them is the same as in other requests, and providers have it in their cache.
         """
         messages = self._history.messages(guess)
+        if self.images is None:  # the log may have some of another engine
+            messages = tuple(map(without_image, messages))
         return Request(
             instructions=config.prompt,
             messages=(*messages, Message(role="system", text=extra)) if extra else messages,
@@ -253,7 +256,14 @@ class LLM(Asking):
         if frame.final and frame.text:
             backchannel = self.session.floor.dismissed
             times = {"at": frame.start_s, "ended_at": frame.end_s}
-            log_caller(self.session, frame.text, id=frame.utterance, backchannel=backchannel, **times)
+            log_caller(
+                self.session,
+                frame.text,
+                id=frame.utterance,
+                backchannel=backchannel,
+                written=frame.original,
+                **times,
+            )
             self._said = "words"
         elif frame.final and self._said in ("", "noise"):
             self._said = "failed" if frame.failed else "noise"
@@ -292,7 +302,8 @@ class LLM(Asking):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure, news = self.fresh_config(), self.failure, self.session.calls.news
+        config, failure, registered = self.fresh_config(), self.failure, self.session.calls
+        news, news_count = registered.news, registered.news_count
         choice = tool_choice_of(asked)
         self._unanswered = ""
         request = self.request(config, extra, choice)
@@ -314,7 +325,7 @@ class LLM(Asking):
                 self.session.report(ServiceError(error), self.name)
             status = await self._respond(turn, config, self._without_tools(request), model=True)
         if status == "completed":
-            self.session.calls.told(news)
+            registered.told(news, news_count)
             self._history.answered()
         elif status == "failed" and self.session.floor.caller_speaking:
             self._unanswered = "words"  # the end of the caller's turn asks for the answer

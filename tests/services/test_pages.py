@@ -28,3 +28,12 @@ async def test_guardrails(capsys: pytest.CaptureFixture[str]) -> None:
         "agent: We have aspirin. A doctor will tell you how much. Anything else?",
         "agent: Please keep your card to yourself.",
     ]
+
+
+async def test_correction(capsys: pytest.CaptureFixture[str]) -> None:
+    await program("correction.md")["main"]()
+    assert capsys.readouterr().out.splitlines() == [
+        "caller: I take Metformin twice a day",
+        "caller: is the ENT department open",
+        "caller: my aunt called",
+    ]

@@ -221,6 +221,7 @@ class App {
 
   #showState({ agents = [], agent = "", engine = "", engines = [], access, controls = [], camera_fps = 0 }) {
     this.#camera.fps = camera_fps;
+    this.#pictures.taken = camera_fps > 0;
     this.#may = new Set(controls);
     const shown = { latency: this.#may.has("latency"), cost: this.#may.has("usage"), engine: engines.length > 0 };
     for (const [panel, has] of Object.entries(shown)) byId(`${panel}-panel`).hidden = !has;
