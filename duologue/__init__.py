@@ -4,9 +4,10 @@
                                 Cascade(stt, llm, tts), Tools(), transport.output()]))
     outcome = run(session)
 
-Seven import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.tools`, `duologue.web`,
-`duologue.testing`, `duologue.services.<vendor>`, `duologue.services.local`. Authors of services and transports also use
-`duologue.services.native`, `duologue.services.remote` and `duologue.transports`. All else may change without notice.
+Nine import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.tools`, `duologue.mcp`,
+`duologue.images`, `duologue.web`, `duologue.testing`, `duologue.services.<vendor>`, `duologue.services.local`. Authors
+of services and transports also use `duologue.services.native`, `duologue.services.remote` and `duologue.transports`.
+All else may change without notice.
 
 The names are imported when they are first used: `import duologue` loads none of the modules behind them.
 """
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .agents.agent import Stage as Stage
     from .agents.engine import Capabilities as Capabilities
     from .agents.engine import Engine as Engine
+    from .agents.profile import Profile as Profile
+    from .agents.profile import Skill as Skill
     from .agents.tool import Tool as Tool
     from .audio.silero import SileroVad as SileroVad
     from .errors import BadInput as BadInput
@@ -92,6 +95,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "agents.agent": "Agent Flow Stage",
     "agents.engine": "Capabilities Engine",
+    "agents.profile": "Profile Skill",
     "agents.tool": "Tool",
     "audio.silero": "SileroVad",
     "errors": (

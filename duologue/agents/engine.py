@@ -60,8 +60,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The version of the conformance suite for which the engine was written."""
     answer_settings: frozenset[AnswerSetting] = frozenset()
     """The settings that one answer can have. All engines take instructions for an answer that `Respond` asks for."""
-    images: ImageLimits = DEFAULT_IMAGES
-    """The images that the model takes. Others are converted."""
+    images: ImageLimits | None = DEFAULT_IMAGES
+    """The images that the model takes; others are converted. None for a model that takes none."""
     voices: str = ""
     """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
 
@@ -85,6 +85,8 @@ class EngineConfig(WellFormed, msgspec.Struct, frozen=True, kw_only=True):
     instructions: str = ""
     voice: str = ""
     language: str = ""
+    model: str = ""
+    """The model that answers; "" for the service's own."""
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -103,7 +105,7 @@ class EngineConfig(WellFormed, msgspec.Struct, frozen=True, kw_only=True):
         """
         fields = {
             name: value
-            for name in ("agent", "instructions", "voice", "language", "options")
+            for name in ("agent", "instructions", "voice", "language", "model", "options")
             if (value := getattr(change, name)) is not None
         }
         if "options" in fields:

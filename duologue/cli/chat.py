@@ -51,7 +51,7 @@ async def _converse(talk: Chat, console: Console) -> int:
     async with talk:
         printer.end(talk.greeting.errors)
         while not talk.is_over:
-            line = await anyio.to_thread.run_sync(_read, terminal, abandon_on_cancel=True)
+            line = await anyio.to_thread.run_sync(_next_line, terminal, abandon_on_cancel=True)
             if line is None:
                 console.print()
                 break
@@ -70,7 +70,7 @@ async def _converse(talk: Chat, console: Console) -> int:
     return 0
 
 
-def _read(terminal: bool) -> str | None:
+def _next_line(terminal: bool) -> str | None:
     """Return the next line of the input, None at its end."""
     if terminal:
         try:

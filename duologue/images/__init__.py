@@ -10,6 +10,7 @@ extra `vision` brings the packages: Pillow, and httpx for addresses.
 from __future__ import annotations
 
 import os
+import stat
 from base64 import b64decode
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from .limits import DEFAULT_IMAGES, DEFAULT_RULES, ImageLimits, ImageRules
 __all__ = ["ImageLimits", "ImageRules", "from_bytes", "from_file", "from_url", "ready_image"]
 
 IMAGES = Pool("images", 2, max_waiting=100)
-"""Threads for reading and converting images: each may need the memory of `ImageRules.max_pixels`."""
+"""Threads for converting images: each may need the memory of `ImageRules.max_pixels`."""
+FILES = Pool("image files", 4, max_waiting=100)
+"""Threads for reading images from disks. One that hangs holds up other files at most."""
 
 
 async def from_file(
@@ -43,15 +46,20 @@ async def from_file(
 
     def read() -> bytes:
         try:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise BadInput(f"the image {path.name!r} cannot be read: it is not a file")
+            if found.st_size > rules.max_bytes:
+                raise too_long(found.st_size, rules, path.name)
             with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size > rules.max_bytes:
-                    raise too_long(size, rules, path.name)
                 return file.read(rules.max_bytes + 1)
         except OSError as error:
             raise BadInput(f"the image {path.name!r} cannot be read: {error.strerror}") from error
 
-    data = await IMAGES.run(read, label="read")
+    with anyio.move_on_after(rules.deadline_s) as reading:
+        data = await FILES.run(read, label="read")
+    if reading.cancelled_caught:
+        raise DeadlineExceeded(f"the image {path.name!r} was not read within {rules.deadline_s:g} s")
     return await ready_image(UserImage(image=data, mime=declared, name=path.name), limits=limits, rules=rules)
 
 

@@ -33,7 +33,7 @@ class Converted(NamedTuple):
 def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, what: str = "the image") -> Converted:
     """Return an image as a model takes it: upright, one frame, eight bits, RGB or grey, within the limits.
 
-    An image that fits already is returned as it is, unless it carries EXIF data, which may tell where it was
+    An image that fits already is returned as it is, unless it carries EXIF or XMP data, which may tell where it was
     taken. Transparent parts become white. Raises BadInput for anything else than a whole image of a type that is read,
     and for one with too many pixels; MissingExtra without Pillow if the image cannot be passed on as it is.
     """
@@ -66,9 +66,10 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
 
 def _as_taken(image: Image, data: bytes, mime: str, limits: ImageLimits) -> Converted:
     fits = mime in limits.types and len(data) <= limits.max_bytes and max(image.size) <= limits.max_side
-    animated = getattr(image, "n_frames", 1) > 1
+    animated = getattr(image, "is_animated", False)
     plain = image.mode in _PLAIN_MODES and "transparency" not in image.info
-    if fits and plain and not animated and not image.getexif():
+    described = bool(image.getexif()) or any("xmp" in str(name).lower() for name in image.info)
+    if fits and plain and not animated and not described:
         image.load()
         return Converted(data, mime, *image.size)
     turn = image.getexif().get(_ORIENTATION, 1)

@@ -36,11 +36,15 @@ class ImageLimits(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_IMAGES = ImageLimits()
 
 
-def common_limits(limits: Iterable[ImageLimits]) -> ImageLimits:
-    """Return the limits of images that all of several models take."""
+def common_limits(limits: Iterable[ImageLimits | None]) -> ImageLimits | None:
+    """Return the limits of images that all of several models take, None if one of them takes none."""
     first, *others = limits
+    if first is None:
+        return None
     types, max_bytes, max_side = first.types, first.max_bytes, first.max_side
     for each in others:
+        if each is None:
+            return None
         types &= each.types
         max_bytes, max_side = min(max_bytes, each.max_bytes), min(max_side, each.max_side)
     return ImageLimits(types=types, max_bytes=max_bytes, max_side=max_side)

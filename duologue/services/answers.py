@@ -216,8 +216,8 @@ class Answers(Service):
         await self.push(frame)
 
     @property
-    def image_limits(self) -> ImageLimits:
-        """The images that the model takes."""
+    def image_limits(self) -> ImageLimits | None:
+        """The images that the model takes, None if it takes none."""
         return DEFAULT_IMAGES
 
     def seen(self, frame: UserImage) -> None:
@@ -306,8 +306,7 @@ class Answers(Service):
     def adopt(self, left: Handover) -> None:
         """Take over the owed answers of another engine."""
         self._said, self._unanswered = left.said, left.unanswered
-        for image in left.images:
-            self._pictures.take(image)
+        self._pictures.adopt(left.images)
         for frame in left.asked:
             if isinstance(frame, Say):
                 self.queue(frame)

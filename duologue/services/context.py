@@ -25,6 +25,8 @@ SAY = "Say exactly this, word for word, and nothing else: "
 """The instruction that makes a speech-to-speech model say a text of the application."""
 IMAGE_LEFT_OUT = "(an image that was shown before)"
 """Replaces an image that does not fit into a request."""
+IMAGE_UNSEEN = "(an image, which you cannot see)"
+"""Replaces an image for a model that takes none."""
 IMAGE_COMES = "(an image that has not come yet)"
 """Stands for an image that is not ready."""
 MAX_CALLS_PER_TURN = 16
@@ -68,6 +70,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     tool_choice: str = ""
+    model: str = ""
+    """The model to ask, "" for the service's own. Only a service with `LLM.chooses_model` receives one."""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -337,6 +341,14 @@ def image_message(item: Item, hidden: bool = False) -> Message:
         return Message(role="user", text=IMAGE_COMES)
     mime, image = item.data["mime"], item.data["image"]
     return Message(role="user", mime=mime, image=image, url="" if image else item.data["url"])
+
+
+def without_image(message: Message) -> Message:
+    """Return a message for a model that takes no images: an image is mentioned."""
+    if not _shows_image(message):
+        return message
+    text = "\n".join(part for part in (IMAGE_UNSEEN, message.text) if part)
+    return msgspec.structs.replace(message, image=b"", mime="", url="", text=text)
 
 
 def _recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:

@@ -43,6 +43,7 @@ from .context import (
     log_calls,
     messages,
     refused,
+    without_image,
 )
 from .eager import Eager
 from .history import History, Summary
@@ -67,8 +68,10 @@ class Asking(Answers):
     max_answer_characters: int = 32_768
     chooses_tools: bool = False
     """True if the service obeys `Request.tool_choice`."""
-    images: ImageLimits = DEFAULT_IMAGES
-    """The images that the model takes. Others are converted."""
+    chooses_model: bool = False
+    """True if the service obeys `Request.model`."""
+    images: ImageLimits | None = DEFAULT_IMAGES
+    """The images that the model takes; others are converted. None for a model that takes none."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
     summary: Summary | None = None
@@ -106,8 +109,8 @@ class Asking(Answers):
         await super().close()
 
     @property
-    def image_limits(self) -> ImageLimits:
-        """The images that the model takes."""
+    def image_limits(self) -> ImageLimits | None:
+        """The images that the model takes, None if it takes none."""
         return self.images
 
     def request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
@@ -117,12 +120,15 @@ class Asking(Answers):
         before them is the same as in other requests, and providers have it in their cache.
         """
         messages = self._history.messages(guess)
+        if self.images is None:  # the log may have some of another engine
+            messages = tuple(map(without_image, messages))
         return Request(
             instructions=config.prompt,
             messages=(*messages, Message(role="system", text=extra)) if extra else messages,
             tools=config.tools,
             options=config.options,
             tool_choice=choice if self.chooses_tools and choice != "none" else "",
+            model=config.model,
         )
 
     def ask(self, request: Request) -> Pieces:
@@ -219,6 +225,12 @@ class LLM(Asking):
         if options:
             raise ConfigurationError(f"{self.name} takes no options: {', '.join(sorted(options))}")
 
+    def check_model(self, model: str) -> None:
+        """Raise ConfigurationError for a model that the service cannot ask."""
+        if not self.chooses_model and model not in ("", self.model):
+            own = f": it has {self.model!r}" if self.model else ""
+            raise ConfigurationError(f"{self.name} cannot ask the model {model!r}{own}")
+
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
@@ -290,7 +302,8 @@ class LLM(Asking):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure, news = self.fresh_config(), self.failure, self.session.calls.news
+        config, failure, registered = self.fresh_config(), self.failure, self.session.calls
+        news, news_count = registered.news, registered.news_count
         choice = tool_choice_of(asked)
         self._unanswered = ""
         request = self.request(config, extra, choice)
@@ -312,7 +325,7 @@ class LLM(Asking):
                 self.session.report(ServiceError(error), self.name)
             status = await self._respond(turn, config, self._without_tools(request), model=True)
         if status == "completed":
-            self.session.calls.told(news)
+            registered.told(news, news_count)
             self._history.answered()
         elif status == "failed" and self.session.floor.caller_speaking:
             self._unanswered = "words"  # the end of the caller's turn asks for the answer

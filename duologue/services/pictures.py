@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import anyio
@@ -34,7 +35,7 @@ class Viewer(Protocol):
     @property
     def session(self) -> Any: ...
     @property
-    def image_limits(self) -> ImageLimits: ...
+    def image_limits(self) -> ImageLimits | None: ...
     def seen(self, frame: UserImage) -> None:
         """Take an image that is ready and in the log."""
 
@@ -66,8 +67,13 @@ class Pictures:
             raise ConfigurationError(f"camera_fps is {self._viewer.camera_fps!r}: it lies between 0 and {MAX_FPS:g}")
 
     def take(self, frame: UserImage) -> None:
-        """Take an image. Raises BadInput for one that is refused at once: its type or length, or too many wait."""
+        """Take an image. Raises BadInput for one that is refused at once: its type or length, or too many wait.
+
+        A model that takes no images refuses all.
+        """
         check_image(frame, self._viewer.image_rules)
+        if self._viewer.image_limits is None:
+            raise BadInput(f"{self._viewer.name} takes no images")
         if frame.source != "picture":
             self._coming = frame
             if not self._watching:
@@ -101,22 +107,26 @@ class Pictures:
             problem = error
         if self._waiting.pop(item_id, None) is None:
             return  # another engine has the call
-        conversation = viewer.session.conversation
-        if conversation.get(item_id) is not None:
-            if problem is None:
-                conversation.update(item_id, data=image_data(frame), status="complete")
-            else:
-                turn, note = conversation.get(item_id).turn, f"(an image of the caller did not come: {problem})"
-                conversation.remove(item_id)
-                conversation.add("note", "caller", turn=turn, text=note)
         if problem is not None:
-            viewer.session.report(problem, viewer.name)
+            self._failed(item_id, problem)
         else:
+            if viewer.session.conversation.get(item_id) is not None:
+                viewer.session.conversation.update(item_id, data=image_data(frame), status="complete")
             viewer.seen(frame)
         self._tell()
 
+    def _failed(self, item_id: str, problem: Exception) -> None:
+        """Report an image that does not come, and put a note in its place."""
+        conversation = self._viewer.session.conversation
+        if (item := conversation.get(item_id)) is not None:
+            conversation.remove(item_id)
+            conversation.add("note", "caller", turn=item.turn, text=f"(an image did not come: {problem})")
+        self._viewer.session.report(problem, self._viewer.name)
+
     async def _made_ready(self, frame: UserImage) -> UserImage:
-        return await ready_image(frame, limits=self._viewer.image_limits, rules=self._viewer.image_rules)
+        limits = self._viewer.image_limits
+        assert limits is not None, "it is refused otherwise"
+        return await ready_image(frame, limits=limits, rules=self._viewer.image_rules)
 
     async def ready(self) -> None:
         """Wait until all images are ready, and the first frame of a camera, but not longer than `WAIT_S` seconds."""
@@ -202,6 +212,15 @@ class Pictures:
         self._tell()
         self._coming = self._newest = None
         return waiting if newest is None else (*waiting, newest)
+
+    def adopt(self, frames: Iterable[UserImage]) -> None:
+        """Take over the images of another engine."""
+        for frame in frames:
+            try:
+                self.take(frame)
+            except BadInput as error:
+                if frame.source == "picture":
+                    self._failed(frame.id, error)
 
 
 def image_data(frame: UserImage) -> dict[str, Any]:

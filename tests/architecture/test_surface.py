@@ -19,9 +19,9 @@ PUBLIC = """
     DeadlineExceeded Deadlines DuologueError Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed
     Flow Guardrail Handoff IdlePrompts IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport
     Memory MemoryTransport MissingExtra ModelCheck ModelNotes NoiseSuppression Outcome Passage Pipeline Processor
-    PushToTalk Reading Recorder Retrieval STT ServiceError Session SileroVad SmartTurn SpeechToSpeech Stage Switch
-    TTS Tee Term Tool ToolError Tools TurnPolicy Vad VadPolicy Verdict Vocabulary WavTransport WebRTCTransport
-    WebSocketTransport __version__ cost handles run
+    Profile PushToTalk Reading Recorder Retrieval STT ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech
+    Stage Switch TTS Tee Term Tool ToolError Tools TurnPolicy Vad VadPolicy Verdict Vocabulary WavTransport
+    WebRTCTransport WebSocketTransport __version__ cost handles run
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import struct
 import sys
 import zlib
@@ -13,7 +14,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from duologue import images
 from duologue.errors import BadInput, ConfigurationError, MissingExtra
@@ -76,6 +77,8 @@ PICTURES = {
     "large": saved(LARGE, "JPEG", quality=90),
     "large palette": saved(LARGE.quantize(8), "PNG"),
     "large cmyk": saved(LARGE.convert("CMYK"), "JPEG"),
+    "xmp": saved(quarters(), "JPEG", quality=90, xmp=b"<x:xmpmeta>52.5 N</x:xmpmeta>"),
+    **({"avif": saved(quarters(), "AVIF", quality=90)} if features.check("avif") else {}),
     **{f"exif {tag}": rotated(tag) for tag in range(1, 9)},
 }
 
@@ -92,6 +95,7 @@ async def test_the_right_picture(name: str, types: set[str]) -> None:
         assert image.mode in ("RGB", "L")
         assert getattr(image, "n_frames", 1) == 1
         assert not image.getexif()
+        assert "xmp" not in image.info
     assert (frame.width, frame.height) == ((512, 341) if "large" in name else (64, 48))
     assert len(frame.image) <= 100_000
 
@@ -195,7 +199,8 @@ async def test_files_that_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(BadInput, match=problem):
             await images.from_file(tmp_path / name)
-    for path in (tmp_path / "missing.png", tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "missing.png", tmp_path, tmp_path / "pipe.png"):
         with pytest.raises(BadInput, match="cannot be read"):
             await images.from_file(path)
     assert str(tmp_path) not in str(await _error_of(tmp_path / "missing.png"))

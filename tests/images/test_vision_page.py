@@ -44,7 +44,8 @@ def test_the_tables() -> None:
         assert row(name, limits) in page
 
 
-def row(name: str, limits: ImageLimits) -> str:
+def row(name: str, limits: ImageLimits | None) -> str:
+    assert limits is not None
     names = {"image/webp": "WebP"}
     types = sorted(names.get(mime, mime.removeprefix("image/").upper()) for mime in limits.types)
     return f"| {name} | {', '.join(types)} | {limits.max_bytes // (1024 * 1024)} MiB | {limits.max_side:,} |"

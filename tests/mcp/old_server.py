@@ -35,6 +35,8 @@ def result_of(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         begin = int(params.get("cursor") or 0)
         more = {"nextCursor": str(begin + PAGE)} if begin + PAGE < len(TOOLS) else {}
         return {"tools": TOOLS[begin : begin + PAGE], **more}
+    if method == "tools/call" and params["name"] == "tool_6":
+        return {"content": "not a list"}
     if method == "tools/call":
         return {"content": [{"type": "text", "text": work(params["name"])}]}
     return None

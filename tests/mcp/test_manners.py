@@ -9,7 +9,9 @@ import pytest
 
 from duologue import Agent, Handoff, Tools
 from duologue.errors import ConfigurationError
+from duologue.frames import ApprovalGiven, ApprovalWanted
 from duologue.mcp import MCPTools, lines
+from duologue.testing import ScriptedLLM, calls, chat
 from tests.mcp.calls import Model, agent, answers, call_of, errors, program, results
 from tests.services.story import story
 
@@ -50,6 +52,42 @@ async def test_a_long_result_is_cut_a_longer_line_dropped_and_complaints_are_not
     assert (longer, complaint) == ("tool_3 is done", "tool_4 is done")
     assert "prints what is not a message: a line that is too long" in caplog.text
     assert 1 <= caplog.text.count("I complain") <= 20
+
+
+async def test_a_malformed_answer_is_an_error_that_names_the_server() -> None:
+    model = Model(("tool_6", {}), ("tool_7", {}))
+    async with old() as server, call_of(model, server) as call:
+        assert "the server 'old': ValidationError" in await answers(call, "Go.")
+        assert await answers(call, "Go on.") == "It says: tool_7 is done"
+
+
+async def test_a_tool_in_the_background_does_not_hold_the_model_up_and_a_disabled_one_is_not_there() -> None:
+    settings = {"tool_5": {"mode": "nonblocking"}, "tool_7": {"mode": "disabled"}}
+    model = Model(("tool_5", {}))
+    async with old(settings=settings, allow=["tool_5", "tool_7"]) as server, call_of(model, server) as call:
+        await answers(call, "Go.")
+    assert model.offered[0] == ["tool_5"]
+    assert results(call) == ["tool_5 is done"]
+
+
+async def test_tools_behind_the_search_that_need_approval_wait_for_it() -> None:
+    settings = {f"tool_{number}": {"needs_approval": True} for number in range(20)}
+    model = Model(("call_tool", {"name": "plain", "arguments": {}}))
+    async with old(settings=settings, max_tools=3) as server, call_of(model, server) as call:
+        call.session.on(
+            ApprovalWanted,
+            lambda wanted: call.session.broadcast(
+                ApprovalGiven(call_id=wanted.call_id, approved=False, reason="not today")
+            ),
+        )
+        assert "denied: not today" in await answers(call, "Go.")
+    assert model.offered[0] == ["tool_0", "search_tools", "call_tool"]
+
+
+async def test_a_chat_replaces_a_tool_of_a_server() -> None:
+    llm = ScriptedLLM({"go": [calls("tool_5"), "Well."]})
+    async with old() as server, chat(agent(server), llm, tools={"tool_5": "a fake"}) as talk:
+        assert (await talk.say("go")).called("tool_5").result == "a fake"
 
 
 async def test_a_list_without_end_is_cut() -> None:

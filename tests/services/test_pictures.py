@@ -14,10 +14,11 @@ from duologue import Agent, Cascade, Endpointing, Fallback, Handoff, Interruptio
 from duologue.errors import ConfigurationError
 from duologue.frames import CallerStartedSpeaking, ErrorRaised, Transfer, UserImage, UserText
 from duologue.images import ImageLimits
-from duologue.services.context import IMAGE_COMES, IMAGE_LEFT_OUT
+from duologue.services.context import IMAGE_COMES, IMAGE_LEFT_OUT, IMAGE_UNSEEN
 from duologue.services.google import GeminiLive
 from duologue.services.llm import Message
 from duologue.services.openai import OpenAIRealtime
+from duologue.services.remote.connection import Connection
 from duologue.testing import Call
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.google import ScriptedGemini
@@ -76,7 +77,7 @@ async def test_an_image_that_is_refused_is_an_error_and_the_call_goes_on() -> No
             assert any(problem in each for each in problems), problem
     notes = [item.text for item in call.session.conversation if item.kind == "note"]
     assert len(notes) == 2
-    assert "(an image of the caller did not come: 'half.jpg' is damaged" in notes[1]
+    assert "(an image did not come: 'half.jpg' is damaged" in notes[1]
     assert seen(llm) == []
     assert call.log[-1] == "agent: I see nothing."
 
@@ -422,3 +423,51 @@ async def test_a_model_of_two_takes_what_both_take() -> None:
         await call.waits_until(3)
         [data] = logged(call)
     assert (data["mime"], data["width"], data["height"]) == ("image/jpeg", 32, 24)
+
+
+class Blind(MockLLM):
+    """A model that takes no images."""
+
+    images = None
+
+
+async def test_a_model_that_takes_no_images_says_so_and_is_told_of_those_of_another_engine() -> None:
+    first, second = MockLLM(["One."]), Blind(["I cannot see it."])
+    engines = {name: Cascade(MockSTT(), llm, MockTTS()) for name, llm in (("a", first), ("b", second))}
+    assert engines["b"].capabilities.images is None
+    first.image_rules = RULES
+    handoff = Handoff([Agent(name="Ada", engine="a"), Agent(name="Ben", engine="b")])
+    async with (
+        web(lambda path: [2.0, answer(as_jpeg())]) as server,
+        story(handoff, engines=engines) as call,
+    ):
+        await call.session.send(UserImage(image=PIXEL, mime="image/png"))
+        await call.session.send(UserImage(url=f"http://{OPEN}:{server.port}/"))
+        await call.session.send(UserImage(image=PIXEL, mime="image/png", source="camera"))
+        await call.waits_until(0.5)
+        await call.session.send(Transfer(target="Ben"))
+        await call.waits_until(1)
+        await call.types("What is this?")
+        await call.waits_until(4)
+        assert [error.message for error in call.came(ErrorRaised)] == ["Blind takes no images"]
+        await call.session.send(UserImage(image=PIXEL, mime="image/png"))
+        await call.waits_until(5)
+        assert len(call.came(ErrorRaised)) == 2
+    assert seen(second) == []
+    assert any(IMAGE_UNSEEN in message.text for message in second.requests[0].messages)
+    assert [item.text for item in call.session.conversation if item.kind == "note"] == [
+        "(an image did not come: Blind takes no images)"
+    ]
+
+
+async def test_a_network_that_does_not_keep_up_gets_the_voice_and_no_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with on_gemini() as call, filming(call, fps=2):
+        await anyio.sleep(2.5)
+        before = len(video_at(call.server))
+        assert before >= 2
+        monkeypatch.setattr(Connection, "unsent", 25)
+        await anyio.sleep(5)
+        assert len(video_at(call.server)) == before
+        monkeypatch.undo()
+        await anyio.sleep(2)
+        assert len(video_at(call.server)) > before

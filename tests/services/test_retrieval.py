@@ -13,7 +13,6 @@ from duologue.errors import ConfigurationError
 from duologue.frames import BotAudio, Respond, UserText
 from duologue.services.retrieval import HEADING, Passage
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-from tests.services.story import Story
 from tests.services.test_inside_cascade import heard_call
 
 QUESTION = "when do you open on Sunday"
@@ -37,11 +36,6 @@ class Shelf:
 def engine(retrieval: Retrieval, *texts: str, interim_s: float | None = 0.05) -> Cascade:
     stt = MockSTT(texts or [QUESTION], interim_s=interim_s)
     return Cascade(stt, MockLLM(["At ten.", "Yes."]), MockTTS(seconds_per_sentence=0.5), heard=[retrieval])
-
-
-def last_messages(call: Story) -> list[tuple[str, str]]:
-    (llm,) = [node for node in call.session.pipeline.children[0].children if isinstance(node, MockLLM)]
-    return [(request.messages[-1].role, request.messages[-1].text) for request in llm.requests]
 
 
 async def answered(retrieval: Retrieval, *texts: str, may_fail: bool = False, turns: int = 1, **options: Any) -> Any:

@@ -132,10 +132,10 @@ class Tools(Processor):
             await self.sources.close()
 
     @handles(SessionStarted, HandoffCompleted)
-    async def sync(self, signal: SessionStarted | HandoffCompleted) -> None:
+    def sync(self, signal: SessionStarted | HandoffCompleted) -> None:
         """Give the engine tools of sources that have come while it was configured."""
-        if self._leads:
-            await self.sources.sync()
+        if self._leads and self.sources.opened:
+            self.spawn(self.sources.sync)
 
     # -- calls -------------------------------------------------------------------------------------------------------
 

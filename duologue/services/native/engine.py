@@ -48,6 +48,9 @@ from .provider import NativeService
 from .reply import Ask
 from .turns import TRANSCRIPT_WAIT_S
 
+MAX_BEHIND = 25
+"""Messages that wait to be sent, beyond which no frame of a camera is sent: the caller's audio would wait longer."""
+
 
 class NativeAnswers(NativeService):
     """Asks the provider for the answers that are due, one after the other.
@@ -406,8 +409,8 @@ class SpeechToSpeech(NativeAnswers):
         await super().image(frame)
 
     @property
-    def image_limits(self) -> ImageLimits:
-        """The images that the model takes."""
+    def image_limits(self) -> ImageLimits | None:
+        """The images that the model takes, None if it takes none."""
         return self.capabilities.images
 
     def seen(self, frame: UserImage) -> None:
@@ -431,8 +434,9 @@ class SpeechToSpeech(NativeAnswers):
             provider.send(dialect.image(frame))
 
     def watched(self, frame: UserImage) -> None:
-        """Send the next frame of the caller's camera or screen, if the model takes video."""
-        if self.capabilities.video_input:
+        """Send the next frame of the caller's camera or screen, if the model takes video and the network keeps up."""
+        connection = self.parts.provider.connection
+        if self.capabilities.video_input and connection is not None and connection.unsent < MAX_BEHIND:
             self._send_image(frame)
 
     def look(self) -> None:

@@ -203,6 +203,11 @@ class Connection(Generic[D]):
         if len(waiting) > MAX_UNSENT:
             self._lose(ConnectionLost(f"{len(waiting)} messages wait: the provider takes none"))
 
+    @property
+    def unsent(self) -> int:
+        """The number of messages that wait to be written."""
+        return len(self._waiting)
+
     def flush(self) -> Awaitable[None]:
         """Write waiting messages while the wire is ready. This happens in the calling task and wakes no other.
 

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...errors import ConfigurationError, ServiceError
+from ...errors import BadInput, ConfigurationError, ServiceError
 from ...frames import Usage, UserImage
 from ...frames.text import from_json
 from ...images import ready_image
+from ...images.limits import DEFAULT_IMAGES
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import Stopped
@@ -177,10 +178,13 @@ class Asides:
 async def _with_images(request: Request, model: LLM) -> Request:
     """Return the request with the images of its own input made ready. Raises as `images.ready_image` does."""
     told = list(request.messages)
+    if model.images is None and any(message.url for message in told):
+        raise BadInput(f"{model.name} takes no images")
+    limits = model.images or DEFAULT_IMAGES
     for place, message in enumerate(told):
         if message.url:  # that of an item of the log has no address
             frame = UserImage(image=message.image, mime=message.mime, url=message.url)
-            ready = await ready_image(frame, limits=model.images, rules=model.image_rules)
+            ready = await ready_image(frame, limits=limits, rules=model.image_rules)
             told[place] = msgspec.structs.replace(message, image=ready.image, mime=ready.mime, url="")
     return msgspec.structs.replace(request, messages=tuple(told))
 

@@ -112,7 +112,8 @@ def page_state(session: Session, may: frozenset[ControlName]) -> dict[str, Any]:
 
 def camera_fps(session: Session) -> float:
     """Return the frames a second of a camera that the active engine looks at, 0 for an engine that takes no images."""
-    return max((leaf.camera_fps for leaf in active_leaves(session.pipeline) if isinstance(leaf, Answers)), default=0.0)
+    engines = [leaf for leaf in active_leaves(session.pipeline) if isinstance(leaf, Answers)]
+    return max((engine.camera_fps for engine in engines if engine.image_limits is not None), default=0.0)
 
 
 def find_handoff(session: Session) -> Handoff | None:
@@ -121,4 +122,10 @@ def find_handoff(session: Session) -> Handoff | None:
 
 
 def _agent_fields(agent: Agent, *, described: bool) -> dict[str, str]:
-    return {"name": agent.name, "role": agent.role, "description": agent.description if described else ""}
+    shown = {"display_name": agent.display_name, "colour": agent.colour}
+    return {
+        "name": agent.name,
+        "role": agent.role,
+        "description": agent.description if described else "",
+        **{name: value for name, value in shown.items() if value},
+    }

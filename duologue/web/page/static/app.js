@@ -221,13 +221,14 @@ class App {
 
   #showState({ agents = [], agent = "", engine = "", engines = [], access, controls = [], camera_fps = 0 }) {
     this.#camera.fps = camera_fps;
+    this.#pictures.taken = camera_fps > 0;
     this.#may = new Set(controls);
     const shown = { latency: this.#may.has("latency"), cost: this.#may.has("usage"), engine: engines.length > 0 };
     for (const [panel, has] of Object.entries(shown)) byId(`${panel}-panel`).hidden = !has;
     this.#agents.update(agents, agent, this.#may.has("transfer"));
     this.#engine.update(engines, engine, this.#may.has("transfer"));
     this.#timeline.active(agent);
-    if (agent) byId("agent").textContent = agent;
+    if (agent) byId("agent").textContent = this.#agents.label(agent);
     byId("stage").dataset.hue = this.#agents.hue(agent);
     if (access && access !== "active") this.#problem(`You are ${access}: the agent does not hear you at the moment.`);
     this.#showActivity();

@@ -10,13 +10,14 @@ const MAX_THUMBNAILS = 50;
 
 /**
  * Pictures for the agent: chosen, dropped on the page, or pasted. One waits beside the message field until it is sent.
- * Emits `changed`, and `problem` with a text.
+ * Emits `problem` with a text.
  */
 export class Pictures extends Events {
   #box = byId("picture");
   #canvas = byId("picture-canvas");
   #waiting = null;
   #enabled = false;
+  #taken = false;
   #sent = new Map(); // thumbnails of what was sent, by name
 
   constructor() {
@@ -30,7 +31,7 @@ export class Pictures extends Events {
     byId("picture-remove").addEventListener("click", () => this.clear());
     addEventListener("paste", (event) => {
       const file = image(event.clipboardData);
-      if (!file || !this.#enabled) return;
+      if (!file || !this.#ready) return;
       event.preventDefault();
       this.#attach(file);
     });
@@ -42,8 +43,8 @@ export class Pictures extends Events {
     target.addEventListener("dragover", (event) => {
       if (!files(event)) return;
       event.preventDefault(); // else the browser leaves the page, and the call, for the file
-      event.dataTransfer.dropEffect = this.#enabled ? "copy" : "none";
-      target.dataset.dropping = String(this.#enabled);
+      event.dataTransfer.dropEffect = this.#ready ? "copy" : "none";
+      target.dataset.dropping = String(this.#ready);
     });
     target.addEventListener("dragleave", (event) => {
       if (!event.relatedTarget) target.dataset.dropping = "false";
@@ -52,7 +53,7 @@ export class Pictures extends Events {
       if (!files(event)) return;
       event.preventDefault();
       target.dataset.dropping = "false";
-      if (this.#enabled) this.#attach(image(event.dataTransfer) ?? event.dataTransfer.files[0]);
+      if (this.#ready) this.#attach(image(event.dataTransfer) ?? event.dataTransfer.files[0]);
     });
   }
 
@@ -63,24 +64,30 @@ export class Pictures extends Events {
     if (!enabled) this.clear();
   }
 
-  get waiting() {
-    return this.#waiting !== null;
+  /** Whether the agent takes pictures. */
+  set taken(taken) {
+    this.#taken = taken;
+    byId("picture-button").hidden = !taken;
+    if (!taken) this.clear();
+  }
+
+  get #ready() {
+    return this.#enabled && this.#taken;
   }
 
   async #attach(file) {
-    if (!file || !this.#enabled) return;
+    if (!file || !this.#ready) return;
     const name = file.name || "picture";
     try {
       if (file.size > MAX_FILE_BYTES) throw new Error(`it has ${megabytes(file.size)}, and 20 MB are the most`);
       const drawn = await read(file);
       const picture = await encode(drawn, MAX_SIDE, MAX_BYTES);
-      if (!this.#enabled) return;
+      if (!this.#ready) return;
       this.#waiting = { name, ...picture };
       draw(this.#canvas, drawn);
       this.#canvas.setAttribute("aria-label", `Picture to send: ${name}`);
       byId("picture-name").textContent = `${name} · ${picture.width} × ${picture.height}`;
       this.#box.hidden = false;
-      this.emit("changed");
       byId("message").focus();
     } catch (error) {
       this.emit("problem", `“${name}” cannot be sent: ${error.message}.`);
@@ -103,7 +110,6 @@ export class Pictures extends Events {
   clear() {
     this.#waiting = null;
     this.#box.hidden = true;
-    this.emit("changed");
   }
 
   /** The thumbnail of a picture that was sent from here, once; null for another one. */
