@@ -151,7 +151,7 @@ def transfer(destinations: Mapping[str, Destination | tuple[str, Destination]], 
     async def hand_on(destination: str, reason: str, summary: str, context: ToolContext) -> Any:
         way = ways[destination]
         if isinstance(way, Transfer):
-            return await _hand_over(context.session, msgspec.structs.replace(way, reason=reason, summary=summary))
+            return await _handed_over(context.session, msgspec.structs.replace(way, reason=reason, summary=summary))
         known = {"context": context, "reason": reason, "summary": summary}
         named = inspect.signature(way).parameters
         result = way(**{name: value for name, value in known.items() if name in named})
@@ -168,7 +168,7 @@ def transfer(destinations: Mapping[str, Destination | tuple[str, Destination]], 
     return Tool(hand_on, **{"name": "transfer", "description": described, "cancel_on_interruption": False, **options})
 
 
-async def _hand_over(session: Session[Any], frame: Transfer) -> dict[str, str]:
+async def _handed_over(session: Session[Any], frame: Transfer) -> dict[str, str]:
     """Hand the call over, and return the outcome. Raises ToolError with the reason if that fails."""
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 

@@ -17,8 +17,7 @@ from duologue.audio.wav import read_wav
 from duologue.services.vendors import Kind, find, offered
 from duologue.session.latency import LatencyMeter
 from duologue.testing import Call
-from duologue.testing.scripted.server import Speak
-from duologue.testing.scripted.vendors import Delays, ScriptedCascade
+from duologue.testing.scripted import Delays, ScriptedCascade, Speak
 
 QUESTION = "tests/data/weather_question.wav"
 SCRIPT = [[Speak("It is sunny in Paris, and 21 degrees.")]]

@@ -17,6 +17,7 @@ import examples.handoff
 import examples.hello
 import examples.hooks
 import examples.idle
+import examples.mcp_tools
 import examples.own_processor
 import examples.tool
 import examples.vision
@@ -62,6 +63,11 @@ async def test_tool() -> None:
     ]
     results = [item.data for item in session.conversation if item.kind == "tool_result"]
     assert results == [{"temperature": 17}, {"temperature": 21}]
+
+
+async def test_mcp_tools(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await examples.mcp_tools.main() == ["in_stock", "3 in stock"]
+    assert "We have three tents." in capsys.readouterr().out
 
 
 async def test_handoff() -> None:

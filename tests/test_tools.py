@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,14 @@ from duologue.tools import (
     transfer,
 )
 from tests.services.story import Story, asked, asks, check, story
+from tests.test_guides import program
+
+
+async def test_the_program_of_the_page_runs() -> None:
+    page = Path(__file__).parents[1] / "docs" / "tools.md"
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(program(page), str(page), "exec", dont_inherit=True), names)
+    await names["main"]()
 
 
 def said(call: Story) -> list[str]:

@@ -11,12 +11,14 @@ from typing import Any, Protocol
 import msgspec
 
 from ..agents.engine import EngineConfig
+from ..agents.tool import Filler
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import BotText, Frame, Signal, Usage
 from ..processors.kernel.groups import leaves
 from ..processors.kernel.host import LaneOwner
 from ..processors.kernel.lane import Overdue
 from ..processors.kernel.tasks import Stopped, Work, close_stream, loop_time
+from ..processors.tools.filler import LOOK_S, text_of
 from .context import Request, ToolRequest, estimated_tokens
 from .sentences import SentenceSplitter
 from .service import wrong_piece
@@ -101,6 +103,10 @@ class Answering:
     def __init__(self, llm: Model, turn: int, response_id: str) -> None:
         self.turn = turn
         self.calls: list[ToolRequest] = []
+        self.over = False
+        """True once the response is complete, or was given up."""
+        self.filled = False
+        """True once a filler was said."""
         self._llm = llm
         self._session = llm.session
         self._response_id = response_id
@@ -114,6 +120,32 @@ class Answering:
         self._stopped = True
         if self._work is not None:
             self._work.stop()
+
+    @property
+    def begun(self) -> bool:
+        """True once the model has given a word or a call, and after the end of the answer."""
+        return bool(self._characters or self.calls or self._stopped or self.over)
+
+    async def fill(self, filler: Filler, after_s: float) -> None:
+        """Push the filler once neither side has spoken for `after_s` seconds, unless the model begins before.
+
+        The ledger has it as spoken, and not as written by the model. Without a TTS there is no silence to fill.
+        """
+        floor, llm, due = self._session.floor, self._llm, loop_time() + after_s
+        while (left_s := due - loop_time()) > 0:
+            await asyncio.sleep(min(left_s, LOOK_S))
+            if self.begun or not self._is_spoken():
+                return
+            if floor.agent_speaking or floor.caller_speaking:
+                due = loop_time() + after_s
+        try:
+            text = await text_of(filler, llm.name)
+        except Exception as error:
+            self._session.report(error, llm.name)
+            return
+        if text and not self.begun and self.turn > floor.fence and not floor.caller_speaking:
+            self.filled = True
+            await llm.push(BotText(turn=self.turn, response_id=self._response_id, text=f"{text} "))
 
     def work(self, what: str, limit_s: float = math.inf) -> Work[Any]:
         """Return work for a part of the answer, which `stop` stops as well."""

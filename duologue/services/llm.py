@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ..agents.engine import EngineConfig
+from ..agents.tool import Filler
 from ..errors import ConfigurationError, ServiceError
 from ..frames import (
     BotText,
@@ -201,6 +202,9 @@ class LLM(Asking):
     The agent says `not_understood` when no word of the caller's speech was recognised, and `failure` when the model has
     not answered, or no service could transcribe the caller's speech. With None it says nothing.
 
+    If the model gives nothing, and neither side speaks, for `filler_after_s` seconds, the agent says the `filler`: a
+    text like "One moment, please.", or a function that returns one. It is said once in a turn, in the same response.
+
     A call that has used up its `spending` ends with the reason "cap".
     """
 
@@ -210,6 +214,9 @@ class LLM(Asking):
     not_understood: str | None = "Sorry, I did not catch that."
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
 
+    filler: Filler | None = None
+    filler_after_s: float = 2.0
+
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ConfigurationError for an option that the service does not take. By default it takes none."""
         if options:
@@ -218,6 +225,7 @@ class LLM(Asking):
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
+        self._filled = 0  # the latest turn with a filler
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
@@ -351,6 +359,8 @@ class LLM(Asking):
         session.ledger.open(response_id, turn, config.agent, drafted=True)
         await self.push(ResponseStarted(turn=turn, response_id=response_id, agent=config.agent, voice=config.voice))
         answer = self._answering = Answering(self, turn, response_id)
+        if model and self.filler and turn != self._filled:
+            self.spawn(answer.fill, self.filler, self.filler_after_s)
         try:
             await answer.give(generate, again=model)
             status = "completed"
@@ -364,7 +374,8 @@ class LLM(Asking):
             status, reason = "failed", str(error) or type(error).__name__
             session.report(ServiceError(f"no answer: {reason}"), self.name)
         finally:
-            self._answering = None
+            self._answering, answer.over = None, True
+            self._filled = turn if answer.filled else self._filled
         if turn <= session.floor.fence or self._unheard:
             status, reason = "interrupted", ""
         await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))

@@ -53,9 +53,9 @@ class Pictures:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._waiting: dict[str, UserImage] = {}  # by the id of the item
-        self._all_ready = asyncio.Event()
         self._coming: UserImage | None = None  # the newest frame that is not ready
-        self._frame_ready = asyncio.Event()
+        self._frame_ready = False  # the frame before it is
+        self._news: asyncio.Event | None = None  # for those who wait; few calls have images
         self._watching = False
         self._newest: tuple[UserImage, float] | None = None  # the newest frame that is ready, and its loop time
         self._shown: tuple[int, str, UserImage] | None = None  # the turn, the item's id and the frame shown last
@@ -92,7 +92,6 @@ class Pictures:
                 "message", "caller", id=id, turn=turn, name="image", data=data, status="in_progress"
             )
         self._waiting[item.id] = frame
-        self._all_ready.clear()
         self._start(self._make_ready(item.id, frame))
 
     def _start(self, work: Any) -> None:
@@ -114,8 +113,7 @@ class Pictures:
             if viewer.session.conversation.get(item_id) is not None:
                 viewer.session.conversation.update(item_id, data=image_data(frame), status="complete")
             viewer.seen(frame)
-        if not self._waiting:
-            self._all_ready.set()
+        self._tell()
 
     def _failed(self, item_id: str, problem: Exception) -> None:
         """Report an image that does not come, and put a note in its place."""
@@ -132,13 +130,17 @@ class Pictures:
 
     async def ready(self) -> None:
         """Wait until all images are ready, and the first frame of a camera, but not longer than `WAIT_S` seconds."""
-        first = self._watching and not self._fresh
-        if self._waiting or first:
-            with anyio.move_on_after(WAIT_S):
-                if self._waiting:
-                    await self._all_ready.wait()
-                if first:
-                    await self._frame_ready.wait()
+        first = self._watching and not self._fresh and not self._frame_ready
+        with anyio.move_on_after(WAIT_S):
+            while self._waiting or first:
+                news = self._news = self._news or asyncio.Event()
+                await news.wait()
+                first = first and not self._frame_ready
+
+    def _tell(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None
 
     # -- a camera or a screen --------------------------------------------------------------------------------------
 
@@ -148,7 +150,7 @@ class Pictures:
         try:
             while (frame := self._coming) is not None:
                 self._coming, at = None, loop.time()
-                self._frame_ready.clear()
+                self._frame_ready = False
                 try:
                     frame = await self._made_ready(frame)
                 except Exception as error:
@@ -157,7 +159,8 @@ class Pictures:
                     self._newest = frame, at
                     self._viewer.watched(frame)
                 finally:
-                    self._frame_ready.set()
+                    self._frame_ready = True
+                    self._tell()
                 await anyio.sleep(max(0.0, at + 1 / self._viewer.camera_fps - loop.time()))
         finally:
             self._watching = False
@@ -206,7 +209,7 @@ class Pictures:
         waiting = tuple(msgspec.structs.replace(frame, id=item_id) for item_id, frame in self._waiting.items())
         newest = self._coming or (self._newest[0] if self._newest is not None else None)
         self._waiting.clear()
-        self._all_ready.set()
+        self._tell()
         self._coming = self._newest = None
         return waiting if newest is None else (*waiting, newest)
 

@@ -139,7 +139,9 @@ class Recovery:
 
     def begin(self) -> None:
         """Forget the failures: the engine opens."""
-        self._failures, self._closed, self._service.failure = 0, False, None
+        self._failures, self._closed = 0, False
+        if self._service.failure is not None:
+            self._service.failure = None
 
     def failed(self, error: Exception, *, in_part: bool = False) -> bool:
         """Note a failure, of which a part of the work is left if `in_part`.

@@ -84,7 +84,6 @@ class STT(TellsProbableEnd):
         self._transcribing = Transcribing(self, self._speech)
         self._listening = False
         self._ending = False  # the end of the turn awaits its transcript
-        self._told = ""  # the latest interim text of the utterance
         self._stopped_at = 0.0
 
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
@@ -120,11 +119,6 @@ class STT(TellsProbableEnd):
     def partial(self) -> Transcription:
         """Return the text that an utterance had before it failed, by default an empty one."""
         return Transcription(text="")
-
-    def left(self) -> Transcription:
-        """Return the text that is left of an utterance that failed: its `partial`, or else its latest interim text."""
-        had = self.partial()
-        return had if had.text.strip() else Transcription(text=self._told)
 
     def abandon(self) -> None:
         """Give up an utterance that failed, after its `partial`. Nothing to do by default: `begin` follows."""
@@ -204,7 +198,7 @@ class STT(TellsProbableEnd):
     # -- the utterance ---------------------------------------------------------------------------------------------
 
     async def _begin(self, start: SpeechStarted) -> None:
-        self._listening, self._told = True, ""
+        self._listening = True
         self._probable_end.begin()
         utterance = start.utterance or self.session.conversation.new_id()
         kept = self._speech.begin(msgspec.structs.replace(start, utterance=utterance))
@@ -235,8 +229,7 @@ class STT(TellsProbableEnd):
             await self.interims(text)
             return
         speech = self._speech
-        if self._listening:
-            self._told = text
+        speech.told = text if self._listening else speech.told
         transcript = UserTranscript(text=text, final=False, start_s=speech.began_at, utterance=speech.utterance)
         told = await (self.hook or self.session.hooks.transcript)(transcript)
         going_on = self._listening and transcript.utterance == speech.utterance
@@ -251,7 +244,7 @@ class STT(TellsProbableEnd):
         self._listening = False
         fed_s = speech.fed_s
         said = await self._transcribing.finish()
-        heard = said or self.left()
+        heard = said or self._transcribing.left()
         if said is None:
             self.abandon()
         # After what follows from the transcript: the caller waits for that.

@@ -41,6 +41,8 @@ class CallerSpeech:
         """Session time at which it began, in seconds."""
         self.fed_s = 0.0
         """Seconds of its audio that were converted."""
+        self.told = ""
+        """The latest interim text of the utterance."""
         self.released = False
         """True once another service transcribes the speech."""
         self.frames: list[Input] = []
@@ -62,7 +64,7 @@ class CallerSpeech:
     def begin(self, start: SpeechStarted) -> list[UserAudio]:
         """Begin an utterance with the audio from before it. Returns that audio."""
         kept, self._recent, self._recent_s = self._recent, [], 0.0
-        self.utterance, self.began_at, self.fed_s = start.utterance, start.at, 0.0
+        self.utterance, self.began_at, self.fed_s, self.told = start.utterance, start.at, 0.0, ""
         self.frames = [*kept, start]
         return kept
 
@@ -127,7 +129,7 @@ class Transcriber(Recovering, Protocol):
     async def begin(self) -> None: ...
     async def feed(self, pcm: bytes) -> str: ...
     async def finish(self) -> Transcription: ...
-    def left(self) -> Transcription: ...
+    def partial(self) -> Transcription: ...
     async def tell_interim(self, text: str) -> None: ...
 
 
@@ -207,6 +209,11 @@ class Transcribing:
             return await self._once_more(self._failed)
         return said
 
+    def left(self) -> Transcription:
+        """Return the text of an utterance that has failed: the service's `partial`, or else the latest interim text."""
+        had = self._service.partial()
+        return had if had.text.strip() else Transcription(text=self._speech.told)
+
     async def _begin_anew(self) -> None:
         await self.recovery.ready()
         await self._in_work("begin", self._service.begin, object)
@@ -240,7 +247,7 @@ class Transcribing:
         return None
 
     def _failed_with(self, error: Exception) -> bool:
-        return self.recovery.failed(error, in_part=bool(self._service.left().text.strip()))
+        return self.recovery.failed(error, in_part=bool(self.left().text.strip()))
 
     async def _transcribe_anew(self) -> Transcription:
         """Give the service the whole utterance."""

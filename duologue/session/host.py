@@ -175,13 +175,10 @@ class SessionHost:
         self._fences: list[Callable[[], None]] = []
         # The parts, and their methods that others call directly.
         desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, self.now)
-        self._close_desk = desk.close
+        self._desk = desk
         self.report = desk.report
         self.life = Life(session_id, deadlines, desk)
-        self.begin_draining = self.life.begin_draining
-        self.is_open = self.life.opened.has
         self.bus = Bus(self.life, desk.report, self._start_task)
-        self.signal_target = self.bus.target
         self.linked: LinkedPipeline = LinkedPipeline(pipeline, self, Bottom(self).resolve)
         self.endings = Endings()
         self._log = CallLog(session_id, log_words)
@@ -224,25 +221,41 @@ class SessionHost:
 
     async def run(self, cut: Callable[[], None]) -> Outcome:
         """Run the pipeline until it ends. `cut` settles the responses once the lanes are closed."""
-
-        def active() -> None:
-            for signal_type in {handled for node in self._hearers for handled in node.spec().signals}:
-                self._find_target(signal_type)  # resolve now, not at the first interruption
-            self.broadcast(SessionStarted(session_id=self._id))
-
-        def ending(reason: str) -> None:
-            for lane in tuple(self.lanes):
-                lane.close()
-            cut()
-            self.broadcast(SessionEnding(reason=reason))
-            self._close_desk()
-
-        async def ended(outcome: Outcome) -> None:
-            self._log.ends(self.now(), outcome.reason, outcome.error, outcome.abandoned)
-            await self.endings.run(self._id, self.deadlines.farewell_s, self.session, outcome)
-
+        self._cut = cut
         self._log.begins(self._pipeline, self.session.feed)
-        return await self.life.run(lambda: active_members(self._pipeline), active, ending, ended)
+        # Methods: closures would take three times the memory, for the whole call.
+        return await self.life.run(self._members, self._active, self._ending, self._ended)
+
+    def _members(self) -> Collection[Member]:
+        return active_members(self._pipeline)
+
+    def _active(self) -> None:
+        for signal_type in {handled for node in self._hearers for handled in node.spec().signals}:
+            self._find_target(signal_type)  # resolve now, not at the first interruption
+        self.broadcast(SessionStarted(session_id=self._id))
+
+    def _ending(self, reason: str) -> None:
+        for lane in tuple(self.lanes):
+            lane.close()
+        self._cut()
+        self.broadcast(SessionEnding(reason=reason))
+        self._desk.close()
+
+    async def _ended(self, outcome: Outcome) -> None:
+        self._log.ends(self.now(), outcome.reason, outcome.error, outcome.abandoned)
+        await self.endings.run(self._id, self.deadlines.farewell_s, self.session, outcome)
+
+    def begin_draining(self, end: End) -> None:
+        """Start to drain: an open processor has pushed an `End`."""
+        self.life.begin_draining(end)
+
+    def is_open(self, member: Member) -> bool:
+        """Return True for a member that is open, or opening."""
+        return self.life.opened.has(member)
+
+    def signal_target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
+        """Return a function that calls the handlers of a signal at once: of `members`, then the session's listeners."""
+        return self.bus.target(signal_type, members)
 
     def send(self, frame: Frame) -> Awaitable[None]:
         """Put a frame in at the head of the pipeline. Raises IllegalState if the session is not active."""

@@ -135,14 +135,13 @@ class Session(Generic[Data]):
             raise IllegalState(
                 "a session runs on asyncio's event loop: use anyio.run(main) without a backend, or asyncio.run(main())"
             ) from None
+        return await self.host.run(self._cut)
 
-        def cut() -> None:
-            self.floor.close()
-            for heard in self.ledger.cut(self.floor.turn):
-                log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
-            self.conversation.end_calls()
-
-        return await self.host.run(cut)
+    def _cut(self) -> None:
+        self.floor.close()
+        for heard in self.ledger.cut(self.floor.turn):
+            log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
+        self.conversation.end_calls()
 
     @property
     def started_at(self) -> datetime | None:

@@ -234,6 +234,13 @@ class ToolCalls:
         call.owner = None
         return call.provider_id
 
+    def known_as(self, provider_id: str, name: str) -> RegisteredCall | None:
+        """Return the latest call of this name that a connection knew by this id, None without one."""
+        calls = reversed(self._calls.values())
+        return next(
+            (call for call in calls if provider_id and (call.provider_id, call.name) == (provider_id, name)), None
+        )
+
     # -- the answer that goes on -----------------------------------------------------------------------------------
 
     def continue_after(self, turn: int) -> None:

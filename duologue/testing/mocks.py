@@ -139,8 +139,7 @@ class MockTTS(TTS):
         self._manners = manners
         self.sample_rate = sample_rate
         self._voices = voices
-        self._pace = first_audio_s, speed, min(chunk_s, 1.0)
-        self._length = seconds_per_sentence, s_per_character
+        self._times = first_audio_s, speed, min(chunk_s, 1.0), seconds_per_sentence, s_per_character
         self.spoken: list[str] = []
         self.voices_used: list[str] = []
 
@@ -158,8 +157,7 @@ class MockTTS(TTS):
     async def _mock_speech(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         self.spoken.append(text)
         self.voices_used.append(voice)
-        first_audio_s, speed, chunk_s = self._pace
-        left, s_per_character = self._length
+        first_audio_s, speed, chunk_s, left, s_per_character = self._times
         if s_per_character is not None:
             left = s_per_character * len(text)
         due, tone = loop_time() + first_audio_s, _second_of_tone(self.sample_rate)

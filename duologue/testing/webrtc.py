@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise MissingExtra("WebRTC", "webrtc", str(error)) from error
 
-from ..transports.webrtc.peer import close_connection
+from ..transports.webrtc.peer import close_connection, guard_sending
 
 Json = dict[str, Any]
 SendRequest = Callable[[str, str, Json], Awaitable[Any]]
@@ -168,6 +168,7 @@ class WebRTCClient:
         self.id = answer.get("pc_id", self.id)
         assert self._pc is not None
         await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+        guard_sending(self._pc)
 
     async def connect(self, *, restart: bool = False) -> None:
         """Call, and wait until audio and messages can flow. Errors of `request` are passed on."""

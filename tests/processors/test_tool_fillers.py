@@ -137,6 +137,21 @@ async def test_a_filler_that_fails_is_reported_and_costs_nothing_else() -> None:
             assert [error in each.message for each in call.errors] == [True]
 
 
+async def test_the_progress_of_two_tools_is_said_before_their_results() -> None:
+    async def look(context: ToolContext) -> str:
+        """Look."""
+        context.progress(f"{context.name} looks")
+        await anyio.sleep(1)
+        return "sunny"
+
+    llm = MockLLM([[asks("a", "c1"), asks("b", "c2")], "It is sunny."])
+    async with story(Tools([Tool(look, name="a"), Tool(look, name="b")]), llm=llm) as call:
+        await call.types("The weather?")
+        await call.waits_until(10)
+        assert heard(call) == [("filler", "a looks"), ("filler", "b looks"), ("", "It is sunny.")]
+        assert asked(llm.requests[1])[1:] == ["assistant: a looks b looks [a] [b]", *["tool: sunny"] * 2]
+
+
 async def test_a_tool_may_do_without_the_general_filler() -> None:
     llm = MockLLM([asks("look"), "It is sunny."])
     async with story(Tools([Tool(slow(5), filler="")], filler="One moment."), llm=llm) as call:

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from duologue import Cascade, Tool, Tools
+from duologue.agents.tool_context import ToolContext
 from duologue.errors import ToolError
 from duologue.frames import ApprovalGiven, ApprovalWanted
 from duologue.services.llm import Request, ToolRequest
@@ -28,13 +29,23 @@ tools = st.fixed_dictionaries(
         "timeout_s": st.sampled_from([1.0, 5.0, 20.0]),
         "cancel": st.sampled_from([None, True, False]),
         "approval": st.sampled_from([None, "yes", "no", "late", "never"]),
+        "mode": st.sampled_from(["enabled", "nonblocking"]),
+        "announce": st.booleans(),
+        "progress": st.sampled_from([0, 1, 5]),
     }
 )
+STUBBORN = {"takes_s": 3.0, "ends": "result", "stubborn": True, "timeout_s": 1.0, "cancel": None, "approval": "yes"} | {
+    "mode": "enabled",
+    "announce": True,
+    "progress": 0,
+}
 events = st.lists(st.tuples(st.sampled_from(["type", "interrupt"]), seconds), max_size=4)
 
 
 def tool(number: int, plan: dict[str, Any]) -> Tool:
-    async def work() -> str:
+    async def work(context: ToolContext) -> str:
+        for report in range(plan["progress"]):
+            context.progress(f"{report} flights")
         clock = asyncio.get_running_loop().time
         until_s = clock() + plan["takes_s"]
         while (left_s := until_s - clock()) > 0:
@@ -53,7 +64,9 @@ def tool(number: int, plan: dict[str, Any]) -> Tool:
         work,
         name=f"t{number}",
         timeout_s=plan["timeout_s"],
-        cancel_on_interruption=plan["cancel"],
+        mode=plan["mode"],
+        announce=plan["announce"],
+        cancel_on_interruption=plan["cancel"] if plan["mode"] == "enabled" else None,
         needs_approval=plan["approval"] is not None,
         approval_timeout_s=4.0,
     )
@@ -62,7 +75,7 @@ def tool(number: int, plan: dict[str, Any]) -> Tool:
 @settings(max_examples=60)
 @given(plans=st.lists(tools, min_size=1, max_size=3), events=events, hangs_up_s=st.sampled_from([0.3, 2.0, 40.0]))
 @example(  # "still running" comes after another turn: nothing is asked because of it
-    plans=[{"takes_s": 3.0, "ends": "result", "stubborn": True, "timeout_s": 1.0, "cancel": None, "approval": "yes"}],
+    plans=[STUBBORN],
     events=[("type", 0.5)],
     hangs_up_s=40.0,
 )
@@ -79,7 +92,8 @@ def test_each_call_has_one_result_in_the_log(
 
     async def main() -> None:
         built = [tool(number, plan) for number, plan in enumerate(plans)]
-        call = BareCall.through(Cascade(MockSTT(), MockLLM(model), MockTTS(seconds_per_sentence=0.5)), Tools(built))
+        engine = Cascade(MockSTT(), MockLLM(model), MockTTS(seconds_per_sentence=0.5))
+        call = BareCall.through(engine, Tools(built, filler="One moment.", filler_after_s=0.7))
 
         async def decide(wanted: ApprovalWanted) -> None:
             plan = plans[int(wanted.call_id[1:])]["approval"]
@@ -114,7 +128,8 @@ def test_each_call_has_one_result_in_the_log(
                 ran = plan["approval"] in (None, "yes")
                 if ran and plan["ends"] == "result" and plan["takes_s"] and plan["stubborn"]:
                     assert str(result).startswith("done") or "cancelled" in str(result), result
-            assert call.session.calls.news == (), "the model knows all results"
+            silent = any(plan["mode"] == "nonblocking" and not plan["announce"] for plan in plans)
+            assert call.session.calls.news == () or silent, "the model knows all results"
         for request in requests:
             check(tuple(message for message in request.messages if message.role != "system"))
             assert request.messages[-1].role != "assistant"

@@ -16,7 +16,8 @@ import pytest
 from duologue import Tool, Tools
 from duologue.errors import ToolError
 from duologue.frames import ApprovalGiven, ApprovalWanted, BotText, Say, ToolCall
-from duologue.processors.tools.run import FAILED, MAX_THREADS
+from duologue.processors.kernel.threads import TOOLS
+from duologue.processors.tools.run import FAILED, FEW_THREADS, MAX_THREADS
 from duologue.services.llm import Request
 from duologue.session import Deadlines
 from duologue.session.tool_calls import PENDING, still_running
@@ -124,6 +125,29 @@ async def test_a_thread_that_hangs_is_named_at_the_end_of_the_call() -> None:
         outcome = await call.end()
         assert outcome.abandoned == ("Tools (book)",)
         assert results(call) == [{"error": "the call ended before the tool had a result"}]
+
+
+@pytest.mark.real_clock
+async def test_calls_that_block_leave_threads_for_others() -> None:
+    go = threading.Event()
+    others = [TOOLS.submit(go.wait, 60) for _ in range(TOOLS.limit // 2)]
+
+    def wait() -> str:
+        assert go.wait(60)
+        return "done"
+
+    wanted: list[Any] = [[asks("wait", f"c{n}") for n in range(FEW_THREADS + 1)], "Hm."]
+    try:
+        async with story(Tools([wait]), llm=MockLLM(wanted, first_token_s=0.0)) as call:
+            await call.types("Go.")
+            await until(lambda: results(call))
+            assert results(call) == [{"error": f"{FEW_THREADS} tools are running already: try again later"}]
+            go.set()
+            await until(lambda: len(results(call)) == FEW_THREADS + 1)
+            assert results(call)[1:] == ["done"] * FEW_THREADS
+    finally:
+        go.set()
+    assert all(other.result(60) for other in others)
 
 
 @pytest.mark.real_clock

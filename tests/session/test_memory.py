@@ -50,7 +50,7 @@ class Watches(Processor):
         self.opening = self.closing = 0
 
     async def open(self) -> None:
-        self.opening = len(tasks_of("OpenMembers._open"))
+        self.opening = len(tasks_of("OpenMembers._do_open"))
 
     async def close(self) -> None:
         self.closing = len(tasks_of("OpenMembers._close"))

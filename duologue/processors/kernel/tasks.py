@@ -68,6 +68,10 @@ class Tasks:
         task.add_done_callback(ended)
         return task
 
+    def compact(self) -> None:
+        """Give back the memory of tasks that have ended."""
+        self._owners = dict(self._owners)
+
     def leave_behind(self, name: str) -> None:
         """Name work in a thread, which nothing can stop, among the tasks that are left behind."""
         self._threads |= {name}

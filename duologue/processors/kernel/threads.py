@@ -138,7 +138,7 @@ SYNTHESIS = Pool("synthesis", _CORES)
 """Threads for the synthesis of speech."""
 TURN_MODELS = Pool("turn models", _CORES, max_waiting=100)
 """Threads for the models that judge the caller's turns: more than cores do not help."""
-TOOLS = Pool("tools", 128, max_waiting=0)
+TOOLS = Pool("tools", 512, max_waiting=0)
 """Threads for the tools that are plain functions. They wait for the network and not for a core."""
 RECORDINGS = Pool("recordings", 8)
 """Threads for writing to disks: a disk that hangs holds up other recordings at most."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Protocol
 
 from ...agents.tool import Filler, Tool, check_filler
 from ...agents.tool_context import ToolContext
@@ -52,22 +53,22 @@ class Fillers:
         self._general = general
         self._after_s = AFTER_S if after_s is None else after_s
         self._said_in = 0  # the latest turn with a filler
-        self._begins_in = 0  # the turn in which a response with such words is about to begin
+        self._begin_in: Counter[int] = Counter()  # by turn, the responses with such words that are about to begin
 
     def expect(self, turn: int) -> None:
-        """Note that the next response of a turn has words that are not the model's."""
-        self._begins_in = turn
+        """Note that one more response of a turn is about to begin with words that are not the model's."""
+        self._begin_in[turn] += 1
 
     def expect_none(self, turn: int) -> None:
-        """Note that the next response of a turn is the model's."""
-        if self._begins_in == turn:
-            self._begins_in = 0
+        """Note that the next responses of a turn are the model's."""
+        del self._begin_in[turn]
 
     def response_began(self, session: Session, response_id: str, turn: int) -> None:
         """Note in the log that the words of a response are not the model's, if such a response was expected."""
-        if turn == self._begins_in and session.conversation.get(response_id) is not None:
-            session.conversation.update(response_id, author=AUTHOR)
-        self.expect_none(turn)
+        if self._begin_in[turn]:
+            self._begin_in[turn] -= 1
+            if session.conversation.get(response_id) is not None:
+                session.conversation.update(response_id, author=AUTHOR)
 
     def of(self, tool: Tool) -> Filler | None:
         """Return the filler of a tool, or the general one."""
@@ -85,7 +86,7 @@ class Fillers:
             if not self._may_be_said(wait, session):
                 return
         self._said_in = turn
-        text = filler if isinstance(filler, str) else await _text_of(filler, wait)
+        text = await text_of(filler, f"tool {wait.tool.name!r}", wait.context) if filler else ""
         if text and self._may_be_said(wait, session, again=True):
             await wait.say(text)
 
@@ -101,13 +102,17 @@ def _somebody_speaks(session: Session) -> bool:
     return floor.agent_speaking or floor.caller_speaking or bool(session.ledger.unsettled)
 
 
-async def _text_of(filler: Any, wait: Wait) -> str:
-    """Return the text of a filler that is a function. Raises DeadlineExceeded if that takes too long."""
-    takes_context = bool(inspect.signature(filler).parameters)
-    text = filler(wait.context) if takes_context else filler()
+async def text_of(filler: Filler, whose: str, *values: object) -> str:
+    """Return the text of a filler. One that is a function gets those of the `values` for which it has a parameter.
+
+    Raises DeadlineExceeded, naming `whose` filler it is, if that takes too long.
+    """
+    if isinstance(filler, str):
+        return filler
+    text = filler(*values[: len(inspect.signature(filler).parameters)])
     if inspect.isawaitable(text):
         try:
             text = await asyncio.wait_for(text, LIMIT_S)
         except TimeoutError:
-            raise DeadlineExceeded(f"the filler of tool {wait.tool.name!r} took longer than {LIMIT_S:g} s") from None
+            raise DeadlineExceeded(f"the filler of {whose} took longer than {LIMIT_S:g} s") from None
     return str(text or "").strip()

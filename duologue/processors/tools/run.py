@@ -48,7 +48,7 @@ class Told(NamedTuple):
 Tell = Callable[[Told], Awaitable[None]]
 
 
-class Owner(Protocol):
+class RunsTools(Protocol):
     """The part of `Tools` that its calls use."""
 
     threads: int
@@ -76,7 +76,7 @@ class ToolRun:
     """
 
     def __init__(
-        self, owner: Owner, tool: Tool, call: ToolCall, agent: str, registered: RegisteredCall, tell: Tell
+        self, owner: RunsTools, tool: Tool, call: ToolCall, agent: str, registered: RegisteredCall, tell: Tell
     ) -> None:
         self.owner = owner
         self.tool = tool

@@ -99,10 +99,16 @@ class Acoustics:
         audio = session.audio
         self._mic = audio.ear
         self._mic.seconds, self._mic.more_s = PRE_ROLL_S, KEPT_S
-        self._stops = audio.played.add(self._agent.add), session.on(BotStoppedSpeaking, self._agent_stopped)
+        self._stops = audio.played.add(self._played), session.on(BotStoppedSpeaking, self._agent_stopped)
+
+    def _played(self, pcm: bytes, sample_rate: int, at: float) -> None:
+        if self._mic.rate:  # else there is no echo of it
+            self._agent.add(pcm, sample_rate, at)
 
     def _agent_stopped(self, signal: BotStoppedSpeaking) -> None:
-        if self._forgetting is None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        if self._agent.rate:
             self._forgetting = asyncio.get_running_loop().call_later(_FORGOTTEN_S, self._forget, self._agent.end_s)
 
     def _forget(self, end_s: float) -> None:

@@ -96,7 +96,7 @@ class Interruption(Processor):
 
     async def open(self) -> None:
         """Follow the caller's speech."""
-        self._floor, self._now = self.session.floor, asyncio.get_running_loop().time
+        self._floor = self.session.floor
         self._acoustics.listen(self.session)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
@@ -120,7 +120,7 @@ class Interruption(Processor):
                 self._sound = None
         self._voice_start, self._voice_end = start_s, end_s
         self._speech = start_s, end_s, max(self._turn_from, self._counts_from)
-        self._trial.voiced_at = self._now()
+        self._trial.voiced_at = asyncio.get_running_loop().time()
         self._consider()
 
     @handles(BotStartedSpeaking)

@@ -106,7 +106,8 @@ def _begins_clause(said: Sequence[str], lexicon: Lexicon) -> bool:
     """Return True if a clause has begun that can hardly be complete: one word, or a word that needs another and one."""
     starts = lexicon.clause_starts
     if len(said) > 1 and said[-2] in starts:
-        return said[-1] not in lexicon.subjects
+        is_object = " ".join(said[-3:-1]) in lexicon.open_words  # "is that included", "tengo que firmar"
+        return said[-1] not in lexicon.subjects and not is_object
     return len(said) > 2 and said[-3] in starts and said[-2] in lexicon.open_words - lexicon.subjects
 
 

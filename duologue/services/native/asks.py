@@ -12,6 +12,7 @@ from ...errors import ServiceError
 from ...frames import ToolResult
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
+from ...session.tool_calls import RegisteredCall
 from ..context import MAX_CALLS_PER_TURN
 from ..remote.connection import Connection
 from ..remote.errors import named_wait_s
@@ -69,6 +70,18 @@ class Results:
         if (dialect := self._provider.dialect) is not None:
             self._provider.send(dialect.tool_result(provider_id, result.name, result.result, respond=result.respond))
         return True
+
+    def give_again(self, call: RegisteredCall, turn: int) -> ToolResult | None:
+        """Let the connection in use have the result of a call that it tells again: now, or when it comes.
+
+        Returns the result that was sent, None if it is still to come. An answer to it is due in this turn.
+        """
+        call.owner = self._provider.connection
+        if (result := self._session.conversation.get(call.result_id)) is None:
+            return None
+        frame = ToolResult(call_id=call.id, name=call.name, turn=turn, result=result.data)
+        self.give(frame)
+        return frame
 
     def forget(self, turn: int, given: int) -> None:
         """Forget the results of a turn that the model has answered, unless there are more than these."""

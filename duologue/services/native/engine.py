@@ -42,6 +42,7 @@ from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
 from .caller import Mark
+from .dialect import Called
 from .link import Link, Parts
 from .provider import NativeService
 from .reply import Ask
@@ -147,6 +148,19 @@ class NativeAnswers(NativeService):
         dialect = parts.provider.dialect
         if frame.respond and dialect is not None and dialect.holds_text and self.session.floor.caller_speaking:
             self.spawn(self._ask_when_quiet)
+
+    def new_calls(self, asked: Sequence[Called], turn: int) -> list[Called]:
+        """Return the calls that are to be made. One that a resumed session tells again gets its result, if it is there
+        already, and an answer in this turn.
+        """
+        results, new = self.parts.asks.results, []
+        for wanted in asked:
+            known = self.session.calls.known_as(wanted.call_id, wanted.name) if self.parts.memory.resumed else None
+            if known is None:
+                new.append(wanted)
+            elif (result := results.give_again(known, turn)) is not None:
+                self.queue(result)
+        return new
 
     async def _ask_when_quiet(self) -> None:
         """Ask for another answer after the next one, which will not know a text that the dialect holds back."""

@@ -20,7 +20,7 @@ from ..answers import Answers
 from ..context import Budget, Message, messages
 from ..remote.connection import Connection
 from ..remote.dialect import Wire
-from .dialect import Dialect
+from .dialect import Called, Dialect
 from .reply import Ask
 
 MAX_NOTES = 256
@@ -67,6 +67,10 @@ class NativeService(Answers):
 
     def ask_again(self, failed: Ask) -> None:
         """Request once more the answer that the provider has failed to give by itself."""
+        raise NotImplementedError
+
+    def new_calls(self, asked: Sequence[Called], turn: int) -> list[Called]:
+        """Return the calls that are to be made, without those that a resumed session tells again."""
         raise NotImplementedError
 
     def owe_answer(self, by: str, end: EndOfTurn | None = None) -> None:

@@ -247,17 +247,17 @@ class Replies:
     # -- tools -----------------------------------------------------------------------------------------------------
 
     def _call(self, reply: Reply) -> None:
-        """Log the calls, then make them. Those beyond the limit of the turn are refused.
-
-        If the model knew of the limit before, it is not asked again in this turn.
+        """Log the calls, then make them. Those beyond the limit of the turn are refused. If the model knew of the limit
+        before, it is not asked again in this turn.
         """
         service, provider, turn = self._service, self._provider, reply.turn
-        made, beyond = log_calls(self._session, turn, reply.id, service.config.agent, reply.calls, provider.connection)
+        asked, owner = service.new_calls(reply.calls, turn), provider.connection
+        made, beyond = log_calls(self._session, turn, reply.id, service.config.agent, asked, owner)
         for call in made:
             self._outlet.put(call)
         last, dialect = reply.ask.last, provider.dialect
         if last and dialect is not None and dialect.answers_results:  # it would answer the refusals by itself
-            self._session.calls.disown(provider.connection, {call.call_id for call in reply.calls})
+            self._session.calls.disown(owner, {call.call_id for call in reply.calls})
         for result in refused(self._session, service.name, beyond, respond=not last):
             service.take_result(result)
 

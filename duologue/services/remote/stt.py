@@ -203,11 +203,11 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         await self._until_answered(spoken, spoken.answer)
         self.answered = spoken.answer.done()
         self._spoken = None
-        return self._transcription(spoken) if self.answered else self._best(spoken)
+        return self._transcription(spoken, complete=self.answered)
 
     def partial(self) -> Transcription:
         """Return the text that has come of an utterance that failed."""
-        return Transcription(text="") if self._spoken is None else self._best(self._spoken)
+        return Transcription(text="") if self._spoken is None else self._transcription(self._spoken, complete=False)
 
     def abandon(self) -> None:
         """Give up the utterance in progress, and its connection: the vendor still has the audio."""
@@ -235,12 +235,9 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             await connection.check(PONG_S)
         return connection is not None and connection is self.connection
 
-    def _best(self, spoken: SpokenAudio) -> Transcription:
-        """Return what has come of a text that is not complete, also if it came over an earlier connection."""
-        had_more = len(spoken.earlier) > len(spoken.text)
-        return Transcription(text=spoken.earlier) if had_more else self._transcription(spoken)
-
-    def _transcription(self, spoken: SpokenAudio) -> Transcription:
+    def _transcription(self, spoken: SpokenAudio, *, complete: bool = True) -> Transcription:
+        if not complete and len(spoken.earlier) > len(spoken.text):
+            return Transcription(text=spoken.earlier)
         segments = spoken.segments
         dialect = self.connection.dialect if self.connection is not None else STTDialect()
         offset_s = spoken.began_s if dialect.times_from == "connection" else 0.0

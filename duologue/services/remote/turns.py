@@ -195,7 +195,7 @@ class TurnHoldingSTT(RemoteSTT):
         spoken = self._spoken
         if not self._in_turn or spoken is None:
             return
-        said = self._transcription(spoken) if told else self._best(spoken)
+        said = self._transcription(spoken, complete=told)
         self._in_turn = self._listening = False
         self._interim = ""
         self._spoken = self._between_turns()

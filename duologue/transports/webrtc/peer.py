@@ -21,6 +21,7 @@ try:
     from aiortc import (
         RTCCertificate,
         RTCConfiguration,
+        RTCDtlsTransport,
         RTCIceServer,
         RTCIceTransport,
         RTCPeerConnection,
@@ -82,6 +83,7 @@ def check_aiortc() -> None:
         (RTCIceTransport, "_connection"),
         (RTCPeerConnection, "_RTCPeerConnection__certificates"),
         (RTCCertificate, "_create_ssl_context"),
+        (RTCDtlsTransport, "_send_data"),
     ]
     for owner, attribute in attributes:
         if attribute not in vars(owner) and attribute not in owner.__init__.__code__.co_names:  # type: ignore[misc]
@@ -169,6 +171,7 @@ class Peer:
             await self._pc.setLocalDescription(await self._pc.createAnswer())
         except Exception as error:  # the parser raises any error for a malformed line
             raise BadInput(f"the offer cannot be answered: {type_name(error)}: {error}") from error
+        guard_sending(self._pc)
         self._fingerprints = fingerprints(sdp)
         return str(self._pc.localDescription.sdp)
 
@@ -370,6 +373,20 @@ def _guard_connecting(pc: RTCPeerConnection) -> None:
             log.info("a media section of an offer could not be connected: %s", type_name(error))
 
     pc._RTCPeerConnection__connect = guarded  # type: ignore[attr-defined]
+
+
+def guard_sending(pc: RTCPeerConnection) -> None:
+    """Drop messages for a client that has gone: aiortc sends them in tasks whose exception nobody retrieves."""
+    transport = pc.sctp.transport if pc.sctp is not None else None
+    if transport is None or "_send_data" in vars(transport):
+        return
+    send = transport._send_data
+
+    async def guarded(data: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            await send(data)
+
+    transport._send_data = guarded  # type: ignore[method-assign]
 
 
 def _is_public(host: str) -> bool:

@@ -111,7 +111,8 @@ class ClientTools(Processor):
         return tuple(spec for spec in specs if spec.name not in own)
 
     def with_tools(self, specs: tuple[ToolSpec, ...]) -> Configure:
-        """Return the change that gives the engine these tools of the client beside the application's."""
+        """Return the change that gives the engine these tools of the client beside the application's present tools."""
+        self._own_specs = tuple(spec for spec in self.engine().config.tools if spec not in self._given)
         return Configure(tools=plain_specs((*self._own_specs, *self.usable(specs))))
 
     def use(self, specs: tuple[ToolSpec, ...]) -> None:

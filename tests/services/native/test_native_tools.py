@@ -12,10 +12,13 @@ import anyio.lowlevel
 import pytest
 
 from duologue import Tool, Tools
+from duologue.agents.tool_context import ToolContext
 from duologue.frames import ApprovalGiven, ApprovalWanted
 from duologue.services.context import MAX_CALLS_PER_TURN
 from duologue.session.tool_calls import still_running
+from duologue.testing.scripted.google_connection import GeminiConnection
 from duologue.testing.scripted.server import Act, Asked, CallTool, Speak
+from duologue.tools import end_conversation
 from tests.services.native.calls import PROVIDERS, CountedCall, Provider
 
 pytestmark = pytest.mark.parametrize("provider", PROVIDERS)
@@ -119,3 +122,49 @@ async def test_words_of_the_caller_do_not_undo_an_approval(provider: Provider) -
         call.session.broadcast(ApprovalGiven(call_id=wanted[0].call_id, approved=True, by="Bob"))
         await anyio.lowlevel.checkpoint()
         assert "Bob has approved the tool call" in call.errors[-1].message
+
+
+async def test_a_call_that_a_resumed_session_tells_again_is_not_made_again(provider: Provider) -> None:
+    keys: list[str] = []
+    calls = [CallTool("book", {"day": "Monday"}, call_id="call-of-the-provider")]
+    answers: list[list[Act]] = [[*calls], [Speak("Booked.")], [*calls], [Speak("As I said.")]]
+
+    async def book(day: str, context: ToolContext) -> str:
+        """Book a table."""
+        keys.append(context.key)
+        return "table 7"
+
+    async with calling(provider, lambda asked: answers.pop(0), book) as call:
+        call.piece_s = 0.5
+        await call.types("Book a table.")
+        await call.waits(5)
+        if isinstance(connection := call.server.connections[0], GeminiConnection):
+            connection.go_away(10)
+        await call.waits(20)
+        await call.types("Is it booked?")
+        await call.waits(10)
+        resumed = any(got.handle for got in call.server.got)
+        assert resumed == (provider.name == "gemini")
+        assert len(keys) == (1 if resumed else 2)
+        assert call.log[-1] == "agent: As I said."
+        assert len([result for got in call.server.got for result in got.results]) == 2
+        assert len(results(call)) == len(keys)
+        assert call.session.floor.owner == "caller"
+
+
+async def test_the_closing_line_of_a_call_is_heard_before_its_end(provider: Provider) -> None:
+    def model(asked: Asked) -> Sequence[Act]:
+        if any("say_to_the_caller" in message.text for message in asked.history):
+            return [Speak("Goodbye, and thank you.")]
+        return [CallTool("end_conversation", {"closing_line": "Goodbye, and thank you."})]
+
+    async with provider.server(model) as server:
+        engine = provider.engine(server)
+        call = CountedCall(provider, server, engine, engine, Tools([end_conversation]))
+        async with call:
+            await call.types("That was all.")
+            await call.waits(8)
+            assert call.is_over
+    assert call.outcome.reason == "ended by the agent"
+    assert call.log[-1] == "agent: Goodbye, and thank you."
+    assert call.errors == []

@@ -227,6 +227,21 @@ async def test_a_section_that_cannot_be_connected_does_no_harm(
     assert "never retrieved" not in caplog.text
 
 
+@real_clock
+async def test_a_message_to_a_client_that_has_just_gone_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    async with line() as it, WebRTCClient(it.request) as client:
+        await until(lambda: it.transport._peer is not None and it.transport._peer.can_send)
+        peer = it.transport._peer
+        assert peer is not None
+        assert peer._pc.sctp is not None
+        await peer._pc.sctp.transport.stop()  # as by the client's notice
+        peer._channel.send("too late")
+        await asyncio.sleep(0.1)
+        await client.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
 async def test_a_connection_that_cannot_be_closed_as_it_should_is_closed_all_the_same(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -108,12 +109,13 @@ async def the_tool_of_an_interrupted_response_is_not_called(rig: Rig, random: Ra
 
 @scenario("E4")
 async def a_falsy_result_is_a_result(rig: Rig, random: Random) -> None:
-    """Each of 0, {}, "", [], False and None reaches the model as a result, and is answered. (pipecat 4298)"""
+    """Each of 0, {}, "", [], False and None, here of a function that blocks, reaches the model and is answered."""
     values: list[Any] = [0, {}, "", [], False, None]
     left = list(values)
 
-    async def weather(city: str) -> Any:
+    def weather(city: str) -> Any:
         """The weather of a city."""
+        time.sleep(0.01)
         return left.pop(0)
 
     async with rig.start(look_up("Paris")) as far:
