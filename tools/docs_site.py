@@ -21,6 +21,7 @@ REPOSITORY_FILES = ("duologue/", "examples/", "benchmarks/", "tests/", "tools/",
 PACKAGES = (
     "duologue",
     "duologue.frames",
+    "duologue.tools",
     "duologue.images",
     "duologue.web",
     "duologue.testing",
