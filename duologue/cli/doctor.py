@@ -55,6 +55,10 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
         {"babel": "babel", "num2words": "num2words", "phonenumbers": "phonenumbers"},
     ),
     "mcp": ("tools of MCP servers", {"mcp": "mcp"}),
+    "docs": (
+        "the documentation's site",
+        {"material": "mkdocs-material", "mkdocstrings_handlers.python": "mkdocstrings-python"},
+    ),
     "lab": ("comparing services", {"jiwer": "jiwer"}),
     "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),
     "webrtc": ("calls over WebRTC", {"aiortc": "aiortc"}),
