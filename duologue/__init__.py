@@ -4,10 +4,10 @@
                                 Cascade(stt, llm, tts), Tools(), transport.output()]))
     outcome = run(session)
 
-Eight import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.images`, `duologue.tools`,
-`duologue.web`, `duologue.testing`, `duologue.services.<vendor>`, `duologue.services.local`. Authors of services and
-transports also use `duologue.services.native`, `duologue.services.remote` and `duologue.transports`. All else may
-change without notice.
+Nine import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.tools`, `duologue.mcp`,
+`duologue.images`, `duologue.web`, `duologue.testing`, `duologue.services.<vendor>`, `duologue.services.local`. Authors
+of services and transports also use `duologue.services.native`, `duologue.services.remote` and `duologue.transports`.
+All else may change without notice.
 
 The names are imported when they are first used: `import duologue` loads none of the modules behind them.
 """
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .agents.agent import Stage as Stage
     from .agents.engine import Capabilities as Capabilities
     from .agents.engine import Engine as Engine
+    from .agents.profile import Profile as Profile
+    from .agents.profile import Skill as Skill
     from .agents.tool import Tool as Tool
     from .audio.silero import SileroVad as SileroVad
     from .errors import BadInput as BadInput
@@ -58,14 +60,21 @@ if TYPE_CHECKING:
     from .processors.turns.smart_turn import SmartTurn as SmartTurn
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
+    from .services.correction import Correction as Correction
+    from .services.correction import Term as Term
+    from .services.correction import Vocabulary as Vocabulary
     from .services.fallback import Fallback as Fallback
     from .services.guardrails import CallerGuardrail as CallerGuardrail
     from .services.guardrails import Guardrail as Guardrail
     from .services.guardrails import ModelCheck as ModelCheck
     from .services.guardrails import Verdict as Verdict
     from .services.llm import LLM as LLM
+    from .services.memory import Memory as Memory
+    from .services.memory import ModelNotes as ModelNotes
     from .services.native.engine import SpeechToSpeech as SpeechToSpeech
     from .services.reading import Reading as Reading
+    from .services.retrieval import Passage as Passage
+    from .services.retrieval import Retrieval as Retrieval
     from .services.stt import STT as STT
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
@@ -86,6 +95,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "agents.agent": "Agent Flow Stage",
     "agents.engine": "Capabilities Engine",
+    "agents.profile": "Profile Skill",
     "agents.tool": "Tool",
     "audio.silero": "SileroVad",
     "errors": (
@@ -110,11 +120,14 @@ _HOMES = {
     "processors.turns.smart_turn": "SmartTurn",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",
+    "services.correction": "Correction Term Vocabulary",
     "services.fallback": "Fallback",
     "services.guardrails": "CallerGuardrail Guardrail ModelCheck Verdict",
     "services.llm": "LLM",
+    "services.memory": "Memory ModelNotes",
     "services.native.engine": "SpeechToSpeech",
     "services.reading": "Reading",
+    "services.retrieval": "Passage Retrieval",
     "services.stt": "STT",
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",

@@ -6,8 +6,9 @@ A `Flow` says which agents may follow each agent. A `Cast` has the agents of one
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -18,11 +19,13 @@ from ..frames.text import well_formed, well_formed_data
 from ..processors.kernel.node import Node
 from .engine import language_line, plain_specs
 from .fields import check_several, check_strings, named_fields
+from .profile import COLOUR, Profile, Skill, appended
 from .sources import ToolSource
 from .tool import Tool, ToolSpec
 
 TOOL_NAME = "handoff_conversation"
 """The name of the tool by which an agent hands the call over."""
+_COLOUR = re.compile(COLOUR)
 MAX_HISTORY = 100
 """Phases that the history of a flow's state keeps."""
 
@@ -37,8 +40,10 @@ class Agent:
     call, `farewell` when it hands the call on. With `history` "own" its model knows the call from its hand-off on,
     which has the reason and the summary, instead of all of it. `voice` is one of the engine's voices or, for an
     agent that several kinds of engines may serve, one for each family of voices: {"openai": "marin", "gemini":
-    "Kore", "espeak": "en-us+f3"}. Functions in `tools` become `Tool` objects; the tools of a `ToolSource` among
-    them may change during a call. Clients show the agent by its `display_name` and `colour`, such as "#0a7" or "teal".
+    "Kore", "espeak": "en-us+f3"}. `model` is the language model that answers for it in a cascade, by default the one
+    that its service was made with; services with one model refuse others. Functions in `tools` become `Tool` objects;
+    the tools of a `ToolSource` among them may change during a call. Clients show the agent by its `display_name` and
+    `colour`, such as "#0a7" or "teal".
 
     `instructions` may be a function of the session: a plain `def` that returns a text. It is called at the start and at
     hand-offs; by a cascade before each answer; by a native engine at the end of each turn of the agent, if the provider
@@ -54,6 +59,7 @@ class Agent:
     scope: str = ""
     instructions: str | Callable[[Any], str] = ""
     language: str = ""
+    model: str = ""
     voice: str | Mapping[str, str] = ""
     tools: Iterable[Tool | ToolSource | Callable[..., Any]] = ()
     targets: tuple[str, ...] | None = None
@@ -69,7 +75,7 @@ class Agent:
     """The sources among the `tools`."""
 
     def __post_init__(self) -> None:
-        texts = "name", "role", "description", "scope", "language", "engine", "greeting", "farewell"
+        texts = "name", "role", "description", "scope", "language", "model", "engine", "greeting", "farewell"
         check_strings(self, *texts, "display_name", "colour")
         if not callable(self.instructions):
             check_strings(self, "instructions")
@@ -78,6 +84,8 @@ class Agent:
         if not isinstance(self.voice, Mapping):
             check_strings(self, "voice")
         check_several("Agent", "tools", self.tools, "tools=[f]")
+        if not _COLOUR.fullmatch(self.colour):
+            raise ConfigurationError(f'Agent.colour is {self.colour!r}: give a name or a hex number, such as "#0a7"')
         if self.history not in ("all", "own"):
             raise ConfigurationError(f'an agent\'s history is "all" or "own", not {self.history!r}')
         if self.targets is not None:
@@ -109,6 +117,21 @@ class Agent:
         """True if the prompt may change during the call."""
         return callable(self.instructions) or "{" in self.prompt
 
+    def with_(self, profile: Profile | None = None, *, skills: Iterable[Skill] = ()) -> Agent:
+        """Return this agent with a profile and skills; itself stays as it is.
+
+        Fields of the profile replace the agent's, tools that it turns off are left out; each skill appends its
+        instructions and its tools. Raises ConfigurationError for a tool that the agent does not have, and two tools of
+        one name.
+        """
+        changes = profile.changes(self.name, self.toolset) if profile is not None else {}
+        instructions, tools = changes.get("instructions", self.instructions), changes.get("tools", self.toolset)
+        skills = list(skills)
+        if chunks := [skill.instructions for skill in skills if skill.instructions]:
+            changes["instructions"] = appended(instructions, chunks)
+        changes["tools"] = (*tools, *self.sources, *(tool for skill in skills for tool in skill.toolset))
+        return replace(self, **changes)
+
     def identified(self, instructions: str) -> str:
         """Return instructions with the identity block of this agent."""
         lines = [
@@ -139,6 +162,7 @@ def configuration(
         instructions=agent.prompt if prompt is None else prompt,
         voice=agent.voice if isinstance(agent.voice, str) else agent.voice.get(voices, ""),
         language=agent.language,
+        model=agent.model,
         tools=plain_specs(specs.values()),
     )
 

@@ -85,6 +85,8 @@ class EngineConfig(WellFormed, msgspec.Struct, frozen=True, kw_only=True):
     instructions: str = ""
     voice: str = ""
     language: str = ""
+    model: str = ""
+    """The model that answers; "" for the service's own."""
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -103,7 +105,7 @@ class EngineConfig(WellFormed, msgspec.Struct, frozen=True, kw_only=True):
         """
         fields = {
             name: value
-            for name in ("agent", "instructions", "voice", "language", "options")
+            for name in ("agent", "instructions", "voice", "language", "model", "options")
             if (value := getattr(change, name)) is not None
         }
         if "options" in fields:

@@ -54,6 +54,10 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
         "numbers and the like in words",
         {"babel": "babel", "num2words": "num2words", "phonenumbers": "phonenumbers"},
     ),
+    "correction": (
+        "misheard terms put right",
+        {"rapidfuzz": "rapidfuzz", "jellyfish": "jellyfish", "spellchecker": "pyspellchecker"},
+    ),
     "mcp": ("tools of MCP servers", {"mcp": "mcp"}),
     "docs": (
         "the documentation's site",

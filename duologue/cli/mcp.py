@@ -33,18 +33,18 @@ def run_mcp(target: str, llm: str = "", *, scripted: bool = False, data: str = "
 
     make()  # an error of the agents is shown at once
     print(f"{target} is offered as an MCP server on stdin and stdout.", file=sys.stderr)
-    asyncio.run(_serve(Trial(make)))
+    asyncio.run(_serve_trial(AgentTrial(make)))
     return 0
 
 
-async def _serve(trial: Trial) -> None:
+async def _serve_trial(trial: AgentTrial) -> None:
     try:
         await server_for(trial).run_stdio_async()
     finally:
         await trial.reset()
 
 
-def server_for(trial: Trial) -> Any:
+def server_for(trial: AgentTrial) -> Any:
     """Return the package's server with the tools of a trial. Raises MissingExtra without the package."""
     try:
         from mcp.server.mcpserver import MCPServer
@@ -57,7 +57,7 @@ def server_for(trial: Trial) -> Any:
     return server
 
 
-class Trial:
+class AgentTrial:
     """One call at a time with agents that `make` gives anew for each call."""
 
     def __init__(self, make: Callable[[], Chat]) -> None:
@@ -78,7 +78,7 @@ class Trial:
                 heard.append(await self._talk.say(text))
             except DuologueError as error:
                 return f"error: {type(error).__name__}: {error}"
-            return "\n".join(line for reply in heard for line in told(reply)) or "(the agents say nothing)"
+            return "\n".join(line for reply in heard for line in reply_lines(reply)) or "(the agents say nothing)"
 
     async def reset(self) -> str:
         """End the call. The next line begins another."""
@@ -95,7 +95,7 @@ class Trial:
         return "\n".join(transcript(talk.session.conversation)) if talk is not None else "(no call has begun)"
 
 
-def told(reply: Reply) -> list[str]:
+def reply_lines(reply: Reply) -> list[str]:
     """Return a reply as lines."""
     lines = [f"{agent}: {text.strip()}" for agent, text in reply.lines]
     lines += [f"  called {call} -> {call.error or repr(call.result)}" for call in reply.calls]

@@ -16,7 +16,6 @@ from ..session import Session
 from ..session.call_events import (
     Failed,
     FeedEvent,
-    Guarded,
     HandedOff,
     MessageChanged,
     MessageGone,
@@ -25,6 +24,7 @@ from ..session.call_events import (
     SpeechCut,
     SpeechHeld,
     ToolChanged,
+    WordsGuarded,
 )
 from ..session.latency import STAGES, LatencyMeter
 
@@ -100,7 +100,7 @@ class ViewRows:
                 return self._handoff(event)
             case ServiceMoved():
                 return self._note(event.at, f"{event.target} replaces {event.source}: {event.reason}", "yellow")
-            case Guarded():
+            case WordsGuarded():
                 return self._note(
                     event.at, f"{event.guardrail} {event.action}: {event.reason or event.cause}", "yellow"
                 )

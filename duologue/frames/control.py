@@ -22,6 +22,7 @@ class Configure(WellFormed, Control, frozen=True, kw_only=True, tag="Configure")
     instructions: str | None = None
     voice: str | None = None
     language: str | None = None
+    model: str | None = None
     tools: tuple[dict[str, Any], ...] | None = None
     options: dict[str, Any] | None = None
 

@@ -74,9 +74,10 @@ class UserTranscript(WellFormed, Input, frozen=True, kw_only=True, tag="UserTran
     `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood, or,
     if `failed`, speech that was not transcribed because the service failed.
     `utterance` is the same in all texts of one utterance, and the id of its item in the log; "" if it is not known.
+    `original` is the text of the service if a `Correction` has changed it, else "".
     """
 
-    texts = ("text",)
+    texts = ("text", "original")
 
     text: str
     final: bool = True
@@ -87,6 +88,7 @@ class UserTranscript(WellFormed, Input, frozen=True, kw_only=True, tag="UserTran
     language: str = ""
     words: tuple[Word, ...] = ()
     failed: bool = False
+    original: str = ""
 
 
 class UserText(WellFormed, Input, frozen=True, kw_only=True, tag="UserText"):

@@ -14,7 +14,7 @@ import anyio
 from ..errors import ToolError, without_credentials
 from . import http
 from .lines import one_line
-from .package import Client, ListenNotSupportedError, MCPError, wire
+from .package import Client, ListenNotSupportedError, MCPError, SubscriptionLost, wire
 from .stdio import Program, ServerProcess
 
 T = TypeVar("T")
@@ -28,6 +28,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
 """The pause before a server is connected again, in seconds. It doubles with each failure in a row."""
 STEADY_S = 10.0
 """Seconds after which a connection counts as one that works: the next pause is the first again."""
+CLOSE_S = 10.0
+"""The longest time that the end of a connection takes, in seconds."""
 RELIST_S = 5.0
 """The time that a result waits for a list of tools that has changed meanwhile, in seconds."""
 TERMINATED = "Session terminated"
@@ -81,7 +83,7 @@ class ServerConnection:
     async def close(self) -> None:
         """End the connection, and with it the process."""
         self._task.cancel()
-        await asyncio.wait({self._task})
+        await asyncio.wait({self._task}, timeout=CLOSE_S)
         self.why = "it was closed"
         self._move()
 
@@ -168,17 +170,23 @@ class ServerConnection:
 
     async def _subscribe(self, client: Client) -> None:
         """Hear of changes from a server of the newer protocol, which are subscribed to."""
-        try:
-            while True:
+        pause_s = 1.0
+        while True:
+            try:
                 async with client.listen(tools_list_changed=True) as events:
+                    pause_s = 1.0
                     async for _ in events:
                         self._expire()
-                await asyncio.sleep(1.0)
-                self._expire()  # a change may have been missed
-        except ListenNotSupportedError:
-            pass
-        except Exception as error:
-            log.info("MCP server %r does not tell of changes of its tools: %s", self.name, _reason(error))
+            except ListenNotSupportedError:
+                return
+            except MCPError as error:
+                log.info("MCP server %r does not tell of changes of its tools: %s", self.name, _reason(error))
+                return
+            except SubscriptionLost:
+                pass
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            self._expire()  # a change may have been missed
 
     async def _relist(self, client: Client) -> None:
         while True:
@@ -248,6 +256,10 @@ class ServerConnection:
                 self._client = None  # the server does not know the session: the request was not carried out
                 if not self._lost.done():
                     self._lost.set_result("the server does not know the session any more")
+            except ToolError:
+                raise
+            except Exception as error:  # an answer that is malformed, for example
+                raise ToolError(f"the server {self.name!r}: {_reason(error)}") from error
         with anyio.move_on_after(1.0):  # until it is known how it ended
             while not self.why:
                 await self._moved.wait()

@@ -10,7 +10,7 @@ try:
     from mcp import Client, MCPError
     from mcp.client.stdio import get_default_environment
     from mcp.client.streamable_http import streamable_http_client
-    from mcp.client.subscriptions import ListenNotSupportedError
+    from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
     from mcp.shared.message import SessionMessage
 except ImportError as error:
     raise MissingExtra("mcp", "mcp", str(error)) from error
@@ -20,6 +20,7 @@ __all__ = [
     "ListenNotSupportedError",
     "MCPError",
     "SessionMessage",
+    "SubscriptionLost",
     "get_default_environment",
     "httpx2",
     "streamable_http_client",

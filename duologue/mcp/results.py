@@ -33,11 +33,11 @@ def tool_result(answer: wire.CallToolResult) -> Any:
     texts = [text for block in answer.content if (text := _block_text(block))]
     if answer.is_error:
         raise ToolError(one_line(" ".join(texts), ERROR_LENGTH) or "the tool failed, and does not say why")
-    result = _content(texts, answer.structured_content, notes)
+    result = _combined(texts, answer.structured_content, notes)
     return WithImages(result, tuple(shown)) if shown else result
 
 
-def _content(texts: Sequence[str], data: Any, notes: Sequence[str]) -> Any:
+def _combined(texts: Sequence[str], data: Any, notes: Sequence[str]) -> Any:
     if data is not None and (not texts or _repeats(texts, data)):
         plain = data["result"] if isinstance(data, dict) and data.keys() == {"result"} else data
         return {"result": plain, "images": " ".join(notes)} if notes else plain

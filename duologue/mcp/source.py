@@ -220,6 +220,7 @@ class Use:
         self._source = source
         self._connection: ServerConnection | None = None
         self._ending: asyncio.TimerHandle | None = None
+        self._end_task: asyncio.Task[None] | None = None
         self.holders = 0
         self.watchers: dict[str, tuple[Callable[[], None], Callable[[str], None]]] = {}
         """For each session the functions that hear of changes and of failures."""

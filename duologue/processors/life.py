@@ -91,6 +91,9 @@ class IdlePrompts(_TurnFollower):
         ends: bool = True,
     ) -> None:
         super().__init__()
+        for text in texts:
+            if not isinstance(text, str):
+                raise ConfigurationError(f'a prompt is a text, not {text!r}: IdlePrompts("…", "…")')
         times = (len(texts) or 2) if times is None else times
         if not 1 <= after_s <= 3600:
             raise ConfigurationError(f"after_s is {after_s!r}: it lies between 1 and 3600")

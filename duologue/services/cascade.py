@@ -199,6 +199,8 @@ class Cascade(Pipeline):
         config = self.config.changed(change)
         if change.voice:
             self.tts.check_voice(change.voice)
+        if change.model:
+            self.llm.check_model(change.model)
         if change.options is not None:
             self.llm.check_options(config.options)
         if len({tool.name for tool in config.tools}) < len(config.tools):

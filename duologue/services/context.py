@@ -70,6 +70,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     tool_choice: str = ""
+    model: str = ""
+    """The model to ask, "" for the service's own. Only a service with `LLM.chooses_model` receives one."""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

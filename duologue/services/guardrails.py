@@ -58,7 +58,7 @@ _DONE: dict[Action, Literal["passed", "replaced", "dropped", "stopped", "answere
 }
 
 
-class _Guard(Processor):
+class _Checker(Processor):
     """The part that both guardrails have: the check, its limits, and the signal."""
 
     def __init__(self, checking: Checking, own: Verdict, name: str, allowed: frozenset[Action]) -> None:
@@ -127,7 +127,7 @@ class _Answer:
         self.line_said = False
 
 
-class Guardrail(_Guard):
+class Guardrail(_Checker):
     """Checks each sentence of the agent before it is spoken: `Cascade(stt, llm, tts, spoken=[Guardrail(check)])`.
 
     `check(words)`, a `def`, an `async def` or a `ModelCheck`, returns True if the sentence may be spoken, False if not,
@@ -335,7 +335,7 @@ class Guardrail(_Guard):
             self.spawn(self.session.send, Say(text=text))
 
 
-class CallerGuardrail(_Guard):
+class CallerGuardrail(_Checker):
     """Checks the caller's words before the log and the model get them. It stands in `Cascade(heard=[…])`, or anywhere
     before an engine.
 

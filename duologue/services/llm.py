@@ -68,6 +68,8 @@ class Asking(Answers):
     max_answer_characters: int = 32_768
     chooses_tools: bool = False
     """True if the service obeys `Request.tool_choice`."""
+    chooses_model: bool = False
+    """True if the service obeys `Request.model`."""
     images: ImageLimits | None = DEFAULT_IMAGES
     """The images that the model takes; others are converted. None for a model that takes none."""
     budget: Budget = DEFAULT_BUDGET
@@ -126,6 +128,7 @@ class Asking(Answers):
             tools=config.tools,
             options=config.options,
             tool_choice=choice if self.chooses_tools and choice != "none" else "",
+            model=config.model,
         )
 
     def ask(self, request: Request) -> Pieces:
@@ -222,6 +225,12 @@ class LLM(Asking):
         if options:
             raise ConfigurationError(f"{self.name} takes no options: {', '.join(sorted(options))}")
 
+    def check_model(self, model: str) -> None:
+        """Raise ConfigurationError for a model that the service cannot ask."""
+        if not self.chooses_model and model not in ("", self.model):
+            own = f": it has {self.model!r}" if self.model else ""
+            raise ConfigurationError(f"{self.name} cannot ask the model {model!r}{own}")
+
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
@@ -247,7 +256,14 @@ class LLM(Asking):
         if frame.final and frame.text:
             backchannel = self.session.floor.dismissed
             times = {"at": frame.start_s, "ended_at": frame.end_s}
-            log_caller(self.session, frame.text, id=frame.utterance, backchannel=backchannel, **times)
+            log_caller(
+                self.session,
+                frame.text,
+                id=frame.utterance,
+                backchannel=backchannel,
+                written=frame.original,
+                **times,
+            )
             self._said = "words"
         elif frame.final and self._said in ("", "noise"):
             self._said = "failed" if frame.failed else "noise"
@@ -286,7 +302,8 @@ class LLM(Asking):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure, news = self.fresh_config(), self.failure, self.session.calls.news
+        config, failure, registered = self.fresh_config(), self.failure, self.session.calls
+        news, news_count = registered.news, registered.news_count
         choice = tool_choice_of(asked)
         self._unanswered = ""
         request = self.request(config, extra, choice)
@@ -308,7 +325,7 @@ class LLM(Asking):
                 self.session.report(ServiceError(error), self.name)
             status = await self._respond(turn, config, self._without_tools(request), model=True)
         if status == "completed":
-            self.session.calls.told(news)
+            registered.told(news, news_count)
             self._history.answered()
         elif status == "failed" and self.session.floor.caller_speaking:
             self._unanswered = "words"  # the end of the caller's turn asks for the answer

@@ -22,13 +22,14 @@ from ..processors.kernel.lane import DONE, Overdue
 from ..processors.kernel.node import Node
 from ..processors.processor import handles
 from ..processors.turns.endpointing import check_turns
+from .expected import ExpectsTerms
 from .probable_end import TellsProbableEnd
 from .transcribing import CallerSpeech, Transcribing, Transcription
 
 __all__ = ["STT", "Transcription"]
 
 
-class STT(TellsProbableEnd):
+class STT(ExpectsTerms, TellsProbableEnd):
     """Turns the caller's audio into `UserTranscript` frames, which go both down and up.
 
     A service implements `begin`, `feed` and `finish`; one with a connection derives from `RemoteSTT` instead. Between

@@ -48,13 +48,14 @@ class CallerSpeech:
         self.frames: list[Input] = []
         """The frames of the utterance in progress, oldest first. More are appended."""
         self._listener = listener
-        self._recent: list[UserAudio] = []
+        self.recent: list[UserAudio] = []
+        """The latest audio from between utterances, the last `preroll_ms` of it."""
         self._recent_s = 0.0
         self._mono: MonoAt | None = None  # made for the first audio that must be converted
 
     def keep(self, frame: UserAudio) -> None:
         """Keep audio from between utterances, the last `preroll_ms` of it."""
-        recent = self._recent
+        recent = self.recent
         recent.append(frame)
         self._recent_s += frame.duration_s
         while self._recent_s - (oldest_s := recent[0].duration_s) > self._listener.preroll_ms / 1000:
@@ -63,7 +64,7 @@ class CallerSpeech:
 
     def begin(self, start: SpeechStarted) -> list[UserAudio]:
         """Begin an utterance with the audio from before it. Returns that audio."""
-        kept, self._recent, self._recent_s = self._recent, [], 0.0
+        kept, self.recent, self._recent_s = self.recent, [], 0.0
         self.utterance, self.began_at, self.fed_s, self.told = start.utterance, start.at, 0.0, ""
         self.frames = [*kept, start]
         return kept
@@ -106,9 +107,9 @@ class CallerSpeech:
 
     def release(self) -> tuple[Input, ...]:
         """Return all speech that has no transcript: the utterance, then the audio kept after it. Forget it here."""
-        speech = (*self.frames, *self._recent)
+        speech = (*self.frames, *self.recent)
         self.released = True
-        self.frames, self._recent, self._recent_s = [], [], 0.0
+        self.frames, self.recent, self._recent_s = [], [], 0.0
         if self._mono is not None:
             self._mono.reset()
         return speech

@@ -198,7 +198,7 @@ class ServiceMoved(CallEvent, frozen=True, kw_only=True, tag="service_moved"):
     reason: str
 
 
-class Guarded(CallEvent, frozen=True, kw_only=True, tag="guarded"):
+class WordsGuarded(CallEvent, frozen=True, kw_only=True, tag="words_guarded"):
     """A guardrail did not simply let words through: see `duologue.frames.GuardrailActed`."""
 
     guardrail: str
@@ -267,7 +267,7 @@ FeedEvent = (
     | ClientMoved
     | ConnectionMoved
     | ServiceMoved
-    | Guarded
+    | WordsGuarded
     | UsageReported
     | Failed
     | Level

@@ -10,7 +10,6 @@ from .call_events import (
     ClientMoved,
     ConnectionMoved,
     FeedEvent,
-    Guarded,
     HandedOff,
     Recognised,
     ResponseComplete,
@@ -20,12 +19,13 @@ from .call_events import (
     SpeechCut,
     ToolChanged,
     TurnTimed,
+    WordsGuarded,
 )
 from .feed import Feed
 
 log = logging.getLogger("duologue.call")
 
-_INFO = (HandedOff, ConnectionMoved, ServiceMoved, Guarded, ClientMoved, AccessSwitched)
+_INFO = (HandedOff, ConnectionMoved, ServiceMoved, WordsGuarded, ClientMoved, AccessSwitched)
 _DEBUG = (Speaking, SpeechCut, Recognised, ResponseOpened, ResponseComplete, ToolChanged, TurnTimed)
 
 
@@ -70,7 +70,7 @@ class CallLog:
                 return f"connection of {event.engine}: {event.state} {event.how} {event.reason}".rstrip()
             case ServiceMoved():
                 return f"{event.kind}: {event.target} replaces {event.source}: {event.reason}"
-            case Guarded():
+            case WordsGuarded():
                 return f"{event.guardrail}: {event.side}'s words {event.action} ({event.cause}){self._said(event.text)}"
             case ClientMoved():
                 return f"client of {event.transport}: {event.state} {event.reason}".rstrip()

@@ -33,7 +33,8 @@ class Item(WellFormed, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     `backchannel` marks words of the caller that did not interrupt the agent and that want no answer.
     `text` of an agent's message is the text that the caller heard; it is empty until that is known. `written` is the
-    model's own text if processors or hooks changed it before it was spoken, else empty. A tool call and its
+    model's own text if processors or hooks changed it before it was spoken, and for the caller the transcript of the
+    service if it was corrected; else empty. A tool call and its
     result share the `call_id`.
     """
 

@@ -38,7 +38,6 @@ from .call_events import (
     ConnectionMoved,
     Failed,
     FeedEvent,
-    Guarded,
     HandedOff,
     ServiceMoved,
     Speaking,
@@ -46,6 +45,7 @@ from .call_events import (
     SpeechHeld,
     ToolChanged,
     UsageReported,
+    WordsGuarded,
 )
 from .conversation import Conversation
 from .latency import PushObserver
@@ -107,7 +107,7 @@ def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> No
             gap_ms=s.gap_ms,
         ),
     )
-    on(GuardrailActed, lambda s: Guarded(at=now(), **asdict(s)))
+    on(GuardrailActed, lambda s: WordsGuarded(at=now(), **asdict(s)))
     on(ServiceChanged, lambda s: ServiceMoved(at=now(), **asdict(s)))
     on(HandoffStarted, lambda s: HandedOff(at=now(), state="started", **asdict(s)))
     on(HandoffCompleted, lambda s: HandedOff(at=now(), state="completed", **asdict(s)))

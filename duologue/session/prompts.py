@@ -26,7 +26,7 @@ MAX_UNKNOWN = 64
 _NAME = re.compile(r"\{([A-Za-z]\w*)\}", re.ASCII)
 
 
-class Owner(Protocol):
+class PromptOwner(Protocol):
     """The part of a session that its prompts use."""
 
     @property
@@ -49,10 +49,10 @@ class Prompts:
 
     __slots__ = ("_made", "_session", "_unknown")
 
-    def __init__(self, session: Owner) -> None:
+    def __init__(self, session: PromptOwner) -> None:
         self._session = session
         self._made: dict[str, tuple[str, str]] = {}  # the latest two prompts of each agent
-        self._unknown: set[str] = set()
+        self._unknown: frozenset[str] = frozenset()
 
     def of(self, agent: Agent) -> str:
         """Return an agent's instructions with its identity, as the session's data make them now.
@@ -64,9 +64,10 @@ class Prompts:
         else:
             text = self.fill(agent.prompt)
         text = well_formed(text)
-        before = self._made.get(agent.name, ("", ""))
-        if text != before[1]:
-            self._made[agent.name] = before[1], text
+        if agent.varies:
+            before = self._made.get(agent.name, ("", ""))
+            if text != before[1]:
+                self._made[agent.name] = before[1], text
         return text
 
     def fresh(self, config: EngineConfig) -> EngineConfig:
@@ -95,16 +96,18 @@ class Prompts:
         name, data = found[1], self._session.data
         if isinstance(data, Mapping):
             if name in data:
-                return _as_text(data[name])
-        elif not callable(value := getattr(data, name, len)):
-            return _as_text(value)
+                return _inserted(data[name])
+        else:
+            with suppress(Exception):  # no such attribute, or a property that fails
+                if not callable(value := getattr(data, name)):
+                    return _inserted(value)
         if data and name not in self._unknown and len(self._unknown) < MAX_UNKNOWN:
-            self._unknown.add(name)
+            self._unknown |= {name}
             log.warning("session %s: {%s} stays in a text: session.data has no such name", self._session.id, name)
         return found[0]
 
 
-def _told_by(agent: Agent, function: Callable[[Any], Any], session: Owner) -> str:
+def _told_by(agent: Agent, function: Callable[[Any], Any], session: PromptOwner) -> str:
     try:
         text = function(session)
     except Exception as error:
@@ -120,7 +123,7 @@ def _told_by(agent: Agent, function: Callable[[Any], Any], session: Owner) -> st
     return text
 
 
-def _as_text(value: Any) -> str:
+def _inserted(value: Any) -> str:
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         with suppress(TypeError, ValueError):  # not plain data: as Python shows it
             value = msgspec.json.encode(value).decode()

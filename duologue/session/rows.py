@@ -9,7 +9,16 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from ..errors import ConfigurationError
-from .call_events import CallEnding, FeedEvent, Guarded, MessageChanged, MessageGone, Noted, ServiceMoved, ToolChanged
+from .call_events import (
+    CallEnding,
+    FeedEvent,
+    MessageChanged,
+    MessageGone,
+    Noted,
+    ServiceMoved,
+    ToolChanged,
+    WordsGuarded,
+)
 from .conversation import Item, Kind, Role, plain_data, time_of_day
 from .feed import CAPACITY, Backlog, Feed
 
@@ -155,7 +164,7 @@ def to_row(event: FeedEvent, session_id: str, started_at: datetime | None) -> Ro
             id = f"{event.kind} {event.target} {event.at:.3f}"
             note = Item(id=id, kind="note", role="system", at=event.at, name="service", data=data)
             return _row(note, f"{event.target} replaces {event.source}: {event.reason}", call, final=True)
-        case Guarded():
+        case WordsGuarded():
             data = {name: getattr(event, name) for name in ("guardrail", "side", "cause", "reason")}
             id = f"{event.guardrail} {event.side} {event.at:.3f} {event.response_id}"
             note = Item(id=id, kind="note", role="system", at=event.at, turn=event.turn, name="guardrail", data=data)

@@ -84,7 +84,8 @@ class ToolCalls:
         self._asked_in: Counter[int] = Counter()
         self._to_continue: set[int] = set()
         self._late: dict[str, RegisteredCall] = {}
-        self._news: dict[str, RegisteredCall] = {}
+        self._news: dict[str, tuple[RegisteredCall, int]] = {}  # with the number of the news
+        self._news_count = 0
 
     def new_id(self, wanted: str) -> str:
         """Return `wanted` if no other call has it, else an id derived from it. Some models use an id twice."""
@@ -180,12 +181,17 @@ class ToolCalls:
         if (call := self._calls.get(call_id)) is not None:
             call.state = "answered"
             self._late.pop(call_id, None)
-            self._news[call_id] = call
+            self._add_news(call)
 
     def progressed(self, call_id: str) -> None:
         """Record that the log has news of a late call, which still runs, and that no model has received them."""
         if (call := self._calls.get(call_id)) is not None:
-            self._news[call_id] = call
+            self._add_news(call)
+
+    def _add_news(self, call: RegisteredCall) -> None:
+        self._news_count += 1
+        self._news.pop(call.id, None)
+        self._news[call.id] = call, self._news_count
 
     def end_late(self) -> list[RegisteredCall]:
         """Return the late calls, which get no other result any more."""
@@ -198,17 +204,24 @@ class ToolCalls:
     @property
     def news(self) -> tuple[RegisteredCall, ...]:
         """The calls with a late result, or with progress, that no model has received yet, the oldest first."""
-        return tuple(self._news.values())
+        return tuple(call for call, _ in self._news.values())
+
+    @property
+    def news_count(self) -> int:
+        """The number of news that there have been."""
+        return self._news_count
 
     def asking(self) -> None:
-        """Record that a model is asked for an answer, and learns which calls have no result yet."""
+        """Record that a model is asked for an answer. It learns the results that are there and the open calls."""
+        self._to_continue.clear()
         for call in (*self._open.values(), *self.late()):
             call.asked_while_open = True
 
-    def told(self, calls: Iterable[RegisteredCall]) -> None:
-        """Record that the model knows the results of these calls."""
+    def told(self, calls: Iterable[RegisteredCall], count: int | None = None) -> None:
+        """Record that the model knows the news of these calls: all, or the first `count` that there have been."""
         for call in calls:
-            self._news.pop(call.id, None)
+            if call.id in self._news and (count is None or self._news[call.id][1] <= count):
+                del self._news[call.id]
 
     def late(self) -> list[RegisteredCall]:
         """Return the calls whose result in the log says that the tool still runs."""

@@ -6,23 +6,27 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeAlias
 
-from ..agents.agent import Agent, Flow, Stage
-from ..agents.engine import Engine
+from ..agents.agent import Agent, Flow, Stage, by_name
 from ..agents.sources import ToolSource
 from ..agents.tool import Tool
 from ..errors import ConfigurationError, DeadlineExceeded, IllegalState, ServiceError
 from ..frames import HandoffCompleted, HandoffFailed, HandoffStarted, ResponseEnded, UserText
 from ..processors.handoff.handoff import Handoff
+from ..processors.handoff.takeover import find_engine
+from ..processors.kernel.groups import leaves
 from ..processors.kernel.node import Node
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor
 from ..processors.tools import Tools
 from ..services.cascade import Cascade
 from ..services.llm import LLM
+from ..services.native.engine import SpeechToSpeech
+from ..services.remote.llm import RemoteLLM
 from ..services.vendors import find
 from ..session.life import State
 from ..session.session import Session
 from .call import QUIET_S, BareCall, Probe
+from .clock import VirtualClockLoop
 from .fakes import with_fakes
 from .reply import Reply, transcript
 from .scripted_llm import ScriptedLLM, ScriptedRules
@@ -95,8 +99,15 @@ class Chat(BareCall):
         failed = next((frame for frame in self._responses() if frame.status == "failed"), None)
         if failed is not None and not self.may_fail:
             said = f"The conversation:\n{reply.conversation}"
-            raise ServiceError(f"the model has not answered: {failed.reason}\n\n{said}")
+            raise ServiceError(f"the model has not answered: {failed.reason}{self._hint()}\n\n{said}")
         return reply
+
+    def _hint(self) -> str:
+        """Return the mend for a model on the network under the virtual clock, which does not wait for it."""
+        remote = any(isinstance(leaf, RemoteLLM | SpeechToSpeech) for leaf in leaves(self.session.pipeline))
+        if not (remote and isinstance(asyncio.get_running_loop(), VirtualClockLoop)):
+            return ""
+        return "\nThe virtual clock does not wait for a model outside this process: use @pytest.mark.real_clock."
 
     def _responses(self) -> list[ResponseEnded]:
         """Return the responses that have ended since the last reply."""
@@ -112,11 +123,8 @@ class Chat(BareCall):
         while quiet_s < QUIET_S and not self.is_over:
             if left_s <= 0:
                 said = "\n".join(transcript(self.session.conversation))
-                raise DeadlineExceeded(
-                    f"no complete reply within {self.timeout_s:g} s: {self._owed() or 'it goes on and on'} "
-                    "(a model outside this process needs the real clock: @pytest.mark.real_clock)"
-                    f"\n\nThe conversation:\n{said}"
-                )
+                why = f"{self._owed() or 'it goes on and on'}{self._hint()}\n\nThe conversation:\n{said}"
+                raise DeadlineExceeded(f"no complete reply within {self.timeout_s:g} s: {why}")
             await asyncio.sleep(POLL_S)
             left_s -= POLL_S
             quiet_s = 0.0 if self._owed() else quiet_s + POLL_S
@@ -148,15 +156,19 @@ def chat(
 ) -> Chat:
     """Return a chat with agents, to be used as `async with chat(…) as talk: reply = await talk.say("…")`.
 
-    `llm` is a language model, a native engine, the rules of a `ScriptedLLM`, or the name of a vendor's model such as
-    "openai". `flow` has the stages of the call, as for `Handoff`; `shared` are the tools given to `Tools`. `tools`
-    replaces tools by name: with a function, which is called with the arguments that it takes, an exception, which is
-    raised, or any other value, which is the result. `data` is the session's. `processors` stand before the engine.
-    `options` are those of `Session`.
+    `llm` is a language model, an engine or a `Switch` of engines, the rules of a `ScriptedLLM`, or the name of a
+    vendor's model such as "openai". `flow` has the stages of the call, as for `Handoff`; `shared` are the tools given
+    to `Tools`. `tools` replaces tools by name: with a function, which is called with the arguments that it takes, an
+    exception, which is raised, or any other value, which is the result. `data` is the session's. `processors` stand
+    before the engine. `options` are those of `Session`.
 
-    Raises ConfigurationError for a tool that no agent has.
+    Raises ConfigurationError for a tool that no agent has, and for rules that are not of a `ScriptedLLM`'s form.
     """
-    agents = [agents] if isinstance(agents, Agent) else list(agents)
+    agents = list(by_name([agents] if isinstance(agents, Agent) else agents).values())
+    if not isinstance(tools or {}, Mapping):
+        raise ConfigurationError(
+            f"tools is {type(tools).__name__}: give a dict, with the fake of each tool by its name"
+        )
     agents, own = with_fakes(agents, shared, tools or {})
     pipeline = Pipeline([*processors, _engine(llm), Handoff(agents, flow), Tools(own), Probe()])
     return Chat(Session(pipeline, data=data, **options), timeout_s=timeout_s, may_fail=may_fail)
@@ -169,6 +181,6 @@ def _engine(llm: Brain) -> Node:
         llm = ScriptedLLM(llm)
     if isinstance(llm, LLM):
         return Cascade(NoSTT(), llm, NoTTS())
-    if isinstance(llm, Node) and isinstance(llm, Engine):
+    if isinstance(llm, Node) and find_engine(llm) is not None:
         return llm
     raise ConfigurationError(f"{llm!r} is not a model: give an LLM, an engine, rules, or the name of a vendor")

@@ -26,7 +26,7 @@ class Upstream:
     frame: Frame
 
 
-Step: TypeAlias = Frame | Upstream | float
+RunStep: TypeAlias = Frame | Upstream | float
 """A frame to give, or seconds to wait."""
 
 
@@ -83,7 +83,7 @@ class Ran:
         return [each.at for each in self.all if isinstance(each.frame, kind)]
 
 
-async def run_processor(processor: Node, steps: Iterable[Step], *, may_fail: bool = False, **options: Any) -> Ran:
+async def run_processor(processor: Node, steps: Iterable[RunStep], *, may_fail: bool = False, **options: Any) -> Ran:
     """Run a processor, or a pipeline, in a session of its own, and return the frames that leave it.
 
     `steps` are given one after the other: a frame comes from above, an `Upstream` one from below, a signal is

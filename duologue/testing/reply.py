@@ -30,7 +30,7 @@ class ReplyCall:
     result: Any = None
     """The result as the model has received it; None while there is none."""
     error: str = ""
-    """The error that the model was told, "" for none."""
+    """The error that the model has received, "" for none."""
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
@@ -47,7 +47,7 @@ class ReplyHandoff:
 
 
 class Reply:
-    """The answer of the agents to a line of the caller: all that they have said and done until they owed nothing more.
+    """The answer of the agents to a line of the caller: their words and deeds until they owed nothing more.
 
     `said` is the caller's line as the log has it. `text` is what the agents have said, `lines` the same as pairs of an
     agent and its words, `agent` the name of the agent that has the call afterwards. `calls` are the tools called, in
@@ -85,7 +85,7 @@ class Reply:
     # -- assertions ------------------------------------------------------------------------------------------------
 
     def called(self, tool: str, /, **arguments: Any) -> ReplyCall:
-        """Assert that a tool was called with these arguments, among others, and return the first such call.
+        """Assert that a tool was called with these arguments, among others, and return the first call of this kind.
 
         An expected value is compared as JSON has it, so that a date equals its text. It may also be a compiled pattern,
         which is searched for, or a function that returns True for the values that fit.

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ..agents.agent import TOOL_NAME
-from ..errors import ServiceError
+from ..errors import ConfigurationError, ServiceError
 from ..services.llm import Request, ToolRequest
 from .mocks import MockLLM, MockReply
 
-Step: TypeAlias = MockReply | tuple[MockReply, ...] | Callable[[Request], str]
+ScriptedStep: TypeAlias = MockReply | tuple[MockReply, ...] | Callable[[Request], str]
 """One answer of the model: words, a call, a tuple of both, or a function of the request that returns words."""
-ScriptedRules: TypeAlias = Mapping[str | re.Pattern[str], Step | Sequence[Step]]
+ScriptedRules: TypeAlias = Mapping[str | re.Pattern[str], ScriptedStep | Sequence[ScriptedStep]]
 
 
 def calls(tool: str, /, **arguments: Any) -> ToolRequest:
@@ -37,37 +37,72 @@ class ScriptedLLM(MockLLM):
 
     A rule's text may be a compiled pattern. Its steps are given one after the other: the first to the caller's words,
     the next ones to the results of the tools that it calls. An answer without a rule or a step is `otherwise`; without
-    that it fails, and the error has the words and the rules. The same words have the same answer each time. `requests`
-    are the requests that it has answered.
+    that it fails, and the error has the words and the rules. The same words have the same answer each time. A result
+    that comes late has the next step of its rule, else that of a rule for the note by which the model learns of it.
+    `requests` are the requests that it has answered.
     """
 
-    def __init__(self, rules: ScriptedRules, *, otherwise: Step | None = None, first_token_s: float = 0.05) -> None:
+    def __init__(
+        self, rules: ScriptedRules, *, otherwise: ScriptedStep | None = None, first_token_s: float = 0.05
+    ) -> None:
         super().__init__(self._reply, first_token_s=first_token_s, token_s=0.0)
         self._rules = dict(rules)
+        for rule, given in self._rules.items():
+            _check(rule, _steps(given))
         self._otherwise = otherwise
 
     def _reply(self, request: Request) -> MockReply | Iterable[MockReply]:
         step = self._step(request)
         return step(request) if callable(step) else step
 
-    def _step(self, request: Request) -> Step:
-        messages = request.messages
-        last = max((place for place, message in enumerate(messages) if message.role == "user"), default=-1)
-        said = messages[last].text if last >= 0 else ""
-        done = sum(bool(message.calls) for message in messages[last + 1 :])
-        notes = [message.text for message in messages[last + 1 :] if message.role == "system"]
-        for text in (said, *reversed(notes)):
-            for rule, steps in self._rules.items():
-                if _occurs(rule, text):
-                    all_steps: Sequence[Step] = steps if isinstance(steps, list) else [steps]  # type: ignore[list-item]
-                    if done < len(all_steps):
-                        return all_steps[done]
-                    if self._otherwise is None:
-                        raise ServiceError(f"the rule {_shown(rule)} has no step {done + 1}, after the tools' results")
-        if self._otherwise is None:
-            there = ", ".join(map(_shown, self._rules)) or "none"
-            raise ServiceError(f"no rule fits {said!r}; there are: {there}")
-        return self._otherwise
+    def _step(self, request: Request) -> ScriptedStep:
+        said, done, note = _asked(request)
+        exhausted = next((rule for rule in self._rules if _occurs(rule, said)), None)
+        if exhausted is not None and done < len(steps := _steps(self._rules[exhausted])):
+            return steps[done]
+        for rule, given in self._rules.items():
+            if note and rule != exhausted and _occurs(rule, note):
+                return _steps(given)[0]
+        if self._otherwise is not None:
+            return self._otherwise
+        there = ", ".join(map(_shown, self._rules)) or "none"
+        if exhausted is not None:
+            raise ServiceError(f"the rule {_shown(exhausted)} has no step {done + 1}, after the tools' results")
+        raise ServiceError(f"no rule fits {said!r}; there are: {there}")
+
+
+def _asked(request: Request) -> tuple[str, int, str]:
+    """Return the caller's latest words, the number of answers to them up to now, and the note at the end, if any.
+
+    An answer with calls is followed by their results. A note, such as a late result, follows a finished answer.
+    """
+    messages = request.messages
+    last = max((place for place, message in enumerate(messages) if message.role == "user"), default=-1)
+    since = messages[last + 1 :]
+    done = sum(bool(message.calls) for message in since)
+    note = since[-1].text if since and since[-1].role == "system" else ""
+    if note:
+        done += sum(message.role == "assistant" and not message.calls for message in since)
+    if last < 0:  # a model that knows the call from its hand-off on
+        return next((message.text for message in messages if message.role == "system"), ""), done, note
+    return messages[last].text, done, note
+
+
+def _check(rule: object, steps: Sequence[object]) -> None:
+    if not isinstance(rule, str | re.Pattern):
+        raise ConfigurationError(f"{rule!r} is not the text of a rule, or a compiled pattern")
+    for step in steps:
+        parts = step if isinstance(step, tuple) else (step,)
+        if not callable(step) and not all(isinstance(part, str | ToolRequest) for part in parts):
+            raise ConfigurationError(
+                f"rule {_shown(rule)}: {step!r} is not a text, a call, a tuple of them or a function"
+            )
+    if not steps:
+        raise ConfigurationError(f"rule {_shown(rule)} has no steps")
+
+
+def _steps(given: ScriptedStep | Sequence[ScriptedStep]) -> Sequence[ScriptedStep]:
+    return given if isinstance(given, list) else [given]  # type: ignore[list-item]
 
 
 def _occurs(rule: str | re.Pattern[str], text: str) -> bool:

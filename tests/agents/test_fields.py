@@ -34,7 +34,7 @@ HOST = Agent(name="Host")
         (lambda: Agent("Host", "Be kind."), r"the fields of Agent have names: Agent\(name='Host', …\)"),
         (lambda: Agent(), "Agent needs name"),
         (lambda: Agent(name="Host", instruction="Be kind."), "no field 'instruction': did you mean 'instructions'"),
-        (lambda: Agent(name="Host", model="gpt"), "no field 'model': it has name, role, "),
+        (lambda: Agent(name="Host", temper="mild"), "no field 'temper': it has name, role, "),
         (lambda: Agent(name="Host", toolset=()), "no field 'toolset'"),
         (lambda: Agent(name=3), "Agent.name is 3, not a text"),
         (lambda: Agent(name="Host", instructions=["Be kind."]), "Agent.instructions is .*, not a text"),

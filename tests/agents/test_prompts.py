@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from duologue import Agent, Cascade, ConfigurationError, Handoff, Pipeline, Processor, Session, Tools
 from duologue.frames import Configure, HandoffFailed, Transfer
@@ -63,6 +66,29 @@ class Guest:
 )
 def test_a_name_stands_for_a_value_and_nothing_else_does(text: str, data: Any, expected: str | None) -> None:
     assert filled(text, data) == (text.replace("{{name}}", "{Ann}") if expected is None else expected)
+
+
+class Broken:
+    """Data with a property that fails."""
+
+    n = 1
+
+    @property
+    def name(self) -> str:
+        raise ZeroDivisionError
+
+
+def test_a_property_that_fails_is_no_value() -> None:
+    assert filled("{name} {n}", Broken()) == "{name} 1"
+
+
+@given(st.text(), st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text())))
+@settings(max_examples=25, deadline=None)
+def test_any_text_and_any_data_have_a_result(text: str, data: dict[str, Any]) -> None:
+    found = re.findall(r"\{([A-Za-z][A-Za-z0-9_]*)\}", text)
+    result = filled(text, data)
+    assert result == text or set(found) & set(data)
+    assert filled(text.replace("{", ""), data) == text.replace("{", "")
 
 
 def test_a_long_value_is_cut() -> None:

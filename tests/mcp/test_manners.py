@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import pytest
 
 from duologue import Agent, Handoff, Tools
 from duologue.errors import ConfigurationError
-from duologue.mcp import MCPTools, lines
-from tests.mcp.calls import Model, agent, answers, call_of, errors, program, results
+from duologue.frames import ApprovalGiven, ApprovalWanted
+from duologue.mcp import MCPTools, lines, stdio
+from duologue.testing import ScriptedLLM, calls, chat
+from tests.mcp.calls import Model, agent, answers, call_of, call_tool, errors, program, results
 from tests.services.story import story
 
 
@@ -22,7 +25,7 @@ async def test_all_pages_are_listed_and_names_become_such_that_providers_take(ca
     model = Model(("user_get_all", {}))
     async with old() as server, call_of(model, server) as call:
         assert await answers(call, "Go.") == "It says: user.get/all is done"
-    assert model.offered[0] == [*(f"tool_{n}" for n in range(20)), "user_get_all", "plain"]
+    assert model.offered[0] == [*(f"tool_{n}" for n in range(20)), "user_get_all", "pid", "plain"]
     assert "its tool 'huge' is left out: its parameters have more than 65536 characters" in caplog.text
     described = {tool.name: tool.description for tool in model.llm.requests[0].tools}
     assert len(described["user_get_all"]) == 4096
@@ -52,6 +55,42 @@ async def test_a_long_result_is_cut_a_longer_line_dropped_and_complaints_are_not
     assert 1 <= caplog.text.count("I complain") <= 20
 
 
+async def test_a_malformed_answer_is_an_error_that_names_the_server() -> None:
+    model = Model(("tool_6", {}), ("tool_7", {}))
+    async with old() as server, call_of(model, server) as call:
+        assert "the server 'old': ValidationError" in await answers(call, "Go.")
+        assert await answers(call, "Go on.") == "It says: tool_7 is done"
+
+
+async def test_a_tool_in_the_background_does_not_hold_the_model_up_and_a_disabled_one_is_not_there() -> None:
+    settings = {"tool_5": {"mode": "nonblocking"}, "tool_7": {"mode": "disabled"}}
+    model = Model(("tool_5", {}))
+    async with old(settings=settings, allow=["tool_5", "tool_7"]) as server, call_of(model, server) as call:
+        await answers(call, "Go.")
+    assert model.offered[0] == ["tool_5"]
+    assert results(call) == ["tool_5 is done"]
+
+
+async def test_tools_behind_the_search_that_need_approval_wait_for_it() -> None:
+    settings = {f"tool_{number}": {"needs_approval": True} for number in range(20)}
+    model = Model(("call_tool", {"name": "plain", "arguments": {}}))
+    async with old(settings=settings, max_tools=3) as server, call_of(model, server) as call:
+        call.session.on(
+            ApprovalWanted,
+            lambda wanted: call.session.broadcast(
+                ApprovalGiven(call_id=wanted.call_id, approved=False, reason="not today")
+            ),
+        )
+        assert "denied: not today" in await answers(call, "Go.")
+    assert model.offered[0] == ["tool_0", "search_tools", "call_tool"]
+
+
+async def test_a_chat_replaces_a_tool_of_a_server() -> None:
+    llm = ScriptedLLM({"go": [calls("tool_5"), "Well."]})
+    async with old() as server, chat(agent(server), llm, tools={"tool_5": "a fake"}) as talk:
+        assert (await talk.say("go")).called("tool_5").result == "a fake"
+
+
 async def test_a_list_without_end_is_cut() -> None:
     model = Model(("tool_0", {}))
     async with old("endless") as server, call_of(model, server) as call:
@@ -75,6 +114,44 @@ async def test_a_server_that_does_not_start_is_named_and_the_call_goes_on(flag: 
     assert reason in errors(call)[0]
     async with server:
         pass
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_goes_on_without_a_slow_server_and_gets_its_tools_later() -> None:
+    model = Model(("tool_7", {}))
+    async with call_of(model, server := old("slow", wait_s=0.1)) as call:
+        assert await answers(call, "hello") == "Hello."
+        assert model.offered[0] == []
+        assert errors(call) == ["the MCP server 'old' is not connected: it is not up after 0.1 s"]
+        assert await server.instructions() == ""  # waits until it is up
+        assert await answers(call, "Go.") == "It says: tool_7 is done"
+        assert "tool_7" in model.offered[1]
+    async with server:
+        pass  # ends the process
+
+
+async def test_a_program_that_does_not_exist_is_named_and_the_call_goes_on() -> None:
+    model = Model()
+    source = MCPTools("ghost", command="/nowhere/server")
+    async with call_of(model, source) as call:
+        assert await answers(call, "hello") == "Hello."
+        with pytest.raises(Exception, match=r"the server 'ghost' is not there: FileNotFoundError"):
+            await source.prompt("x")
+    assert len(errors(call)) == 1
+    assert "the MCP server 'ghost' is not connected: FileNotFoundError" in errors(call)[0]
+    async with source:
+        pass
+
+
+async def test_a_process_ends_with_its_block_also_if_it_ignores_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdio, "END_S", 0.3)
+    source = old("stubborn")
+    async with source:
+        pid = int(await call_tool(source, "pid"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

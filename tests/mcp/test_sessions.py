@@ -75,15 +75,15 @@ def server() -> Iterator[Server]:
 
 
 async def test_a_session_that_is_forgotten_is_made_anew_and_the_request_sent_again(server: Server) -> None:
-    model = Model(("tool_5", {}), ("tool_6", {}), ("tool_2", {}))
+    model = Model(("tool_5", {}), ("tool_8", {}), ("tool_2", {}))
     url = f"http://127.0.0.1:{server.server_port}/mcp"
     source = MCPTools("old", url=url, headers={"Authorization": "Bearer x"}, wait_s=60)
     async with source, call_of(model, source) as call:
         assert await answers(call, "Go.") == "It says: tool_5 is done"
         server.sessions.clear()
-        assert await answers(call, "Go on.") == "It says: tool_6 is done"
+        assert await answers(call, "Go on.") == "It says: tool_8 is done"
         assert "cut: 100000 characters" in await answers(call, "And on.")
-    assert server.asked == ["tool_5", "tool_6", "tool_2"]
+    assert server.asked == ["tool_5", "tool_8", "tool_2"]
     assert set(server.headers) == {"Bearer x"}
     assert len(errors(call)) == 1
     assert "does not know the session any more" in errors(call)[0]

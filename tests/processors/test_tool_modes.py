@@ -306,3 +306,19 @@ async def test_a_disabled_tool_is_neither_shown_nor_run() -> None:
 def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Tool(Search().search, **options)
+
+
+async def test_a_result_that_comes_while_the_model_is_told_of_progress_is_told_too() -> None:
+    async def search(context: ToolContext) -> str:
+        """Search."""
+        await anyio.sleep(3)
+        context.progress("found three")
+        await anyio.sleep(0.2)
+        return "found five"
+
+    llm = MockLLM([asks("search"), "I am searching.", "Three.", "Five."], first_token_s=0.5)
+    async with story(Tools([Tool(search, mode="nonblocking")]), llm=llm) as call:
+        await call.types("Find me a flight.")
+        await call.waits_until(15)
+        assert said(call)[1:] == ["I am searching.", "Three.", "Five."]
+        assert asked(llm.requests[3])[-1] == "system: The result of search, asked for before: found five"

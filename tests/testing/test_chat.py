@@ -9,12 +9,33 @@ from typing import Any
 
 import pytest
 
-from duologue import Agent, ConfigurationError, IllegalState, ServiceError, Session, Stage, Tool, ToolError
+from duologue import (
+    Agent,
+    Cascade,
+    ConfigurationError,
+    Endpointing,
+    Handoff,
+    IdlePrompts,
+    IllegalState,
+    Interruption,
+    MemoryTransport,
+    Pipeline,
+    ServiceError,
+    Session,
+    Stage,
+    Switch,
+    Tool,
+    ToolError,
+    Tools,
+    Vad,
+)
 from duologue.errors import DeadlineExceeded
+from duologue.frames import Transfer
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAILLM, OpenAIRealtime
 from duologue.testing import (
     Call,
+    Chat,
     MockLLM,
     MockSTT,
     MockTTS,
@@ -125,11 +146,42 @@ def test_a_fake_for_no_tool_is_refused() -> None:
         chat(WAITER, RULES, tools={"find_tabel": 1})
 
 
-async def test_what_is_not_a_model_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="is not a model"):
-        chat(WAITER, MockSTT())
-    with pytest.raises(ConfigurationError, match="there is no llm 'nobody'"):
-        chat(WAITER, "nobody")
+@pytest.mark.parametrize(
+    ("agents", "llm", "tools", "error"),
+    [
+        (WAITER, MockSTT(), {}, "is not a model"),
+        (WAITER, ["Hello."], {}, "is not a model"),
+        (WAITER, "nobody", {}, "there is no llm 'nobody'"),
+        (WAITER, {"x": 3}, {}, "rule 'x': 3 is not a text, a call"),
+        (WAITER, {"x": []}, {}, "rule 'x' has no steps"),
+        (WAITER, {3: "x"}, {}, "3 is not the text of a rule"),
+        (WAITER, RULES, ["book"], "tools is list: give a dict"),
+        ([], RULES, {}, "at least one agent"),
+        (["Waiter"], RULES, {}, "'Waiter' is not an Agent"),
+        ([WAITER, WAITER], RULES, {}, "two agents are named 'Waiter'"),
+    ],
+)
+async def test_what_cannot_chat_is_named(agents: Any, llm: Any, tools: Any, error: str) -> None:
+    with pytest.raises(ConfigurationError, match=error):
+        chat(agents, llm, tools=tools)
+
+
+async def test_an_agent_that_knows_the_call_from_its_handoff_on() -> None:
+    rules: Any = {"I complain": hands_off("Manager", "A complaint."), "reason: a complaint": "Tell me."}
+    manager = Agent(name="Manager", history="own")
+    async with chat([Agent(name="Waiter"), manager], rules) as talk:
+        reply = await talk.say("I complain")
+        assert (reply.handoff, reply.text) == ("Manager", "Tell me.")
+
+
+async def test_a_switch_of_engines() -> None:
+    engines = {name: Cascade(MockSTT(), MockLLM([f"I am {name}."]), MockTTS()) for name in ("one", "two")}
+    agents = [Agent(name="Waiter", engine="one"), Agent(name="Manager", engine="two")]
+    async with chat(agents, Switch(engines)) as talk:
+        assert (await talk.say("hello")).text == "I am one."
+        await talk.session.send(Transfer(target="Manager"))
+        assert (await talk.later(1.0)).handoff == "Manager"
+        assert (await talk.say("hello")).text == "I am two."
 
 
 # -- assertions --------------------------------------------------------------------------------------------------------
@@ -188,8 +240,6 @@ async def test_the_model_of_the_chat_may_judge() -> None:
 
 
 async def test_a_spoken_call_gives_the_same_replies() -> None:
-    from duologue import Cascade, Endpointing, Handoff, Interruption, Tools, Vad
-
     engine = Cascade(MockSTT(["a table for four"]), ScriptedLLM(RULES), MockTTS(seconds_per_sentence=1.0))
     fake = Tool(lambda people, day: "eight", name="find_table")
     waiter = Agent(name="Waiter", tools=[fake])
@@ -248,16 +298,40 @@ async def test_the_call_may_end_by_a_reply() -> None:
             await talk.say("hello")
 
 
-async def test_what_comes_later() -> None:
+@pytest.mark.parametrize("late", [{"three flights": "I found three."}, {}])
+async def test_a_late_result_has_the_next_step_or_a_rule_of_its_own(late: dict[Any, Any]) -> None:
     async def slow() -> str:
         await asyncio.sleep(30)
-        return "found"
+        return "three flights"
 
-    tool = Tool(slow, timeout_s=60, cancel_on_interruption=False)
-    rules: Any = {"go": [calls("slow"), "Found it."]}
-    async with chat(Agent(name="a", tools=[tool]), rules) as talk:
-        assert (await talk.say("go")).text == "Found it."
+    steps: Any = [calls("slow"), "I am looking.", *([] if late else ["I found three."])]
+    agent = Agent(name="a", tools=[Tool(slow, mode="nonblocking")])
+    async with chat(agent, {"flights": steps, **late}) as talk:
+        assert (await talk.say("find flights")).text == "I am looking."
         assert (await talk.later(10)).text == ""
+        assert (await talk.later(30)).text == "I found three."
+
+
+async def test_two_chats_at_once() -> None:
+    one, two = chat(Agent(name="One"), {"hi": "Hello!"}), chat(Agent(name="Two"), {"hi": "Good day!"})
+    async with one, two:
+        replies = await asyncio.gather(one.say("hi"), two.say("hi"))
+    assert [(reply.agent, reply.text) for reply in replies] == [("One", "Hello!"), ("Two", "Good day!")]
+
+
+async def test_a_prompt_of_a_processor_comes_later() -> None:
+    async with chat(Agent(name="a"), {"hi": "Hello!"}, processors=[IdlePrompts("Are you there?", times=1)]) as talk:
+        await talk.say("hi")
+        assert (await talk.later(15)).text == "Are you there?"
+
+
+async def test_a_pipeline_of_ones_own() -> None:
+    transport = MemoryTransport()
+    engine = Cascade(MockSTT(), MockLLM(["Good day to you."]), MockTTS())
+    parts = [transport.input(), Vad(), Endpointing(), Interruption(), engine, transport.output()]
+    async with Chat(Session(Pipeline(parts), agent=Agent(name="a", greeting="Hello."))) as talk:
+        assert talk.greeting.text == "Hello."
+        assert (await talk.say("hi")).text == "Good day to you."
 
 
 @pytest.mark.seeds(20)

@@ -1,4 +1,4 @@
-"""The commands `duologue lab stt`, `duologue lab tts` and `duologue lab turns`."""
+"""The commands of `duologue lab`: stt, tts, correction and turns."""
 
 from __future__ import annotations
 
@@ -96,6 +96,23 @@ def tts(
             out=out,
         )
         return made.run(virtual=virtual)
+
+    guarded(run)
+
+
+@lab.command()
+def correction(
+    vocabulary: Annotated[Path, typer.Option(help="A CSV file of terms: term,aliases,category,weight,context.")],
+    pairs: Annotated[Path, typer.Option(help="A CSV file of transcripts: heard,said, and before for a reply.")],
+    language: Annotated[str, typer.Option(help="The language whose words are ordinary.")] = "en",
+    out: Out = Path("lab"),
+) -> None:
+    """Correct transcripts by a vocabulary: word errors before and after, terms put right, time."""
+
+    def run() -> int:
+        from .correction import CorrectionLab
+
+        return CorrectionLab(vocabulary=vocabulary, pairs=pairs, language=language, out=out).run()
 
     guarded(run)
 

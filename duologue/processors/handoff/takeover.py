@@ -360,5 +360,6 @@ def _restoring(config: EngineConfig) -> Configure:
         instructions=config.instructions,
         voice=config.voice,
         language=config.language,
+        model=config.model,
         tools=plain_specs(config.tools),
     )

@@ -396,6 +396,5 @@ class Work(Generic[T]):
 
 async def close_stream(stream: AsyncIterator[Any]) -> None:
     """Close a stream of pieces, complete or not."""
-    close = getattr(stream, "aclose", None)
-    if close is not None:
+    if (close := getattr(stream, "aclose", None)) is not None:
         await close()

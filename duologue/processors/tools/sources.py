@@ -33,7 +33,8 @@ class Sources:
         self._shared = tuple(shared)
         self._taken = frozenset({TOOL_NAME, *taken})
         self._given: set[str] = set()  # every name that an engine may have from here
-        self._opened: list[ToolSource] = []
+        self.opened: tuple[ToolSource, ...] = ()
+        """The sources that are open."""
         self._syncing = asyncio.Lock()
 
     def tools(self, agent: Agent | None) -> dict[str, Tool]:
@@ -49,12 +50,12 @@ class Sources:
 
     async def open(self, changed: Callable[[], None]) -> None:
         """Open the sources of all agents, at the same time. `changed` is called when their tools have changed."""
-        self._opened = list(dict.fromkeys((*self._shared, *_agents_sources(self._session))))
-        await asyncio.gather(*(source.open(self._session, changed) for source in self._opened))
+        self.opened = tuple(dict.fromkeys((*self._shared, *_agents_sources(self._session))))
+        await asyncio.gather(*(source.open(self._session, changed) for source in self.opened))
 
     async def close(self) -> None:
         """Close the sources."""
-        opened, self._opened = self._opened, []
+        opened, self.opened = self.opened, ()
         await asyncio.gather(*(source.close(self._session) for source in opened))
 
     async def sync(self) -> None:
@@ -62,7 +63,7 @@ class Sources:
 
         Raises ConfigurationError for tools that the engine refuses: it keeps those that it has.
         """
-        if not self._opened:
+        if not self.opened:
             return
         async with self._syncing:
             engine = next((n for n in active_members(self._session.pipeline) if isinstance(n, Engine)), None)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ..expected import expecting
 from ..remote.dialect import Event, Opened, Wire, WireMessage
 from ..remote.keyed import Keyed
 from ..remote.service import Setup
@@ -96,6 +97,11 @@ class AssemblyAISTT(Keyed[AssemblyAISTTOptions], RemoteSTT):
     vendor, address = "AssemblyAI", "wss://streaming.assemblyai.com"
     options_type = AssemblyAISTTOptions
     sample_rate = RATE
+
+    def expect_terms(self, terms: Sequence[str]) -> int:
+        """Add terms to the `keyterms`, at most 100 of at most 50 characters."""
+        self.options, count = expecting(self.options, "keyterms", terms, most=100, longest=50)
+        return count
 
     def setup(self) -> Setup:
         """Return nothing: the model finds the language."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ...errors import ConfigurationError
 from ...frames import Word
+from ..expected import expecting
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Event, Opened, Refused, Wire, WireMessage
 from ..remote.errors import fatal
@@ -15,7 +16,7 @@ from ..remote.service import Setup
 from ..remote.stt import Recognized, STTDialect
 from ..remote.turns import TurnBegan, TurnEnded, TurnHoldingSTT, TurnWentOn
 from .messages import FluxMessage, decode_flux
-from .options import EOT_THRESHOLD, EOT_TIMEOUT_MS, IDLE_LIMIT_S, DeepgramFluxOptions, changed
+from .options import EOT_THRESHOLD, EOT_TIMEOUT_MS, IDLE_LIMIT_S, KEYTERM_WORDS, DeepgramFluxOptions, changed
 from .wire import DeepgramClient, deepgram_message
 
 SILENCE_MS = 80
@@ -151,6 +152,11 @@ class DeepgramFluxSTT(TurnHoldingSTT):
         self.model = self.options.model
         self.ends_within_s = self.options.ends_within_s + LATE_S
         self._client = DeepgramClient(api_key, base_url, ssl_context)
+
+    def expect_terms(self, terms: Sequence[str]) -> int:
+        """Add terms to the `keyterms`, at most 100 terms and 500 words."""
+        self.options, count = expecting(self.options, "keyterms", terms, most=100, longest=100, words=KEYTERM_WORDS)
+        return count
 
     @property
     def language(self) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
+from ..expected import expecting
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Event, Refused, Wire, WireMessage
 from ..remote.errors import fatal
 from ..remote.service import Setup
 from ..remote.stt import Recognized, RemoteSTT, STTDialect
 from .messages import ListenMessage, NovaChannel, decode_listen
-from .options import IDLE_LIMIT_S, DeepgramSTTOptions, changed
+from .options import IDLE_LIMIT_S, KEYTERM_WORDS, DeepgramSTTOptions, changed
 from .wire import DeepgramClient, deepgram_message
 
 EMPTY_ANSWER_S = 0.5
@@ -141,6 +142,12 @@ class DeepgramSTT(RemoteSTT):
         self.options = options or DeepgramSTTOptions()
         self.model = self.options.model
         self._client = DeepgramClient(api_key, base_url, ssl_context)
+
+    def expect_terms(self, terms: Sequence[str]) -> int:
+        """Add terms to the `keyterms` of nova-3, 100 terms and 500 words, or to the `keywords` of older models, 100."""
+        name = "keyterms" if self.model.startswith("nova-3") else "keywords"
+        self.options, count = expecting(self.options, name, terms, most=100, longest=100, words=KEYTERM_WORDS)
+        return count
 
     def change(self, **options: Any) -> None:
         """Change `keyterms` or `numerals` from now on, without a new connection.

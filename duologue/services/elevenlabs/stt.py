@@ -11,6 +11,7 @@ import msgspec
 
 from ...errors import check_installed
 from ...frames import Word
+from ..expected import expecting
 from ..remote import (
     ConnectionSettings,
     Event,
@@ -201,6 +202,11 @@ class ElevenLabsSTT(RemoteSTT):
         self.model, self.sample_rate = self.options.model, self.options.sample_rate
         self._key, self._base_url = checked_key("ElevenLabs", api_key), checked_url(base_url)
         self._ssl_context = ssl_context
+
+    def expect_terms(self, terms: Sequence[str]) -> int:
+        """Add terms to the `keyterms`, at most 50 of at most 20 characters."""
+        self.options, count = expecting(self.options, "keyterms", terms, most=50, longest=20)
+        return count
 
     async def dial(self, setup: Setup) -> Wire:
         """Open a connection for a language."""

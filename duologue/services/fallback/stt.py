@@ -80,6 +80,10 @@ class FallbackSTT(STT):
         super().check_place(before, after)
         self.members.check_place((*before, *after))
 
+    def expect_terms(self, terms: Sequence[str]) -> int:
+        """Let each service expect the terms. Returns the most that one of them takes."""
+        return max(service.expect_terms(terms) for service in self.members.services)
+
     async def open(self) -> None:
         """Open the services: see `Fallback`."""
         await super().open()

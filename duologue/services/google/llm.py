@@ -89,9 +89,10 @@ class GeminiLLM(RemoteLLM):
         """Yield the pieces of the model's answer."""
         options = text_options(self.options, request.options)
         pace = AnswerPace(self.limits, thinks_unseen=options.thinks)
-        body = request_body(request, options, self._signatures, signs=_SIGNS.match(self.model) is not None)
+        model = request.model or self.model
+        body = request_body(request, options, self._signatures, signs=_SIGNS.match(model) is not None)
         answer = GeminiAnswer()
-        async with aclosing(self._api.stream(self._key, self.model, body)) as pieces:
+        async with aclosing(self._api.stream(self._key, model, body)) as pieces:
             while (piece := await pace.wait(anext(pieces, None))) is not None:
                 text, calls, thought = answer.take(piece)
                 if text or calls:
@@ -100,7 +101,7 @@ class GeminiLLM(RemoteLLM):
                     pace.token()
                 if text:
                     yield text
-        if (usage := answer.usage(self.name, self.model)) is not None:
+        if (usage := answer.usage(self.name, model)) is not None:
             yield usage
         answer.end(options.max_output_tokens)
         used: set[str] = set()

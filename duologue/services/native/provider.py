@@ -54,6 +54,8 @@ class NativeService(Answers):
     def checked(self, config: EngineConfig) -> EngineConfig:
         """Return the configuration. Raises ConfigurationError for tools or settings that the model does not take."""
         check_tools(config.tools, self.extra)
+        if config.model not in ("", self.model):
+            raise ConfigurationError(f"{self.name} cannot change to the model {config.model!r}: it has {self.model!r}")
         self.check_config(config)
         return config
 

@@ -69,7 +69,7 @@ class Transcripts:
         if utterance not in self._turns:
             return
         if transcript.final:
-            self._turns.complete(utterance, allowed.text if allowed is not None else "")
+            self._turns.complete(utterance, *((allowed.text, allowed.original) if allowed is not None else ("",)))
         if allowed is not None:
             await self._owner.push_up(allowed)  # the processors that take turns are upstream
             await self._owner.push(allowed)

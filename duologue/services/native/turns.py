@@ -108,8 +108,8 @@ class Turns:
                 turn.answered_at = loop_time()
                 self._late.append(turn)
 
-    def complete(self, utterance: Utterance, text: str) -> None:
-        """Give a turn its final transcript, "" if it holds no words."""
+    def complete(self, utterance: Utterance, text: str, written: str = "") -> None:
+        """Give a turn its final transcript, "" if it holds no words, and the provider's own text if that is another."""
         late = utterance in self._late
         if late:
             self._late.remove(utterance)
@@ -119,7 +119,7 @@ class Turns:
             self.place(utterance, utterance.turn or self._session.floor.turn + 1)
             utterance.text = text
             if self._session.conversation.get(utterance.log_id) is not None:
-                self._session.conversation.update(utterance.log_id, text=text, status="complete")
+                self._session.conversation.update(utterance.log_id, text=text, written=written, status="complete")
         if late or not text:
             self.settle(utterance)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import wave
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from .stt_options import (
     STREAMED_ONLY,
     OpenAIFileSTTOptions,
     check_model,
+    with_terms,
 )
 
 
@@ -77,6 +79,11 @@ class OpenAIFileSTT(STT):
         self._api.check()
         self._audio = bytearray()
         self._text = ""  # the text that the request in progress has brought
+
+    def expect_terms(self, terms: Sequence[str]) -> int:
+        """Add terms to the `keywords`, or to the `prompt` of a model without keywords."""
+        self.options, count = with_terms(self.model, self.options, terms)
+        return count
 
     async def open(self) -> None:
         """Open a connection. Raises ConnectionLost for a refused key or an unknown model."""

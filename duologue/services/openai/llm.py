@@ -60,7 +60,8 @@ class OpenAILLM(TextLLM):
         """Yield the pieces of the model's answer."""
         options = overridden(self.options, request.options, "OpenAI")
         pace = AnswerPace(self.limits, thinks_unseen=options.reasoning_effort not in UNTHINKING)
-        stream = await pace.wait(self._begin(chat_body(self.model, request, options, self._given_with)))
+        model = request.model or self.model
+        stream = await pace.wait(self._begin(chat_body(model, request, options, self._given_with)))
         answer, complete = ChatAnswer(), False
         try:
             while not complete and (event := await pace.wait(stream.next())) is not None:
@@ -77,7 +78,7 @@ class OpenAILLM(TextLLM):
                     yield text
         finally:
             stream.release(complete=complete)
-        if (usage := answer.usage(self.name, self.model)) is not None:
+        if (usage := answer.usage(self.name, model)) is not None:
             yield usage
         answer.end(complete=complete, limit=options.max_completion_tokens or options.max_tokens)
         for call in self._made(answer):
@@ -91,7 +92,9 @@ class OpenAILLM(TextLLM):
             wish = {"stream_options": {"include_usage": True}} if self._asks_usage else {}
             messages = body["messages"] if self._tells_notes else notes_of_user(body["messages"])
             try:
-                return await self._api.stream("/chat/completions", {**wish, **body, "messages": messages}, self.model)
+                return await self._api.stream(
+                    "/chat/completions", {**wish, **body, "messages": messages}, body["model"]
+                )
             except ConnectionLost as refused:
                 reason = str(refused).lower() if refused.code in (400, 422, 500) else ""
                 if self._asks_usage and "stream_options" in reason:

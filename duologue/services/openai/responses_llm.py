@@ -61,7 +61,8 @@ class OpenAIResponsesLLM(TextLLM):
         options = overridden(self.options, request.options, "OpenAI")
         pace = AnswerPace(self.limits, thinks_unseen=options.reasoning_effort not in UNTHINKING)
         items = input_items(request.messages, self._reasoning)
-        stream = await pace.wait(self._begin(responses_body(self.model, request, options), items, options.store))
+        model = request.model or self.model
+        stream = await pace.wait(self._begin(responses_body(model, request, options), items, options.store))
         answer = ResponsesAnswer()
         try:
             while not answer.over and (event := await pace.wait(stream.next())) is not None:
@@ -76,7 +77,7 @@ class OpenAIResponsesLLM(TextLLM):
                     yield news.text
         finally:
             stream.release(complete=answer.over)
-        if (usage := answer.usage(self.name, self.model)) is not None:
+        if (usage := answer.usage(self.name, model)) is not None:
             yield usage
         answer.end(options.max_output_tokens)
         made = self._made(answer)
@@ -94,14 +95,14 @@ class OpenAIResponsesLLM(TextLLM):
         if previous:
             try:
                 return await self._api.stream(
-                    "/responses", {**body, "previous_response_id": previous, "input": rest}, self.model
+                    "/responses", {**body, "previous_response_id": previous, "input": rest}, body["model"]
                 )
             except ConnectionLost as refused:
                 if not (refused.code in (400, 404) and "previous" in str(refused)):
                     raise
             self._chains = False
             self._chain.forget()
-        return await self._api.stream("/responses", {**body, "input": items}, self.model)
+        return await self._api.stream("/responses", {**body, "input": items}, body["model"])
 
     def _made(self, answer: ResponsesAnswer) -> list[ToolRequest]:
         """Return the tool calls of an answer, and keep the reasoning that goes back with them."""

@@ -12,7 +12,14 @@ from ..remote import ConnectionSettings, Event, Opened, Recognized, Refused, Rem
 from ..remote.ids import Recent, Seen
 from .options import SAMPLE_RATE, SETUP_ID, TRANSCRIPTION_FAMILIES, session_left_s
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT
-from .stt_options import DEFAULT_STT_MODEL, MAX_TRANSCRIPT, OpenAISTTOptions, check_model, transcription_session
+from .stt_options import (
+    DEFAULT_STT_MODEL,
+    MAX_TRANSCRIPT,
+    OpenAISTTOptions,
+    check_model,
+    transcription_session,
+    with_terms,
+)
 from .wire import OpenAIClient, append_audio
 from .wire_in import (
     ErrorMessage,
@@ -183,6 +190,11 @@ class OpenAISTT(RemoteSTT):
         check_model(model, self.options, TRANSCRIPTION_FAMILIES)
         self._client = OpenAIClient(api_key, base_url)
         self._client.check()
+
+    def expect_terms(self, terms: Sequence[str]) -> int:
+        """Add terms to the `keywords`, or to the `prompt` of a model without keywords."""
+        self.options, count = with_terms(self.model, self.options, terms)
+        return count
 
     def setup(self) -> tuple[str, ...]:
         """Return no settings: the language changes on the open connection."""

@@ -7,12 +7,13 @@ platform.openai.com, as of November 2026.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar, get_args
 
 from ...errors import ConfigurationError, check_range
-from .options import SAMPLE_RATE, ModelFamily, language_code, refused_options
+from ..expected import expecting, in_a_text
+from .options import SAMPLE_RATE, TRANSCRIPTION_FAMILIES, ModelFamily, language_code, refused_options
 
 DEFAULT_STT_MODEL = "gpt-transcribe"
 MAX_TRANSCRIPT = 100_000
@@ -111,6 +112,9 @@ def check_literal(options: object, **choices: Any) -> None:
             raise ConfigurationError(f"{name} is {value!r}: it is one of {', '.join(get_args(literal))}")
 
 
+S = TypeVar("S", "OpenAISTTOptions", "OpenAIFileSTTOptions")
+
+
 def check_words(options: OpenAISTTOptions | OpenAIFileSTTOptions) -> None:
     """Raise ConfigurationError for a language without an ISO 639-1 code, or for an empty keyword."""
     for code in (options.language, *options.languages):
@@ -118,3 +122,20 @@ def check_words(options: OpenAISTTOptions | OpenAIFileSTTOptions) -> None:
             raise ConfigurationError(f"the language {code!r} is not an ISO 639-1 code of two letters, such as 'en'")
     if not all(isinstance(word, str) and word.strip() for word in options.keywords):
         raise ConfigurationError(f"keywords is {options.keywords!r}: it is a tuple of words and phrases")
+
+
+MAX_KEYWORDS = 100
+"""The most keywords that are added for a vocabulary."""
+PROMPT_CHARACTERS = 600
+"""The length of a prompt up to which terms are added: a model reads about 224 tokens of it."""
+
+
+def with_terms(model: str, options: S, terms: Sequence[str]) -> tuple[S, int]:
+    """Return the options with terms to expect, and the number of them added: as keywords, else in the prompt."""
+    refused = refused_options(model, TRANSCRIPTION_FAMILIES)
+    if "keywords" not in refused:
+        return expecting(options, "keywords", terms, most=MAX_KEYWORDS, longest=100)
+    if "prompt" in refused:
+        return options, 0
+    prompt, count = in_a_text(options.prompt, terms, PROMPT_CHARACTERS)
+    return replace(options, prompt=prompt), count

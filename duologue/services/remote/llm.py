@@ -48,6 +48,7 @@ class RemoteLLM(LLM):
     """
 
     chooses_tools = True
+    chooses_model = True
     timeout_s = 300.0
     """The longest time without a piece of an answer, in seconds. `limits` are shorter, and name the cause."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Sequence
 from math import inf
 
 import anyio
@@ -49,11 +51,70 @@ class TurnWentOn(Event, frozen=True, kw_only=True):
     """The caller goes on after an eager end."""
 
 
+class DetectedSpeech:
+    """Speech that a detector has found and the vendor has not: another engine gets it, at most `ring_s` seconds."""
+
+    def __init__(self, ring_s: float) -> None:
+        self.open = False
+        """True while a turn of the detector is in progress."""
+        self._ring_s = ring_s
+        self._frames: deque[UserAudio | SpeechStarted | EndOfTurn] = deque()
+        self._audio_s = 0.0
+        self._ended = EndOfTurn(at=-1.0)
+
+    def begins(self, frame: SpeechStarted, before: Sequence[UserAudio], *, in_turn: bool) -> None:
+        """The detector has found speech. `before` is the audio from before it, `in_turn` True in a vendor's turn."""
+        if not self.open and not in_turn:
+            for audio in before:
+                self._keep(audio)
+            self._frames.append(frame)
+        self.open = True
+
+    def hear(self, frame: UserAudio) -> None:
+        """Keep audio of a turn."""
+        if self.open:
+            self._keep(frame)
+
+    def _keep(self, frame: UserAudio) -> None:
+        self._frames.append(frame)
+        self._audio_s += frame.duration_s
+        while self._audio_s > self._ring_s:
+            oldest = self._frames.popleft()
+            self._audio_s -= oldest.duration_s if isinstance(oldest, UserAudio) else 0.0
+
+    def ends(self, frame: EndOfTurn) -> None:
+        """End the turn."""
+        self.open, self._ended = False, frame
+        if self._frames:
+            self._frames.append(frame)
+
+    def end(self, began_at: float, now: float) -> EndOfTurn:
+        """Return the end of a vendor's turn as the detector has found it, or one of now."""
+        return self._ended if self._ended.at > began_at else EndOfTurn(at=now)
+
+    def clear(self) -> None:
+        """Forget the speech: the vendor has found it."""
+        self._frames.clear()
+        self._audio_s = 0.0
+
+    def take(self, latest: Sequence[Input]) -> tuple[Input, ...]:
+        """Return the speech, and the `latest` audio behind it. Forget it here."""
+        frames = tuple(self._frames)
+        self.clear()
+        if not frames:
+            return tuple(latest)
+        first = next((frame for frame in frames if not isinstance(frame, UserAudio)), None)
+        begin = () if isinstance(first, SpeechStarted) else (SpeechStarted(at=frames[0].at),)
+        later = [frame for frame in latest if isinstance(frame, UserAudio) and frame.at >= frames[-1].at]
+        return (*begin, *frames, *(() if self.open else later))
+
+
 class TurnHoldingSTT(RemoteSTT):
     """Speech-to-text whose vendor reports `TurnBegan` and `TurnEnded`, and receives all audio without gaps.
 
     Replaces `Vad` and `Endpointing`: it interrupts the agent when a turn begins, and pushes `SpeechStarted` and
-    `EndOfTurn` (by="server"). It drops the ends of turns of detectors before it. After `max_utterance_s` seconds
+    `EndOfTurn` (by="server"). It drops the turns of detectors before it, which the next engine gets with speech that
+    has no transcript. After `max_utterance_s` seconds
     `STTDialect.finish` ends a turn; if the vendor does not end it within `timeout_s` more, it ends with the text that
     has come, and the connection is replaced. An eager end becomes an `EagerEndOfTurn`.
     """
@@ -69,12 +130,14 @@ class TurnHoldingSTT(RemoteSTT):
         self._turns = 0
         self._eager: str | None = None  # the text of an eager end of the turn in progress
         self._eager_told = False  # it was pushed
+        self._detected = DetectedSpeech(self.connection_settings.ring_s)
         self._text = ""  # of the turn in progress, and the loop time since which it is the same
         self._same_since = 0.0
 
     async def open(self) -> None:
         """Connect, and begin to send audio."""
         self._spoken = self._between_turns()
+        self._detected = DetectedSpeech(self.connection_settings.ring_s)
         await super().open()
 
     def _between_turns(self) -> SpokenAudio:
@@ -107,6 +170,8 @@ class TurnHoldingSTT(RemoteSTT):
             self._speech.frames.append(frame)
         elif frame.audio:
             self._speech.keep(frame)
+        if not self._in_turn:
+            self._detected.hear(frame)
         pcm = self._speech.converted(frame)
         if pcm and self._spoken is not None:
             await self.feed(pcm)
@@ -118,7 +183,8 @@ class TurnHoldingSTT(RemoteSTT):
 
     @handles(SpeechStarted, queued=True)
     async def speech_started(self, frame: SpeechStarted) -> None:
-        """Ignore a detector's report: the vendor's turns count."""
+        """Keep a detector's report for another engine: the vendor's turns count here."""
+        self._detected.begins(frame, self._speech.recent, in_turn=self._in_turn)
 
     @handles(SpeechStopped, queued=True)
     async def speech_stopped(self, frame: SpeechStopped) -> None:
@@ -126,7 +192,15 @@ class TurnHoldingSTT(RemoteSTT):
 
     @handles(EndOfTurn, queued=True)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """Ignore a detector's report: the vendor's turns count."""
+        """Keep a detector's report for another engine: the vendor's turns count here."""
+        self._detected.ends(frame)
+
+    def release(self) -> tuple[Input, ...]:
+        """Return the speech without a transcript, with the turns of a detector where the vendor has found none."""
+        detected, speech = self._detected, super().release()
+        if self._in_turn:
+            return speech if detected.open else (*speech, detected.end(self._speech.began_at, self._stream_at))
+        return detected.take(speech)
 
     @handles(EagerEndOfTurn, queued=True)
     async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
@@ -168,6 +242,7 @@ class TurnHoldingSTT(RemoteSTT):
         self._text, self._same_since = "", asyncio.get_running_loop().time()
         self._spoken.segments.clear()  # of a turn that ended without them
         self._spoken.interim = ""
+        self._detected.clear()
         started = SpeechStarted(at=at, utterance=self.session.conversation.new_id())
         self._speech.begin(started)
         self._listening = True
@@ -197,6 +272,7 @@ class TurnHoldingSTT(RemoteSTT):
             return
         said = self._transcription(spoken, complete=told)
         self._in_turn = self._listening = False
+        self._detected.clear()
         self._interim = ""
         self._spoken = self._between_turns()
         self._spoken.began_s = self._sent_s

@@ -122,4 +122,10 @@ def find_handoff(session: Session) -> Handoff | None:
 
 
 def _agent_fields(agent: Agent, *, described: bool) -> dict[str, str]:
-    return {"name": agent.name, "role": agent.role, "description": agent.description if described else ""}
+    shown = {"display_name": agent.display_name, "colour": agent.colour}
+    return {
+        "name": agent.name,
+        "role": agent.role,
+        "description": agent.description if described else "",
+        **{name: value for name, value in shown.items() if value},
+    }

@@ -228,7 +228,7 @@ class App {
     this.#agents.update(agents, agent, this.#may.has("transfer"));
     this.#engine.update(engines, engine, this.#may.has("transfer"));
     this.#timeline.active(agent);
-    if (agent) byId("agent").textContent = agent;
+    if (agent) byId("agent").textContent = this.#agents.label(agent);
     byId("stage").dataset.hue = this.#agents.hue(agent);
     if (access && access !== "active") this.#problem(`You are ${access}: the agent does not hear you at the moment.`);
     this.#showActivity();

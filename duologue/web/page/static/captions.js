@@ -64,7 +64,7 @@ export class Captions {
     const wasFinal = root.dataset.final === "true";
     Object.assign(root.dataset, { role, agent, status, final: String(row.final ?? true) });
     if (agent) root.dataset.hue = this.#agents.hue(agent);
-    speaker.textContent = role === "caller" ? "You" : agent;
+    speaker.textContent = role === "caller" ? "You" : this.#agents.label(agent);
     if (isPicture(row)) row = { ...row, message: this.#picture(row, caption) };
     const until = role === "agent" ? (row.metadata?.heard ?? row.message.length) : row.message.length;
     heard.data = role === "system" ? note(row) : row.message.slice(0, until);

@@ -1,0 +1,300 @@
+"""`Corrector`: puts misheard terms of a vocabulary right in a text, and leaves ordinary words alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .frequency import ORDINARY, counts, usage
+from .sounds import coarse, folded, metaphone, simple_spelling, unlikeness, word_matches
+from .vocabulary import CONTEXT, Context, Form, Term, Vocabulary
+
+MAX_WINDOW = 6
+"""The most words that are taken for one misheard term; more if a term or an alias has more."""
+NEAR, BESIDE, SURE = 1, 2, 3
+"""How near a word of the context is: a few words away, right beside, or right before and followed by terms only."""
+REACH = 4
+"""Words of the context count within so many words."""
+REPLY = 6
+"""The first words of a transcript, for which the agent's latest sentence is context."""
+MAX_CHARACTERS = 4_000
+"""Longer texts are corrected up to here."""
+_CACHE = 20_000
+_LETTERS = (3, 28)  # of a window
+
+# Never part of a correction: they change what is said more than any name.
+_NEGATIONS = (
+    "no not none never nor neither nothing nobody nowhere without cannot cant dont doesnt didnt isnt arent wasnt werent"
+    " wont wouldnt shouldnt couldnt hasnt havent hadnt aint nicht kein keine keinen nie ne pas jamais nunca jamás nada"
+)
+_NUMBERS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million half double"
+)
+_KEPT = frozenset(f"{_NEGATIONS} {_NUMBERS}".split())
+_OWNERS = frozenset(["my", "your", "his", "her", "our", "their", "its"])
+_ARTICLES = frozenset(["a", "an", "of", "to"])  # a misheard term may begin with them
+_DIGIT = re.compile(r"\d")
+_GAP = re.compile(r"[ \u00a0-]+")
+
+
+class Change(NamedTuple):
+    """A correction: the place in the original text, the words there, and what is written in their place."""
+
+    start: int
+    end: int
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """A corrected text, and its changes in order."""
+
+    text: str
+    changes: tuple[Change, ...] = ()
+
+
+class _Token(NamedTuple):
+    start: int
+    end: int
+    folded: str
+
+
+class _Match(NamedTuple):
+    form: Form
+    score: float
+    exact: bool
+
+
+class _Found(NamedTuple):
+    first: int
+    end: int
+    match: _Match
+    rank: float
+
+
+class Corrector:
+    """Corrects texts in a language by a vocabulary. It has no state but a cache: a text gives the same each time.
+
+    `language` has the list of ordinary words: see `frequency.LANGUAGES`.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, language: str = "en") -> None:
+        self.vocabulary = vocabulary
+        self._counts = counts(language)
+        self._window = max(MAX_WINDOW, vocabulary.longest)
+        self._own = {
+            term.term: Context(frozenset(map(folded, term.context)), frozenset(map(folded, term.context)))
+            for term in vocabulary.terms
+            if term.context
+        }
+        contexts = [self._context(term) for term in vocabulary.terms]
+        self._any_context = Context(
+            frozenset().union(*(context.before for context in contexts)),
+            frozenset().union(*(context.after for context in contexts)),
+            frozenset().union(*(context.sure for context in contexts)),
+        )
+        self._cache: dict[tuple[bool | str, ...], tuple[_Match, ...]] = {}
+
+    def correct(self, text: str, before: str = "") -> Corrected:
+        """Return the text with the terms put right. `before` is what the agent said last: context for a short reply."""
+        words = [_without_owner(text, match) for match in word_matches(text[:MAX_CHARACTERS])]
+        used = [usage(self._counts, word.folded) for word in words]
+        asked = frozenset(folded(match.group()) for match in word_matches(before[-MAX_CHARACTERS:]))
+        found: list[_Found] = []
+        for first in range(len(words)):
+            for end in range(first + 1, min(len(words), first + self._window) + 1):
+                last = words[end - 1]
+                if last.folded in _KEPT or _DIGIT.search(last.folded) or not last.folded:
+                    break
+                if end - first > 1 and not _GAP.fullmatch(text, words[end - 2].end, last.start):
+                    break
+                place = _Window(words, used[first:end], first, end, asked)
+                best = self._best(place)
+                if best is not None:
+                    found.append(best)
+        return self._applied(text, words, found)
+
+    def _best(self, window: _Window) -> _Found | None:
+        said = tuple(word.folded for word in window.words[window.first : window.end])
+        exact = self.vocabulary.exact.get(said)
+        if exact is not None:
+            matches: Sequence[_Match] = [_Match(form, 1.0, True) for form in exact]
+        else:
+            reach = window.reach(self._any_context)
+            matches = self._matches(said, reach) if reach is not None else ()
+        best: _Found | None = None
+        for match in matches:
+            near = self._allowed(match, window)
+            if near is not None:
+                rank = match.score + 0.01 * min(match.form.term.weight, 3.0) + 0.03 * window.size
+                rank += match.exact and (0.3 if window.least < ORDINARY else -0.1)
+                rank += _IN_CONTEXT * near
+                if best is None or rank > best.rank:
+                    best = _Found(window.first, window.end, match, rank)
+        return best
+
+    def _applied(self, text: str, words: Sequence[_Token], found: list[_Found]) -> Corrected:
+        taken: set[int] = set()
+        chosen = []
+        for each in sorted(found, key=lambda each: (-each.rank, each.first)):
+            if taken.isdisjoint(range(each.first, each.end)):
+                taken.update(range(each.first, each.end))
+                chosen.append(each)
+        changes, corrected, place = [], "", 0
+        for each in sorted(chosen, key=lambda each: each.first):
+            start, end = words[each.first].start, words[each.end - 1].end
+            new = each.match.form.term.term
+            if text[start:end] != new:
+                changes.append(Change(start, end, text[start:end], new))
+                corrected += text[place:start] + new
+                place = end
+        return Corrected(corrected + text[place:], tuple(changes))
+
+    # -- the forms that sound like some words --------------------------------------------------------------------------
+
+    def _matches(self, window: tuple[str, ...], fuzzy: bool) -> tuple[_Match, ...]:
+        found = self._cache.get((fuzzy, *window))
+        if found is None:
+            if len(self._cache) >= _CACHE:
+                self._cache.clear()
+            found = self._cache[fuzzy, *window] = self._looked_up(window, fuzzy)
+        return found
+
+    def _looked_up(self, window: tuple[str, ...], fuzzy: bool) -> tuple[_Match, ...]:
+        letters = "".join(window)
+        if not _LETTERS[0] <= len(letters) <= _LETTERS[1]:
+            return ()
+        from rapidfuzz.distance import Levenshtein
+
+        near = Levenshtein.normalized_similarity
+        key, spelled = coarse("".join(map(metaphone, window))), simple_spelling(letters)
+        found = []
+        for form in self.vocabulary.near(key, fuzzy=fuzzy):
+            same = near(key, form.coarse)
+            if same < _LEAST_KEY or near(spelled, form.spelling, score_cutoff=_LEAST_SPELLING) == 0.0:
+                continue
+            sounds = 1 - unlikeness(spelled, form.spelling) / max(len(spelled), len(form.spelling))
+            score = 0.1 * same + 0.85 * sounds + 0.05 * near(letters, form.letters)
+            if score >= _LEAST:
+                found.append(_Match(form, score, False))
+        found.sort(key=lambda match: (-match.score, match.form.place))
+        return tuple(found[:6])
+
+    # -- the words that may be replaced --------------------------------------------------------------------------------
+
+    def _context(self, term: Term) -> Context:
+        return self._own.get(term.term) or CONTEXT.get(term.category, _NOWHERE)
+
+    def _allowed(self, match: _Match, window: _Window) -> int | None:
+        """Return None if these words may not become the term, else how near a word of its context is."""
+        size, least = window.size, window.least
+        if match.exact and (least < ORDINARY or (size > 1 and match.form.is_term)):
+            return BESIDE
+        context = self._context(match.form.term)
+        if window.has(context):
+            return None
+        near = window.cues(context)
+        is_long = len(match.form.coarse) >= 5
+        if window.size > 1 and window.starts_between:
+            return None
+        if least < ORDINARY and (max(window.used) >= COMMON or (len(match.form.letters) < 4 and near < BESIDE)):
+            return None
+        if window.has_common_edge and match.score < _COMMON_EDGE[near]:
+            return None
+        if least < ORDINARY:
+            allowed = match.score >= (_RARE if least else _UNKNOWN)[near]
+        elif size == 1:
+            allowed = near >= BESIDE and not window.is_owned and match.score >= _ORDINARY_WORD
+        elif near >= BESIDE:
+            allowed = match.score >= _ORDINARY_WORDS[near] - 0.05 * is_long
+        else:
+            allowed = size >= 3 and is_long and match.score >= _ORDINARY_WORDS[near]
+        return near if allowed else None
+
+
+class _Window:
+    """Some words of a transcript, in a row, and what stands around them."""
+
+    __slots__ = ("asked", "end", "first", "least", "size", "used", "words")
+
+    def __init__(
+        self, words: Sequence[_Token], used: Sequence[int], first: int, end: int, asked: frozenset[str]
+    ) -> None:
+        self.words, self.used, self.first, self.end, self.asked = words, used, first, end, asked
+        self.size, self.least = end - first, min(used)
+
+    @property
+    def has_common_edge(self) -> bool:
+        return max(self.used[0], self.used[-1]) >= COMMON
+
+    @property
+    def starts_between(self) -> bool:
+        return self.words[self.first].folded in _NOWHERE.between and self.words[self.first].folded not in _ARTICLES
+
+    @property
+    def is_owned(self) -> bool:
+        return self.first > 0 and self.words[self.first - 1].folded in _OWNERS
+
+    def has(self, context: Context) -> bool:
+        """Return True if one of the words is a word of the context itself."""
+        own = {word.folded for word in self.words[self.first : self.end]}
+        return not (context.before.isdisjoint(own) and context.after.isdisjoint(own))
+
+    def reach(self, context: Context) -> bool | None:
+        """Return True for words that may have become a term by mistake, False if only an exact likeness counts.
+
+        None if they cannot be a misheard term at all. `context` has those of all terms.
+        """
+        if self.size == 1 and self.has_common_edge:
+            return None
+        if self.least < ORDINARY:
+            return True if self.size == 1 or max(self.used) < COMMON else None
+        if self.cues(context) >= BESIDE:
+            return True
+        return False if self.size >= 3 else None
+
+    def cues(self, context: Context) -> int:
+        """Return how near a word of the context is: not at all, `NEAR`, `BESIDE` the words, or `SURE`."""
+        words, first, end, asked = self.words, self.first, self.end, self.asked
+        before = [word.folded for word in words[max(0, first - REACH) : first]][::-1]
+        after = [word.folded for word in words[end : end + REACH]]
+        replied = first < REPLY and not (context.before.isdisjoint(asked) and context.after.isdisjoint(asked))
+        if not replied and context.before.isdisjoint(before) and context.after.isdisjoint(after):
+            return 0
+        if (previous := _next(before, context)) in context.sure:
+            return SURE
+        if previous in context.before or _next(after, context) in context.after:
+            return BESIDE
+        return BESIDE if replied and end == len(words) and context.between.issuperset(before) else NEAR
+
+
+def _next(side: Sequence[str], context: Context) -> str:
+    return next((word for word in side if word not in context.between), "")
+
+
+_NOWHERE = Context()
+COMMON = 1_000_000
+"""Occurrences from which on a word is too common to be a part of a misheard term, at either end of it."""
+_LEAST = 0.58
+_LEAST_KEY = 0.5
+_LEAST_SPELLING = 0.25
+# The least scores: without context, with a word of it near, beside the words, or one behind which only a term stands.
+_UNKNOWN = (0.9, 0.74, 0.62, 0.58)
+_RARE = (0.95, 0.95, 0.78, 0.7)
+_ORDINARY_WORD = 0.8
+_ORDINARY_WORDS = (0.93, 0.86, 0.75, 0.68)
+_COMMON_EDGE = (0.93, 0.93, 0.82, 0.72)
+_SURE = 0.93
+_IN_CONTEXT = 0.05
+
+
+def _without_owner(text: str, match: re.Match[str]) -> _Token:
+    """Return a word of a text, without the 's of an owner."""
+    start, end = match.span()
+    if match.group()[-2:].lower() in ("'s", "’s"):
+        end -= 2
+    return _Token(start, end, folded(text[start:end]))
