@@ -130,7 +130,7 @@ class Corrector:
         for match in matches:
             near = self._allowed(match, window)
             if near is not None:
-                rank = match.score + 0.01 * min(match.form.term.weight, 3.0) + 0.03 * window.size
+                rank = match.score + 0.01 * min(match.form.term.weight, 3.0) + _LONGER * window.size
                 rank += match.exact and (0.3 if window.least < ORDINARY else -0.1)
                 rank += _IN_CONTEXT * near
                 if best is None or rank > best.rank:
@@ -199,7 +199,7 @@ class Corrector:
             return None
         near = window.cues(context)
         is_long = len(match.form.coarse) >= 5
-        if window.size > 1 and window.starts_between:
+        if window.size > 1 and window.starts_between and near < SURE:
             return None
         if least < ORDINARY and (max(window.used) >= COMMON or (len(match.form.letters) < 4 and near < BESIDE)):
             return None
@@ -286,10 +286,11 @@ _LEAST_SPELLING = 0.25
 _UNKNOWN = (0.9, 0.74, 0.62, 0.58)
 _RARE = (0.95, 0.95, 0.78, 0.7)
 _ORDINARY_WORD = 0.8
-_ORDINARY_WORDS = (0.93, 0.86, 0.75, 0.68)
-_COMMON_EDGE = (0.93, 0.93, 0.82, 0.72)
+_ORDINARY_WORDS = (0.93, 0.86, 0.72, 0.66)
+_COMMON_EDGE = (0.93, 0.93, 0.8, 0.68)
 _SURE = 0.93
 _IN_CONTEXT = 0.05
+_LONGER = 0.07
 
 
 def _without_owner(text: str, match: re.Match[str]) -> _Token:

@@ -50,7 +50,7 @@ CONTEXT: Mapping[str, Context] = {
         "prescribed refill dosage allergic",
     ),
     "name": Context.of(
-        "name miss madam dr doctor professor", "spelled spelt speaking", "mr mrs ms mister missus surname"
+        "name miss madam dr doctor professor", "spelled spelt", "mr mrs ms mister missus surname"
     )._replace(between=frozenset({"is", "was"})),
     "department": Context.of(
         "referred refer referral",
