@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .frequency import ORDINARY, counts, usage
-from .sounds import coarse, folded, metaphone, simple_spelling, unlikeness, word_matches
+from .sounds import coarse, folded, metaphone, simple_spelling, skeleton, unlikeness, word_matches
 from .vocabulary import CONTEXT, Context, Form, Term, Vocabulary
 
 MAX_WINDOW = 6
@@ -172,9 +172,10 @@ class Corrector:
 
         near = Levenshtein.normalized_similarity
         key, spelled = coarse("".join(map(metaphone, window))), simple_spelling(letters)
+        bones = skeleton(spelled)
         found = []
-        for form in self.vocabulary.near(key, fuzzy=fuzzy):
-            same = near(key, form.coarse)
+        for form in self.vocabulary.near((key, bones), fuzzy=fuzzy):
+            same = max(near(key, form.coarse), near(bones, form.skeleton))
             if same < _LEAST_KEY or near(spelled, form.spelling, score_cutoff=_LEAST_SPELLING) == 0.0:
                 continue
             sounds = 1 - unlikeness(spelled, form.spelling) / max(len(spelled), len(form.spelling))
@@ -199,7 +200,7 @@ class Corrector:
             return None
         near = window.cues(context)
         is_long = len(match.form.coarse) >= 5
-        if window.size > 1 and window.starts_between and near < SURE:
+        if window.size > 1 and window.starts_between:
             return None
         if least < ORDINARY and (max(window.used) >= COMMON or (len(match.form.letters) < 4 and near < BESIDE)):
             return None
@@ -286,8 +287,8 @@ _LEAST_SPELLING = 0.25
 _UNKNOWN = (0.9, 0.74, 0.62, 0.58)
 _RARE = (0.95, 0.95, 0.78, 0.7)
 _ORDINARY_WORD = 0.8
-_ORDINARY_WORDS = (0.93, 0.86, 0.72, 0.66)
-_COMMON_EDGE = (0.93, 0.93, 0.8, 0.68)
+_ORDINARY_WORDS = (0.93, 0.86, 0.71, 0.65)
+_COMMON_EDGE = (0.93, 0.93, 0.84, 0.66)
 _SURE = 0.93
 _IN_CONTEXT = 0.05
 _LONGER = 0.07
