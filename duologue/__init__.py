@@ -69,8 +69,12 @@ if TYPE_CHECKING:
     from .services.guardrails import ModelCheck as ModelCheck
     from .services.guardrails import Verdict as Verdict
     from .services.llm import LLM as LLM
+    from .services.memory import Memory as Memory
+    from .services.memory import ModelNotes as ModelNotes
     from .services.native.engine import SpeechToSpeech as SpeechToSpeech
     from .services.reading import Reading as Reading
+    from .services.retrieval import Passage as Passage
+    from .services.retrieval import Retrieval as Retrieval
     from .services.stt import STT as STT
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
@@ -120,8 +124,10 @@ _HOMES = {
     "services.fallback": "Fallback",
     "services.guardrails": "CallerGuardrail Guardrail ModelCheck Verdict",
     "services.llm": "LLM",
+    "services.memory": "Memory ModelNotes",
     "services.native.engine": "SpeechToSpeech",
     "services.reading": "Reading",
+    "services.retrieval": "Passage Retrieval",
     "services.stt": "STT",
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",

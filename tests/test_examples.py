@@ -17,6 +17,7 @@ import examples.handoff
 import examples.hello
 import examples.hooks
 import examples.idle
+import examples.knowledge
 import examples.mcp_tools
 import examples.own_processor
 import examples.tool
@@ -192,6 +193,11 @@ async def test_hooks() -> None:
     assert said(session, "caller")[0] == "my code is hidden"
     results = [item.data for item in session.conversation if item.kind == "tool_result"]
     assert results == [{"status": "made"}, {"status": "refused"}]
+
+
+async def test_knowledge() -> None:
+    session = await examples.knowledge.main()
+    assert said(session, "agent") == ["There is a free parking place behind the house.", "I do not know."]
 
 
 async def test_dashboard() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import anyio
@@ -21,7 +25,7 @@ from ..testing.scripted_llm import ScriptedLLM
 from .target import find_agents
 
 MAX_LINE = 16_384
-"""Characters of a typed line. The rest of it is the next line."""
+"""Bytes of a typed line. The rest of it is the next line."""
 PROMPT = "you: "
 
 
@@ -47,17 +51,17 @@ def run_chat(target: str, llm: str = "", *, scripted: bool = False, data: str = 
 
 async def _converse(talk: Chat, console: Console) -> int:
     printer = _Printer(talk, console)
-    terminal = sys.stdin.isatty()
+    typed = _Input()
     async with talk:
         printer.end(talk.greeting.errors)
         while not talk.is_over:
-            line = await anyio.to_thread.run_sync(_next_line, terminal, abandon_on_cancel=True)
+            line = await typed.line()
             if line is None:
                 console.print()
                 break
             if not (text := line.strip()):
                 continue
-            if not terminal:
+            if not typed.terminal:
                 console.print(PROMPT + text)
             try:
                 printer.end((await talk.say(text)).errors)
@@ -70,14 +74,48 @@ async def _converse(talk: Chat, console: Console) -> int:
     return 0
 
 
-def _next_line(terminal: bool) -> str | None:
-    """Return the next line of the input, None at its end."""
-    if terminal:
+class _Input:
+    """Reads lines in threads that the end of the program does not wait for."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stdin.isatty()
+        self._read = b""
         try:
-            return input(PROMPT)
-        except EOFError:
-            return None
-    return sys.stdin.readline(MAX_LINE) or None
+            self._fd = sys.stdin.fileno()
+        except (OSError, ValueError):  # not a file
+            self._fd = -1
+
+    async def line(self) -> str | None:
+        """Return the next line, None at the end. Cancelling leaves the thread behind."""
+        loop = asyncio.get_running_loop()
+        line: asyncio.Future[str | None] = loop.create_future()
+
+        def give(text: str | None) -> None:
+            if not line.done():
+                line.set_result(text)
+
+        def read() -> None:
+            text = self._next()
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(give, text)
+
+        Thread(target=read, name="duologue-chat", daemon=True).start()
+        return await line
+
+    def _next(self) -> str | None:
+        if self.terminal:
+            try:
+                return input(PROMPT)
+            except (EOFError, OSError, UnicodeError):
+                return None
+        if self._fd < 0:
+            return sys.stdin.readline(MAX_LINE) or None
+        # Not by `sys.stdin`, whose lock a thread that is left behind would keep.
+        while b"\n" not in self._read and len(self._read) < MAX_LINE and (more := os.read(self._fd, MAX_LINE)):
+            self._read += more
+        end = self._read.find(b"\n", 0, MAX_LINE) + 1 or MAX_LINE
+        line, self._read = self._read[:end], self._read[end:]
+        return line.decode(errors="replace") if line else None
 
 
 class _Printer:

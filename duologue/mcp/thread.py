@@ -1,7 +1,7 @@
 """The thread of all MCP connections of a program, with an event loop of its own.
 
-The official package parses and validates on the loop that reads, and cancels by the scopes of anyio. Neither reaches a
-call from here: no message of a server delays audio, and no failure of a connection cancels anything but itself.
+The official package starts processes, parses and validates on the loop that reads, and cancels by the scopes of anyio.
+Neither reaches a call from here: its loop does none of this work, and no failure of a connection cancels its tasks.
 """
 
 from __future__ import annotations

@@ -11,17 +11,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ..frames import Usage
-from ..processors.kernel.groups import build
-from ..processors.kernel.host import Host
 from ..processors.kernel.lane import Overdue
-from ..processors.kernel.node import EndPort, drop
-from ..processors.kernel.tasks import Stopped, Work, close_stream
+from ..processors.kernel.tasks import Stopped, Work
 from ..processors.processor import Processor
 from ..session.session import Session
 from .context import Message, Request
 from .llm import LLM
-from .thoughts import ModelText, begins_with_thoughts
+from .own_model import OwnModel
 
 Action = Literal["pass", "block", "replace", "drop", "stop", "answer"]
 """What happens to the words that were checked: see `Verdict`."""
@@ -146,44 +142,24 @@ _VERDICTS: dict[str, Action] = {"PASS": "pass", "BLOCK": "block"}
 _LONGEST_VERDICT = 500
 
 
-class ModelCheck:
+class ModelCheck(OwnModel):
     """A check by a language model: `Guardrail(ModelCheck(OpenAILLM("gpt-5.4-nano"), "Give no medical advice."))`.
 
     The model sees the policy, the latest `context` messages of the call, the answer up to now, and the words to check.
-    It belongs to the guardrail, and to no other place. Its consumption is reported as `Usage`, as that of any service.
+    It belongs to the guardrail, and has no other place.
     """
 
     def __init__(self, model: LLM, policy: str, *, context: int = 4) -> None:
         if not 0 <= context <= MAX_CONTEXT:
             raise ConfigurationError(f"context is {context!r}: it lies between 0 and {MAX_CONTEXT}")
-        self.model = model
+        super().__init__(model)
         self.instructions = _ASK.format(policy=policy)
         self.context = context
 
-    def join(self, host: Host) -> None:
-        """Let the model join the host's session. Frames that it pushes are dropped."""
-        self.model._join(host)
-        build(self.model, "down", EndPort(lambda frame_type: drop))
-        build(self.model, "up", EndPort(lambda frame_type: drop))
-
     async def __call__(self, words: Checked) -> Verdict:
         """Ask the model. Raises ServiceError for an answer without a verdict."""
-        model, said = self.model, ""
-        first = model.thinks_first
-        text = ModelText(thinks_first=begins_with_thoughts(model.model) if first is None else first)
-        pieces = model.ask(self._request(words))
-        try:
-            async for piece in pieces:
-                if isinstance(piece, str):
-                    said = (said + text.feed(piece)).lstrip()
-                elif isinstance(piece, Usage):
-                    model.broadcast(piece)
-                    model.spent.count(piece)
-                if len(said) > _LONGEST_VERDICT:
-                    break
-        finally:
-            await close_stream(pieces)
-        verdict, _, reason = (said + text.flush()).strip().partition(" ")
+        said = await self.ask(self._request(words), _LONGEST_VERDICT)
+        verdict, _, reason = said.partition(" ")
         if (answer := _VERDICTS.get(verdict.strip(".,:;!*").upper())) is None:
             raise ServiceError(f"the model that checks gave no verdict: {said[:60]!r}")
         return Verdict(answer, reason=reason.strip())

@@ -53,7 +53,7 @@ class Bus:
         self.life = life
         self.report = report
         self.start_task = start_task
-        self.listeners: dict[type[Signal], list[_Listener]] = {}
+        self.listeners: dict[type[Signal], list[_GuardedListener]] = {}
         self._watchers: dict[type[Signal], Callable[[int], None]] = {}
 
     def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
@@ -63,7 +63,8 @@ class Bus:
         """
         if not (isinstance(signal_type, type) and issubclass(signal_type, Signal)):
             raise ConfigurationError(f"{signal_type!r} is not a signal: use observe() for other frames")
-        listeners, guarded = self.listeners.setdefault(signal_type, []), _Listener(self, listener, name_of(listener))
+        listeners = self.listeners.setdefault(signal_type, [])
+        guarded = _GuardedListener(self, listener, name_of(listener))
         changed: Callable[[int], None] = self._watchers.get(signal_type, _unwatched)
         listeners.append(guarded)
         changed(1)
@@ -99,7 +100,7 @@ class Bus:
 # Objects with slots take a third of the memory of closures, and a session has dozens of these.
 
 
-class _Listener:
+class _GuardedListener:
     """A listener. Its error is reported. The coroutine of an `async def` runs in a task."""
 
     __slots__ = ("_bus", "_listener", "_owner")

@@ -212,7 +212,8 @@ class ToolCalls:
         return self._news_count
 
     def asking(self) -> None:
-        """Record that a model is asked for an answer, and learns which calls have no result yet."""
+        """Record that a model is asked for an answer. It learns the results that are there and the open calls."""
+        self._to_continue.clear()
         for call in (*self._open.values(), *self.late()):
             call.asked_while_open = True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from functools import lru_cache, partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from ..errors import ConfigurationError
 from ..frames import Usage
@@ -13,7 +13,20 @@ from ..processors.kernel.tasks import loop_time
 from ..services.llm import LLM, Request, ToolRequest
 from ..services.stt import STT, Transcription
 from ..services.tts import TTS, SpeechChunk
-from .scripted.manners import Manners
+
+T = TypeVar("T")
+
+
+class Faults(Protocol):
+    """The faults that a service shows, for example `Manners`."""
+
+    def reply(self, generate: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T | str]:
+        """Yield the answer of a language model, spoiled."""
+        ...
+
+    def speech(self, pieces: AsyncIterator[SpeechChunk]) -> AsyncIterator[SpeechChunk]:
+        """Yield the audio of a sentence, spoiled."""
+        ...
 
 
 class MockSTT(STT):
@@ -80,7 +93,7 @@ class MockLLM(LLM):
         *,
         first_token_s: float = 0.15,
         token_s: float = 0.01,
-        manners: Manners | None = None,
+        manners: Faults | None = None,
     ) -> None:
         super().__init__()
         self._manners = manners
@@ -133,7 +146,7 @@ class MockTTS(TTS):
         chunk_s: float = 0.1,
         sample_rate: int = 24_000,
         voices: Collection[str] | None = None,
-        manners: Manners | None = None,
+        manners: Faults | None = None,
     ) -> None:
         super().__init__()
         self._manners = manners

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Optional, TypedDict
 
 import msgspec
 import pydantic
+import pydantic.dataclasses
 import pytest
 
 from duologue import Pipeline, Session, Tool
@@ -76,6 +77,11 @@ Guest.model_rebuild()
 class Table:
     number: int
     by: str = "window"
+
+
+@dataclasses.dataclass
+class Town:
+    town: str
 
 
 class Slot(msgspec.Struct):
@@ -146,6 +152,50 @@ async def test_what_does_not_fit_is_named_in_one_line(change: dict[str, Any], me
     with pytest.raises(ToolError, match=message) as error:
         await called(book, **BOOKED | change)
     assert "\n" not in str(error.value)
+
+
+@pydantic.dataclasses.dataclass
+class Wish:
+    guests: Annotated[int, pydantic.Field(ge=1)]
+
+
+def even(value: int) -> int:
+    if value % 2:
+        raise ValueError("it must be even")
+    return value
+
+
+async def test_types_that_only_pydantic_knows_are_described_and_checked() -> None:
+    def order(
+        what: Table | Town,
+        page: pydantic.HttpUrl,
+        guest: Guest | int | None = None,
+        wish: Wish | None = None,
+        count: Annotated[int, pydantic.AfterValidator(even), "An even number."] = 2,
+    ) -> list[Any]:
+        """Order."""
+        return [what, page, guest, wish, count]
+
+    tool = Tool(order)
+    spec = tool.spec.parameters
+    assert spec["required"] == ["what", "page"]
+    assert spec["properties"]["count"]["description"] == "An even number."
+    assert {"Table", "Town", "Guest", "Seat", "Wish"} <= spec["$defs"].keys()
+    assert "format': 'uri'" in str(spec)
+    given = {"what": {"town": "Rome"}, "page": "https://example.org"}
+    found = await called(order, **given, guest={"name": "Ann", "age": 4}, wish={"guests": "3"}, count="4")
+    assert found[0] == Town("Rome")
+    assert (str(found[1]), found[2], found[4]) == ("https://example.org/", Guest(name="Ann", age=4), 4)
+    assert found[3] == Wish(guests=3)
+    assert (await called(order, **given))[2:] == [None, None, 2]
+    for change, message in (
+        ({"count": 3}, r"Value error, it must be even - at `\$\.count`"),
+        ({"wish": {"guests": 0}}, r"guests: Input should be greater than or equal to 1 - at `\$\.wish`"),
+        ({"page": "nowhere"}, r"valid URL.* - at `\$\.page`"),
+        ({"what": {"street": 1}}, r"\$\.what"),
+    ):
+        with pytest.raises(ToolError, match=message):
+            await called(order, **given | change)
 
 
 async def test_limits_and_descriptions_of_pydantics_fields_count() -> None:

@@ -18,10 +18,10 @@ PUBLIC = """
     Agent BadInput CallLimit CallerGuardrail Capabilities Cascade ConfigurationError Conversation Correction
     DeadlineExceeded Deadlines DuologueError Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed
     Flow Guardrail Handoff IdlePrompts IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport
-    MemoryTransport MissingExtra ModelCheck NoiseSuppression Outcome Pipeline Processor Profile PushToTalk Reading
-    Recorder STT ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech Stage Switch TTS Tee Term Tool
-    ToolError Tools TurnPolicy Vad VadPolicy Verdict Vocabulary WavTransport WebRTCTransport WebSocketTransport
-    __version__ cost handles run
+    Memory MemoryTransport MissingExtra ModelCheck ModelNotes NoiseSuppression Outcome Passage Pipeline Processor
+    Profile PushToTalk Reading Recorder Retrieval STT ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech
+    Stage Switch TTS Tee Term Tool ToolError Tools TurnPolicy Vad VadPolicy Verdict Vocabulary WavTransport
+    WebRTCTransport WebSocketTransport __version__ cost handles run
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
@@ -62,6 +63,31 @@ def test_a_piped_chat_with_the_demos_agents() -> None:
         "Billing: Hello, you are speaking with billing. What would you like to know?",
         "",
     ]
+
+
+def test_an_interrupt_ends_the_chat_in_order() -> None:
+    command = [sys.executable, "-m", "duologue", "chat", DEMO, "--scripted"]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as chatting:
+        assert chatting.stdout is not None
+        assert chatting.stderr is not None
+        while b"How can I help you?" not in (line := chatting.stdout.readline()):
+            assert line
+        chatting.send_signal(signal.SIGINT)
+        assert chatting.wait(GENEROUS_S) == 0
+        assert chatting.stderr.read() == b""
+
+
+def test_a_long_line_without_an_end_is_read_in_pieces() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "duologue", "chat", DEMO, "--scripted"],
+        input="goodbye" + " " * 20_000 + "hello",
+        capture_output=True,
+        text=True,
+        timeout=GENEROUS_S,
+        check=True,
+    )
+    assert "you: goodbye" in done.stdout
+    assert "you: hello" in done.stdout
 
 
 def test_errors_are_shown_and_the_chat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import time
 from typing import Any
 
 FLAGS = set(sys.argv[1:])
@@ -15,6 +18,7 @@ TOOLS: list[dict[str, Any]] = [{"name": f"tool_{n}", "inputSchema": {"type": "ob
 TOOLS += [
     {"name": "user.get/all", "inputSchema": {"type": "object"}, "description": "d" * 10_000},
     {"name": "huge", "inputSchema": {"type": "object", "description": "x" * 100_000}},
+    {"name": "pid", "inputSchema": {"type": "object"}},
     {"name": "plain", "inputSchema": {"properties": {"a": {"type": "string"}}, "type": "object"}},
 ]
 
@@ -53,7 +57,7 @@ def work(name: str) -> str:
     if name == "tool_4":
         for _ in range(3000):
             sys.stderr.write("I complain\n")
-    return f"{name} is done"
+    return str(os.getpid()) if name == "pid" else f"{name} is done"
 
 
 def main() -> None:
@@ -61,6 +65,10 @@ def main() -> None:
         for _ in sys.stdin:
             pass
         return
+    if "slow" in FLAGS:
+        time.sleep(0.5)
+    if "stubborn" in FLAGS:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "dies" in FLAGS:
         sys.exit("no licence: \x1b[31mbuy one\x1b[0m")
     for line in sys.stdin:
@@ -72,6 +80,8 @@ def main() -> None:
             send({"id": message["id"], "error": {"code": -32601, "message": "Method not found"}})
         else:
             send({"id": message["id"], "result": result})
+    while "stubborn" in FLAGS:
+        time.sleep(1)
 
 
 if __name__ == "__main__":

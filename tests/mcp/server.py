@@ -6,7 +6,6 @@ import base64
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import anyio
@@ -131,8 +130,6 @@ def many(count: int) -> None:
 
 
 if __name__ == "__main__":
-    if "--slow" in sys.argv:
-        time.sleep(float(sys.argv[sys.argv.index("--slow") + 1]))
     if "--many" in sys.argv:
         many(200)
     if "--rubbish" in sys.argv:
@@ -140,11 +137,7 @@ if __name__ == "__main__":
         print("{}", flush=True)
         os.write(1, b"\xff\xfe" * 1000 + b"\n")
         print("loaded 3 modules", file=sys.stderr, flush=True)
-    if "--stubborn" in sys.argv:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.argv[1] == "http":
         server.run("streamable-http", port=int(sys.argv[2]))
     else:
         server.run()
-    while "--stubborn" in sys.argv:
-        time.sleep(1)

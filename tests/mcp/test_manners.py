@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from duologue import Agent, Handoff, Tools
 from duologue.errors import ConfigurationError
 from duologue.frames import ApprovalGiven, ApprovalWanted
-from duologue.mcp import MCPTools, lines
+from duologue.mcp import MCPTools, lines, stdio
 from duologue.testing import ScriptedLLM, calls, chat
-from tests.mcp.calls import Model, agent, answers, call_of, errors, program, results
+from tests.mcp.calls import Model, agent, answers, call_of, call_tool, errors, program, results
 from tests.services.story import story
 
 
@@ -24,7 +25,7 @@ async def test_all_pages_are_listed_and_names_become_such_that_providers_take(ca
     model = Model(("user_get_all", {}))
     async with old() as server, call_of(model, server) as call:
         assert await answers(call, "Go.") == "It says: user.get/all is done"
-    assert model.offered[0] == [*(f"tool_{n}" for n in range(20)), "user_get_all", "plain"]
+    assert model.offered[0] == [*(f"tool_{n}" for n in range(20)), "user_get_all", "pid", "plain"]
     assert "its tool 'huge' is left out: its parameters have more than 65536 characters" in caplog.text
     described = {tool.name: tool.description for tool in model.llm.requests[0].tools}
     assert len(described["user_get_all"]) == 4096
@@ -113,6 +114,44 @@ async def test_a_server_that_does_not_start_is_named_and_the_call_goes_on(flag: 
     assert reason in errors(call)[0]
     async with server:
         pass
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_goes_on_without_a_slow_server_and_gets_its_tools_later() -> None:
+    model = Model(("tool_7", {}))
+    async with call_of(model, server := old("slow", wait_s=0.1)) as call:
+        assert await answers(call, "hello") == "Hello."
+        assert model.offered[0] == []
+        assert errors(call) == ["the MCP server 'old' is not connected: it is not up after 0.1 s"]
+        assert await server.instructions() == ""  # waits until it is up
+        assert await answers(call, "Go.") == "It says: tool_7 is done"
+        assert "tool_7" in model.offered[1]
+    async with server:
+        pass  # ends the process
+
+
+async def test_a_program_that_does_not_exist_is_named_and_the_call_goes_on() -> None:
+    model = Model()
+    source = MCPTools("ghost", command="/nowhere/server")
+    async with call_of(model, source) as call:
+        assert await answers(call, "hello") == "Hello."
+        with pytest.raises(Exception, match=r"the server 'ghost' is not there: FileNotFoundError"):
+            await source.prompt("x")
+    assert len(errors(call)) == 1
+    assert "the MCP server 'ghost' is not connected: FileNotFoundError" in errors(call)[0]
+    async with source:
+        pass
+
+
+async def test_a_process_ends_with_its_block_also_if_it_ignores_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdio, "END_S", 0.3)
+    source = old("stubborn")
+    async with source:
+        pid = int(await call_tool(source, "pid"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -37,3 +37,16 @@ async def test_correction(capsys: pytest.CaptureFixture[str]) -> None:
         "caller: is the ENT department open",
         "caller: my aunt called",
     ]
+
+
+async def test_knowledge(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    await program("knowledge.md")["main"]()
+    assert capsys.readouterr().out.splitlines() == [
+        "caller: when do you open",
+        "agent: We open at ten.",
+        "caller: From earlier calls of this caller:",
+        "when do you open",
+        "caller: when do you open",
+        "agent: We open at ten.",
+    ]

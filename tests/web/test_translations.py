@@ -14,6 +14,7 @@ from duologue.session.call_events import (
     HandedOff,
     MessageChanged,
     MessageGone,
+    Noted,
     Recognised,
     ResponseComplete,
     ResponseOpened,
@@ -97,6 +98,28 @@ def test_a_call_whose_arguments_were_changed_does_not_start_twice() -> None:
         kind for state in states for kind, _ in messages.translate(ToolChanged(state=state, call_id="c", name="look"))
     ]
     assert told == ["llm-function-call-started", "llm-function-call-in-progress", "llm-function-call-stopped"]
+
+
+def test_a_text_that_is_shown_and_not_spoken() -> None:
+    note = Item(id="n", kind="note", role="agent", name="output_text_content", text="12 Main Street")
+    (told,) = RtviMessages("c1").translate(Noted(item=note))
+    assert told[0] == "bot-output"
+    assert told[1] is not None
+    assert (told[1]["text"], told[1]["will_be_spoken"]) == ("12 Main Street", False)
+    secret = Item(id="s", kind="note", role="system", text="for the model only")
+    assert list(RtviMessages("c1").translate(Noted(item=secret))) == []
+    page = PageMessages("s1", lambda: dict[str, Any](), may=frozenset())
+    rows = [message for item in (note, secret) for message in page.translate(Noted(item=item))]
+    assert [message["row"]["message"] for message in rows] == ["12 Main Street"]
+
+
+def test_a_tool_that_still_runs_has_not_stopped() -> None:
+    def told(state: Any, result: Any) -> list[str]:
+        event = ToolChanged(state=state, call_id="c1", name="search", result=result)
+        return [kind for kind, _ in RtviMessages("c1").translate(event)]
+
+    assert told("running", {"status": "still running", "progress": "three"}) == []
+    assert told("answered", "five") == ["llm-function-call-stopped"]
 
 
 def test_the_pages_messages() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
@@ -15,7 +16,7 @@ from ...agents.engine import Engine
 from ...agents.fields import check_several
 from ...agents.sources import ToolSource, WithImages
 from ...agents.tool import Filler, Tool, ToolSpec
-from ...errors import BadInput, ConfigurationError, ToolError
+from ...errors import BadInput, ConfigurationError, IllegalState, ToolError
 from ...frames import (
     ApprovalGiven,
     HandoffCompleted,
@@ -124,7 +125,11 @@ class Tools(Processor):
     async def open(self) -> None:
         """Open the sources of tools. One that is slow gives its tools later."""
         if self._leads:
-            await self.sources.open(lambda: self.spawn(self.sources.sync))
+            await self.sources.open(self._sources_changed)
+
+    def _sources_changed(self) -> None:
+        with contextlib.suppress(IllegalState):  # the call ends
+            self.spawn(self.sources.sync)
 
     async def close(self) -> None:
         """Close the sources of tools."""

@@ -169,7 +169,7 @@ class Endpointing(Processor):
         await self.push(frame)
         if self._open and self.policy.by_words:
             stalled, now = self._stalled, self._time.end_s
-            stalled.latest = frame
+            stalled.latest, stalled.latest_end_s = frame, now
             if self._speaking and now >= stalled.due_at and stalled.hear(frame, now):
                 await self._end_turn("stall")
         if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
@@ -207,7 +207,7 @@ class Endpointing(Processor):
         self._speaking = False
         if self._sound is not None and self._words.patience(frame.at) is None:
             self.spawn(self._ask, self._sound, frame.at)
-        self._stalled.paused(frame.at, self._time.end_s)
+        self._stalled.paused(frame.at)
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()

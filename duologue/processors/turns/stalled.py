@@ -25,7 +25,8 @@ class StalledWords:
         self.noisy = False
         """True if the sound after the latest speech is hardly lower than the speech."""
         self.latest: UserAudio | None = None
-        """The latest audio."""
+        """The latest audio of a turn, which ends at the audio time `latest_end_s`."""
+        self.latest_end_s = 0.0
         self.due_at = 0.0
         """The audio time from which on `hear` wants the audio of speech."""
         self._looked_at = 0.0
@@ -44,11 +45,11 @@ class StalledWords:
         self._sum, self._count, self._worded_at = 0.0, 0, None
         self._stalls_at, self.due_at = math.inf, 0.0
 
-    def paused(self, at: float, now: float) -> None:
+    def paused(self, at: float) -> None:
         """Take note that the speech stopped at an audio time: the time to its next words does not count."""
         self._paused = True
         latest = self.latest
-        self.noisy = latest is not None and now - latest.duration_s >= at and self._is_near(latest.audio)
+        self.noisy = latest is not None and self.latest_end_s - latest.duration_s >= at and self._is_near(latest.audio)
 
     def hear(self, frame: UserAudio, now: float) -> bool:
         """Take a piece of the audio of speech that ends at an audio time, if that is `due_at` or later.

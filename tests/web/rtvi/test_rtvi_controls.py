@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue import Agent
+from duologue import Agent, Profile
 from duologue.frames import ApprovalGiven, ApprovalWanted, ConnectionChanged, ServiceChanged
 from duologue.services.llm import Request, ToolRequest
 from duologue.session.latency import STAGES
@@ -39,6 +39,15 @@ async def test_the_page_is_told_who_has_the_call_on_which_engine() -> None:
                 "camera_fps": 1.0,
                 "controls": sorted(ALL_CONTROLS),
             }
+        ]
+
+
+async def test_the_page_is_told_how_an_agent_is_shown() -> None:
+    shown = Agent(name="Reception").with_(Profile(display_name="Ann", colour="#0a7"))
+    async with running(RtviCall(agents=[shown]), controls=True) as client:
+        (state,) = client.page("state")
+        assert state["agents"] == [
+            {"name": "Reception", "role": "", "description": "", "display_name": "Ann", "colour": "#0a7"}
         ]
 
 

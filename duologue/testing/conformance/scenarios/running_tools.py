@@ -34,7 +34,7 @@ async def a_background_tool_lets_the_conversation_go_on(rig: Rig, random: Random
     async def weather(city: str, context: ToolContext) -> str:
         """The weather of a city."""
         runs.append(context.key)
-        await anyio.sleep(9.0)
+        await anyio.sleep(7.0)
         return "sunny and warm"
 
     def model(asked: Asked) -> list[Act]:
@@ -65,7 +65,7 @@ async def a_filler_is_heard_before_the_answer(rig: Rig, random: Random) -> None:
 
     async def weather(city: str) -> str:
         """The weather of a city."""
-        await anyio.sleep(7.0)
+        await anyio.sleep(4.5)
         return "sunny and warm"
 
     def model(asked: Asked) -> list[Act]:
@@ -74,7 +74,7 @@ async def a_filler_is_heard_before_the_answer(rig: Rig, random: Random) -> None:
         return [Speak("It is sunny." if known(asked, "sunny and warm") else FILLER)]
 
     async with rig.start(model) as far:
-        async with calling(rig, far, tools=[Tool(weather, filler=FILLER, filler_after_s=1.5)]) as call:
+        async with calling(rig, far, tools=[Tool(weather, filler=FILLER, filler_after_s=1.0)]) as call:
             await call.says(WEATHER)
             await call.until(lambda: "agent: It is sunny." in call.log, "the answer with the result", 30)
             await call.settles()
@@ -137,7 +137,7 @@ async def a_tool_that_cannot_be_stopped_is_told_of_as_running(rig: Rig, random: 
 
     async def weather(city: str) -> str:
         """The weather of a city."""
-        until = asyncio.get_running_loop().time() + 9.0
+        until = asyncio.get_running_loop().time() + 6.0
         while (left_s := until - asyncio.get_running_loop().time()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(left_s)
