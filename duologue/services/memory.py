@@ -1,4 +1,4 @@
-"""`Memory`: what an agent remembers of a caller from one call to the next."""
+"""`Memory`: the notes on a caller that an agent keeps from one call to the next."""
 
 from __future__ import annotations
 
