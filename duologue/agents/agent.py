@@ -64,6 +64,8 @@ class Agent:
     """The `tools` that are the agent's own, all of them `Tool` objects."""
     sources: tuple[ToolSource, ...] = field(init=False, repr=False, compare=False)
     """The sources among the `tools`."""
+    varies: bool = field(init=False, repr=False, compare=False)
+    """True if the prompt may change during the call."""
 
     def __post_init__(self) -> None:
         texts = "name", "role", "description", "scope", "language", "model", "engine", "greeting", "farewell"
@@ -91,6 +93,7 @@ class Agent:
         object.__setattr__(self, "tools", given)
         object.__setattr__(self, "toolset", made)
         object.__setattr__(self, "sources", tuple(t for t in given if isinstance(t, ToolSource)))
+        object.__setattr__(self, "varies", callable(self.instructions) or "{" in self.prompt)
         if twice := _twice(t.name for t in made):
             raise ConfigurationError(f"agent {self.name!r} has two tools named {twice!r}")
 
@@ -102,11 +105,6 @@ class Agent:
         if callable(self.instructions):
             raise ConfigurationError(f"the instructions of agent {self.name!r} are a function of the session")
         return self.identified(self.instructions)
-
-    @property
-    def varies(self) -> bool:
-        """True if the prompt may change during the call."""
-        return callable(self.instructions) or "{" in self.prompt
 
     def with_(self, profile: Profile | None = None, *, skills: Iterable[Skill] = ()) -> Agent:
         """Return this agent with a profile and skills; itself stays as it is.

@@ -175,7 +175,8 @@ class Answers(Service):
 
     def fresh_config(self) -> EngineConfig:
         """Return the configuration, with the active agent's instructions as they are now: see `Prompts.fresh`."""
-        self.config = self.session.prompts.fresh(self.config)
+        if self.session.agent is not None and self.session.agent.varies:
+            self.config = self.session.prompts.fresh(self.config)
         return self.config
 
     @handles(SessionStarted)

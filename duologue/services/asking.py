@@ -6,12 +6,7 @@ from collections.abc import Sequence
 
 from ..agents.engine import EngineConfig
 from ..errors import ServiceError
-from ..frames import (
-    ClientChanged,
-    EagerEndOfTurn,
-    Interrupted,
-    TurnResumed,
-)
+from ..frames import ClientChanged, EagerEndOfTurn, Interrupted, TurnResumed
 from ..images.limits import DEFAULT_IMAGES, ImageLimits
 from ..processors.kernel.node import Node
 from ..processors.processor import handles

@@ -8,15 +8,9 @@ import anyio
 import msgspec
 
 from ...agents.engine import EngineConfig, Handover
-from ...frames import (
-    End,
-    EndOfTurn,
-    Input,
-    Interrupted,
-    Say,
-    ToolResult,
-)
+from ...frames import Configure, End, EndOfTurn, Input, Interrupted, Say, ToolResult
 from ...processors.processor import handles
+from ...session.life import State
 from ..answers import tool_choice_of
 from ..context import SAY
 from .dialect import Called
@@ -102,6 +96,20 @@ class NativeAnswers(NativeService):
             self.settle(failed.turn)
 
         self._jobs.put(EndOfTurn(at=self.session.now(), by="no answer"), work, failed.turn)
+
+    def settle(self, turn: int) -> None:
+        """End the turn. Instructions that have changed are sent then, if the provider takes them in place."""
+        super().settle(turn)
+        if self.session.agent is None or not self.session.agent.varies or self._leaving:
+            return
+        fresh = self.session.prompts.fresh(self.config)
+        in_place = "instructions" in self.capabilities.changes_in_session
+        if fresh is not self.config and in_place and self.session.state is State.ACTIVE:
+            self.spawn(self.configure, Configure(instructions=fresh.instructions))
+
+    async def configure(self, change: Configure) -> None:
+        """Apply a change of the configuration."""
+        raise NotImplementedError
 
     def begin_turn(self, *, protected: bool = False) -> int:
         """Begin a turn of the agent. It is protected if the provider is set not to be interrupted."""

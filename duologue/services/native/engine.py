@@ -87,14 +87,6 @@ class SpeechToSpeech(NativeAnswers):
 
     # -- configuration ---------------------------------------------------------------------------------------------
 
-    def settle(self, turn: int) -> None:
-        """End the turn. Instructions that have changed are sent then, if the provider takes them in place."""
-        super().settle(turn)
-        fresh = self.session.prompts.fresh(self.config)
-        in_place = "instructions" in self.capabilities.changes_in_session
-        if fresh is not self.config and in_place and self.session.state is State.ACTIVE and not self._leaving:
-            self.spawn(self.configure, Configure(instructions=fresh.instructions))
-
     def check(self, change: Configure) -> None:
         """Raise ConfigurationError if the change cannot be applied. Changes nothing."""
         self.checked(self.config.changed(change))
