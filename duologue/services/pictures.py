@@ -131,6 +131,8 @@ class Pictures:
     async def ready(self) -> None:
         """Wait until all images are ready, and the first frame of a camera, but not longer than `WAIT_S` seconds."""
         first = self._watching and not self._fresh and not self._frame_ready
+        if not (self._waiting or first):
+            return
         with anyio.move_on_after(WAIT_S):
             while self._waiting or first:
                 news = self._news = self._news or asyncio.Event()

@@ -77,7 +77,7 @@ class Prompts:
         instructions stay.
         """
         agent = self._session.agent
-        if agent is None or config.agent != agent.name or not agent.varies:
+        if agent is None or not agent.varies or config.agent != agent.name:
             return config
         if config.instructions not in self._made.get(agent.name, ()):
             return config

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeAlias
 
-from ..agents.agent import Agent, Flow, Stage, by_name
+from ..agents.agent import Agent, by_name
+from ..agents.flow import Flow, Stage
 from ..agents.sources import ToolSource
 from ..agents.tool import Tool
 from ..errors import ConfigurationError, DeadlineExceeded, IllegalState, ServiceError

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from ..agents.agent import TOOL_NAME
+from ..agents.flow import TOOL_NAME
 from ..services.llm import LLM
-from ..session.conversation import Item
+from ..session.item import Item
 from ..session.session import Session
 from .judge import verdict
 

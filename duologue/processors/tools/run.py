@@ -82,6 +82,8 @@ class ToolRun:
         self.tool = tool
         self.call = call
         self.agent = agent
+        self.filler = owner.fillers.general if tool.filler is None else tool.filler
+        """The tool's own filler, or the general one."""
         self.over = False
         """True once the function has ended."""
         self._session = owner.session
@@ -128,7 +130,7 @@ class ToolRun:
             self.interrupt()  # before it began
         if self.tool.background:
             await self._go_on(IN_BACKGROUND)
-        elif self.owner.fillers.of(self.tool):
+        elif self.filler:
             self.owner.start(self.name, self._fill())
         registered, denied = self._registered, ""
         if self.tool.needs_approval and not self._stop.done():

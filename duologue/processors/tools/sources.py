@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from ...agents.agent import TOOL_NAME, Agent
+from ...agents.agent import Agent
 from ...agents.engine import Engine, plain_specs
+from ...agents.flow import TOOL_NAME
 from ...agents.sources import ToolSource, named_apart
 from ...agents.tool import Tool
 from ...frames import Configure

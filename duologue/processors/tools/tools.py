@@ -148,7 +148,8 @@ class Tools(Processor):
     async def response(self, frame: ResponseStarted) -> None:
         """Remember the agent of the response: its tool calls may come after a hand-off."""
         self._caller = self.session.agent
-        self.fillers.response_began(self.session, frame.response_id, frame.turn)
+        if self.fillers.expected:
+            self.fillers.response_began(self.session, frame.response_id, frame.turn)
         await self.push(frame)
 
     @handles(ToolCall)
@@ -156,7 +157,8 @@ class Tools(Processor):
         """Start a tool in a task. Its result is pushed when the task has ended."""
         agent = self._caller or self.session.agent
         theirs = {t.name: t for t in agent.toolset} if agent is not None else {}
-        every = {**self.sources.tools(agent), **self._own, **theirs}
+        listed = self.sources.tools(agent) if self.sources.opened else {}
+        every = {**listed, **self._own, **theirs}
         known = {name: tool for name, tool in every.items() if tool.mode != "disabled"}
         self.spawn(self._intercepted, call, known, agent.name if agent is not None else "")
 
@@ -227,7 +229,7 @@ class Tools(Processor):
                 if not registered.item_id:  # its engine does not log calls
                     calls.forget(call.call_id)
             await self._answer(call, told)
-            if not calls.waits(call.turn):
+            if self.fillers.expected and not calls.waits(call.turn):
                 self.fillers.expect_none(call.turn)
 
         run = registered.runner = ToolRun(self, tool, call, agent, registered, tell)
