@@ -14,6 +14,7 @@ documentation: `--set dev`. Reports are for `--set held-out`.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -23,10 +24,25 @@ from benchmarks.correction.mishearings import Mishearings, pronunciations
 from benchmarks.correction.sentences import WITH_TERM, from_the_library, ordinary
 from duologue.cli.lab.correction import Pair, accuracy, corrected
 from duologue.services.correction import Corrector, Vocabulary
+from duologue.services.correction.sounds import folded, simple_spelling, unlikeness
 
 TERMS = Path(__file__).with_name("terms.csv")
 DEV_LIBRARY = 1_500
 """Sentences of the library that were used for tuning."""
+
+
+def distinct(names: Iterable[str]) -> set[str]:
+    """The names that are not written nearly like another: Chaudry and Choudhry are not to be told apart by sound."""
+    written = {name: simple_spelling(folded(name)) for name in names}
+    return {
+        name
+        for name, own in written.items()
+        if not any(
+            other != name and abs(len(own) - len(others)) < 2 and unlikeness(own, others) < 0.6
+            for other, others in written.items()
+            if others[:1] == own[:1]
+        )
+    }
 
 
 def misheard(vocabulary: Vocabulary, number: int, *, held_out: bool) -> list[tuple[Pair, str]]:
@@ -35,7 +51,7 @@ def misheard(vocabulary: Vocabulary, number: int, *, held_out: bool) -> list[tup
     sounds = dict(zip(names, pronunciations(names), strict=True))
     category = {term.term: term.category for term in vocabulary.terms}
     dev = set(random.Random(1).sample(sorted(sounds), len(sounds) // 2))
-    chosen = sorted(name for name in sounds if (name in dev) is not held_out)
+    chosen = sorted(name for name in distinct(sounds) if (name in dev) is not held_out)
     chance = random.Random(6 if held_out else 5)
     found = []
     for name, heard, _ in islice(Mishearings(sounds).of(chosen, 23 if held_out else 11), number):

@@ -21,7 +21,7 @@ log = logging.getLogger("duologue")
 MAX_VALUE = 4_000
 """Characters of a value of the session's data in a text. The rest is left out."""
 MAX_UNKNOWN = 64
-"""The most unknown names that are told in the log of a call."""
+"""The most unknown names that the log of a call warns of."""
 
 _NAME = re.compile(r"\{([A-Za-z]\w*)\}", re.ASCII)
 
@@ -43,7 +43,7 @@ class Prompts:
 
     In a text, `{name}` stands for a value of the session's data: the value of this key in a mapping, or the public
     attribute of this name of any other object. There is no other syntax: everything else in braces, such as JSON, stays
-    as it is, and so does a name that is not known, which is told in the log once. A value is text, a container is
+    as it is, and so does a name that is not known; the log warns of it once. A value is text, a container is
     JSON; it is not searched for names again. The result of a function is not searched either.
     """
 
@@ -98,7 +98,7 @@ class Prompts:
             if name in data:
                 return _inserted(data[name])
         else:
-            with suppress(Exception):  # no such attribute, or a property that fails
+            with suppress(Exception):  # the attribute is missing, or it is a property that fails
                 if not callable(value := getattr(data, name)):
                     return _inserted(value)
         if data and name not in self._unknown and len(self._unknown) < MAX_UNKNOWN:
