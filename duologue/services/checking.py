@@ -20,9 +20,9 @@ from .llm import LLM
 from .own_model import OwnModel
 
 Action = Literal["pass", "block", "replace", "drop", "stop", "answer"]
-"""What happens to the words that were checked: see `Verdict`."""
+"""The treatment of words that were checked: see `Verdict`."""
 Otherwise = Literal["block", "pass"]
-"""What happens to words whose check has failed or is late."""
+"""The treatment of words whose check has failed or is late."""
 Cause = Literal["", "refused", "late", "failed"]
 """Why a guardrail acts: its check has refused the words, has taken too long, or has raised an error."""
 MAX_CONTEXT = 20

@@ -136,10 +136,10 @@ class Memory(Processor):
     """Remembers callers: put it into the pipeline before the engine, `Memory("memory.db", caller=id)`.
 
     `caller` is the id of the caller, or a function of the session that returns it; with "" nothing is remembered.
-    `store` is the path of a SQLite file, or a `MemoryStore`. When the call begins, the model is told the notes on the
+    `store` is the path of a SQLite file, or a `MemoryStore`. When the call begins, the model receives the notes on the
     caller, at most `MAX_TOLD` characters, the newest first; the log has them under the author "memory". When it ends,
     `notes(session)`, a `def`, an `async def` or `ModelNotes`, returns the note to keep, cut at `MAX_NOTE` characters.
-    By default it is what the caller said. It runs while all is still open, within `Deadlines.farewell_s`.
+    By default it is what the caller said. It runs while everything is still open, within `Deadlines.farewell_s`.
 
     A store that fails is reported, and the call goes on. A call that ends before it has a message leaves no note.
     """

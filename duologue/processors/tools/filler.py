@@ -59,15 +59,15 @@ class Fillers:
         """By turn, the responses with words that are not the model's which are about to begin."""
 
     def expect(self, turn: int) -> None:
-        """Note that one more response of a turn is about to begin with words that are not the model's."""
+        """Expect one more response of a turn with words that are not the model's."""
         self.expected[turn] += 1
 
     def expect_none(self, turn: int) -> None:
-        """Note that the next responses of a turn are the model's."""
+        """Expect only responses of the model in a turn."""
         del self.expected[turn]
 
     def response_began(self, session: Session, response_id: str, turn: int) -> None:
-        """Note in the log that the words of a response are not the model's, if such a response was expected."""
+        """Note in the log that the words of a response are not the model's, if one was expected."""
         if self.expected[turn]:
             self.expected[turn] -= 1
             if session.conversation.get(response_id) is not None:

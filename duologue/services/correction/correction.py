@@ -19,8 +19,8 @@ class Correction(Processor):
     """Puts misheard terms right in the caller's transcripts (extra `correction`): `Cascade(heard=[Correction(terms)])`.
 
     `vocabulary` is a `Vocabulary`, which calls may share, the path of a CSV file, or terms. `language` has the words
-    that are ordinary. With `bias`, the speech-to-text services of the pipeline are told to expect the terms of the
-    greatest weight, as many as each takes: see `STT.expect_terms`.
+    that are ordinary. With `bias`, the speech-to-text services of the pipeline expect the terms of the greatest weight,
+    as many as each takes: see `STT.expect_terms`.
 
     It works by a hook on transcripts, wherever it stands: turn-taking, displays, the model and the log get the
     corrected text, interim and final. `UserTranscript.original` and `Item.written` have the text of the service where

@@ -16,7 +16,7 @@ MAX_WINDOW = 6
 NEAR, BESIDE, SURE = 1, 2, 3
 """How near a word of the context is: a few words away, right beside, or right before and followed by terms only."""
 REACH = 4
-"""Words of the context count within so many words."""
+"""The distance, in words, within which words of the context count."""
 REPLY = 6
 """The first words of a transcript, for which the agent's latest sentence is context."""
 MAX_CHARACTERS = 4_000
