@@ -1,4 +1,4 @@
-"""`Memory`: what an agent remembers of a caller from one call to the next."""
+"""`Memory`: notes on a caller that an agent keeps from one call to the next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .llm import LLM
 from .own_model import OwnModel
 
 AUTHOR = "memory"
-"""The author of what is remembered, in the log and to the model."""
+"""The author of the notes, in the log and to the model."""
 MAX_NOTES = 20
 """Notes that are kept of a caller; older ones are deleted."""
 MAX_NOTE = 2_000
@@ -34,12 +34,12 @@ BUSY_S = 5.0
 """Seconds that a write waits for those of other calls."""
 
 Notes: TypeAlias = Callable[[Session], str | Awaitable[str | None] | None]
-"""Returns what is to be remembered of a call, "" or None for nothing."""
+"""Returns the note on a call, "" or None for none."""
 
 
 @runtime_checkable
 class MemoryStore(Protocol):
-    """Where notes are kept."""
+    """A store of notes."""
 
     async def load(self, caller: str) -> Sequence[str]:
         """Return the notes on a caller, oldest first."""
@@ -97,7 +97,7 @@ class SqliteMemory:
 
 
 def callers_words(session: Session) -> str:
-    """Return what the caller said, one message a line: the note without a function of your own."""
+    """Return the caller's messages, one on each line: the default note."""
     said = [item.text for item in session.conversation if item.role == "caller" and item.text and not item.author]
     return "\n".join(said)
 
@@ -139,7 +139,7 @@ class Memory(Processor):
     `store` is the path of a SQLite file, or a `MemoryStore`. When the call begins, the model receives the notes on the
     caller, at most `MAX_TOLD` characters, the newest first; the log has them under the author "memory". When it ends,
     `notes(session)`, a `def`, an `async def` or `ModelNotes`, returns the note to keep, cut at `MAX_NOTE` characters.
-    By default it is what the caller said. It runs while everything is still open, within `Deadlines.farewell_s`.
+    By default it is the caller's messages. It runs while everything is still open, within `Deadlines.farewell_s`.
 
     A store that fails is reported, and the call goes on. A call that ends before it has a message leaves no note.
     """
@@ -191,7 +191,7 @@ class Memory(Processor):
 
     @handles(SessionStarted)
     async def started(self, signal: SessionStarted) -> None:
-        """Tell the model."""
+        """Give the model the notes."""
         told, left = [], MAX_TOLD
         for note in reversed(self.remembered):
             if (left := left - len(note)) < 0:

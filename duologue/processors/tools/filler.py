@@ -56,10 +56,10 @@ class Fillers:
         self._after_s = AFTER_S if after_s is None else after_s
         self._said_in = 0  # the latest turn with a filler
         self.expected: Counter[int] = Counter()
-        """By turn, the responses with words that are not the model's which are about to begin."""
+        """By turn, the number of responses that are about to begin with words of a filler or of progress."""
 
     def expect(self, turn: int) -> None:
-        """Expect one more response of a turn with words that are not the model's."""
+        """Expect one more response of a turn with words of a filler or of progress."""
         self.expected[turn] += 1
 
     def expect_none(self, turn: int) -> None:

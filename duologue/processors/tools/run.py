@@ -262,8 +262,7 @@ class ToolRun:
     async def say(self, text: str) -> None:
         """Let the agent say a text while the model waits for the result.
 
-        A native engine that is silent until it has the result does not wait any longer: its result is the text to
-        say.
+        A native engine that is silent until it has the result waits no longer: its result is the text to say.
         """
         if self.owner.can_say(self._registered):
             self.owner.fillers.expect(self.call.turn)

@@ -63,7 +63,7 @@ CONTEXT: Mapping[str, Context] = {
 
 
 class Term(msgspec.Struct, frozen=True, kw_only=True):
-    """A term as it is to be written, and what it may be heard as.
+    """A term in its right spelling, and the forms in which it may be heard.
 
     `aliases` are other spoken forms ("e n t"). A term of greater `weight` wins over another that fits as well, and is
     among those that a speech-to-text service expects. `context` are words that stand near it; with none, they
