@@ -23,7 +23,7 @@ from .own_model import OwnModel
 AUTHOR = "memory"
 """The author of the notes, in the log and to the model."""
 MAX_NOTES = 20
-"""Notes that are kept of a caller; older ones are deleted."""
+"""Notes that are kept of a caller. Older notes are deleted."""
 MAX_NOTE = 2_000
 """The longest note, in characters; a longer one is cut."""
 MAX_TOLD = 6_000

@@ -50,7 +50,7 @@ def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:
 
 
 def more_tools(session: Session, agent: Agent | None) -> tuple[ToolSpec, ...]:
-    """Return the specifications of the tools that an agent has beside its own: the shared ones and those of sources."""
+    """Return the specifications of the tools that an agent has beside its own: shared tools and those of sources."""
     shared = shared_tools(session.pipeline)
     first = next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Tools)), None)
     if first is None:
