@@ -20,9 +20,9 @@ from .llm import LLM
 from .own_model import OwnModel
 
 Action = Literal["pass", "block", "replace", "drop", "stop", "answer"]
-"""The treatment of words that were checked: see `Verdict`."""
+"""The outcome for words that were checked: see `Verdict`."""
 Otherwise = Literal["block", "pass"]
-"""The treatment of words whose check has failed or is late."""
+"""The outcome for words whose check has failed or is late."""
 Cause = Literal["", "refused", "late", "failed"]
 """Why a guardrail acts: its check has refused the words, has taken too long, or has raised an error."""
 MAX_CONTEXT = 20
@@ -36,11 +36,21 @@ class Verdict(msgspec.Struct, frozen=True):
     speaks `text` in its place, "drop" leaves it out, "stop" speaks `text` and leaves out the rest of the answer. For
     words of the caller, "replace" lets `text` through in their place, "drop" lets nothing through, "answer" lets
     nothing through, and the agent says `text`. `reason` is for the application: the `GuardrailActed` signal has it.
+
+    Raises ConfigurationError for a text or a reason that is not a `str`, and if there is nothing to say for "replace"
+    or "answer".
     """
 
     action: Action
     text: str = ""
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in (("text", self.text), ("reason", self.reason)):
+            if not isinstance(value, str):
+                raise ConfigurationError(f"the {name} of a verdict is {value!r:.60}: it is a str")
+        if self.action in ("replace", "answer") and not self.text.strip():
+            raise ConfigurationError(f"the verdict {self.action!r} has no text: 'drop' leaves the words out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ class Checking:
     ) -> None:
         if not callable(check):
             raise ConfigurationError(f"{check!r} cannot be a check: it cannot be called")
-        if deadline_s <= 0 or concurrency < 1:
+        if not deadline_s > 0 or concurrency < 1:
             raise ConfigurationError("a guardrail needs a deadline_s above 0 and a concurrency of at least 1")
         for name, value in (("when_late", when_late), ("when_failed", when_failed)):
             if value not in ("block", "pass"):
@@ -125,7 +135,7 @@ def _as_verdict(answer: Any, allowed: frozenset[Action]) -> Judged:
     if isinstance(answer, bool):
         answer = _PASS if answer else _BLOCK
     if isinstance(answer, str):
-        answer = Verdict("replace", answer) if answer else Verdict("drop")
+        answer = Verdict("replace", answer) if answer.strip() else Verdict("drop")
     if not isinstance(answer, Verdict):
         raise ConfigurationError(f"a check returned {type(answer).__name__}: it returns a bool, a text or a Verdict")
     if answer.action not in allowed:

@@ -46,7 +46,7 @@ CONCURRENCY = 8
 MAX_WAITING = 64
 """Sentences that wait for their checks. Beyond that the model waits."""
 LINE = "Sorry, I cannot talk about that."
-"""The agent says this by default in the place of a sentence that is refused."""
+"""The default line in the place of a sentence that is refused."""
 _SPOKEN: frozenset[Action] = frozenset({"pass", "block", "replace", "drop", "stop"})
 _HEARD: frozenset[Action] = frozenset({"pass", "block", "replace", "drop", "answer"})
 _DONE: dict[Action, Literal["passed", "replaced", "dropped", "stopped", "answered"]] = {
