@@ -32,7 +32,7 @@ MAX_NOTE = 2_000
 MAX_TOLD = 6_000
 """Characters of notes that a call begins with, the newest first."""
 MAX_CALLER = 256
-"""The longest id of a caller that is kept, in characters. Of a longer one, the SHA-256 is."""
+"""The longest id of a caller that is kept, in characters. Of a longer one, the SHA-256 is kept."""
 BUSY_S = 5.0
 """Seconds that a write waits for those of other calls."""
 LOAD_S = 2.0
@@ -143,11 +143,11 @@ class Memory(Processor):
     """Remembers callers: put it into the pipeline before the engine, `Memory("memory.db", caller=id)`.
 
     `caller` is the id of the caller, or a function of the session, `def` or `async def`, that returns it; with "" or
-    None nothing is remembered.
-    `store` is the path of a SQLite file, or a `MemoryStore`. When the call begins, the model is told the notes on the
-    caller, at most `MAX_TOLD` characters, the newest first; the log has them under the author "memory". When it ends,
-    `notes(session)`, a `def`, an `async def` or `ModelNotes`, returns the note to keep, cut at `MAX_NOTE` characters.
-    By default it is the caller's messages. It runs while everything is still open, within `Deadlines.farewell_s`.
+    None nothing is remembered. `store` is the path of a SQLite file, or a `MemoryStore`. When the call begins, the
+    model receives the notes on the caller, at most `MAX_TOLD` characters, the newest first; the log has them under the
+    author "memory". When it ends, `notes(session)`, a `def`, an `async def` or `ModelNotes`, returns the note to keep,
+    cut at `MAX_NOTE` characters. By default it is the caller's messages. It runs while everything is still open, within
+    `Deadlines.farewell_s`.
 
     A store that fails, or has not returned the notes within `LOAD_S` seconds, is reported, and the call goes on. A call
     that ends before it has a message leaves no note.
