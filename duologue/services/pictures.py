@@ -20,7 +20,7 @@ MAX_WAITING = 10
 WAIT_S = 2.0
 """The longest time that an answer waits for images that the caller has shown before it, in seconds."""
 FRESH_S = 3.0
-"""Seconds for which the newest frame of a camera is what the caller shows, beyond the time between two frames."""
+"""Seconds for which the newest frame of a camera is current, beyond the time between two frames."""
 MAX_FPS = 10.0
 
 

@@ -45,8 +45,8 @@ class Chat(BareCall):
     """A conversation in plain text: `say` types a line and returns the agents' `Reply`.
 
     The block begins when the agents have said their greeting, which is the reply `greeting`. A reply is complete when
-    the agents owe nothing: they have said all, every tool has its result, and no hand-off is on its way. If it takes
-    longer than `timeout_s` seconds, `DeadlineExceeded` is raised, with what is awaited; if the model fails,
+    the agents owe nothing: they have said everything, every tool has its result, and no hand-off is on its way. If it
+    takes longer than `timeout_s` seconds, `DeadlineExceeded` is raised and names the missing part; if the model fails,
     `ServiceError`, unless the chat `may_fail`. See `BareCall` for errors that end the call.
     """
 

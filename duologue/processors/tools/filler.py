@@ -56,18 +56,18 @@ class Fillers:
         self._after_s = AFTER_S if after_s is None else after_s
         self._said_in = 0  # the latest turn with a filler
         self.expected: Counter[int] = Counter()
-        """By turn, the responses with words that are not the model's which are about to begin."""
+        """By turn, the number of responses that are about to begin with words of a filler or of progress."""
 
     def expect(self, turn: int) -> None:
-        """Note that one more response of a turn is about to begin with words that are not the model's."""
+        """Expect one more response of a turn with words of a filler or of progress."""
         self.expected[turn] += 1
 
     def expect_none(self, turn: int) -> None:
-        """Note that the next responses of a turn are the model's."""
+        """Expect only responses of the model in a turn."""
         del self.expected[turn]
 
     def response_began(self, session: Session, response_id: str, turn: int) -> None:
-        """Note in the log that the words of a response are not the model's, if such a response was expected."""
+        """Note in the log that the words of a response are not the model's, if one was expected."""
         if self.expected[turn]:
             self.expected[turn] -= 1
             if session.conversation.get(response_id) is not None:

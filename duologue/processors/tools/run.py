@@ -262,7 +262,7 @@ class ToolRun:
     async def say(self, text: str) -> None:
         """Let the agent say a text while the model waits for the result.
 
-        A native engine that is silent until it has the result does not wait any longer: it is told what to say.
+        A native engine that is silent until it has the result waits no longer: its result is the text to say.
         """
         if self.owner.can_say(self._registered):
             self.owner.fillers.expect(self.call.turn)
@@ -296,7 +296,7 @@ class ToolRun:
 
 
 class Progress:
-    """The reports of progress of a tool call: at most one each second is told, and none after its result."""
+    """The reports of progress of a tool call: at most one each second goes to the model, none after the result."""
 
     def __init__(self, run: ToolRun) -> None:
         self._run = run

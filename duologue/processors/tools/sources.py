@@ -24,7 +24,7 @@ class _HasAgents(Protocol):
 
 
 class Sources:
-    """The sources of one call: the `shared` ones of all agents, and those of each agent.
+    """The sources of one call: those that all agents share (`shared`), and those of each agent.
 
     `taken` are the names of the shared tools, which no tool of a source gets.
     """
