@@ -151,7 +151,7 @@ def as_words(sounds: Phonemes) -> tuple[str, Phonemes]:
 
 def as_spelling(sounds: Phonemes, chance: random.Random) -> str:
     """A word that is spelled by its sounds."""
-    said = "".join(_SPELLED[sound] for sound in sounds)
+    said = "".join(_SPELLED[sound] for sound in sounds).replace("ngk", "nk").replace("ngg", "ng")
     if chance.random() < 0.3 and len(said) > 3 and said[-1] in "lnst":
         said += said[-1]
     return re.sub(r"(.)\1\1+", r"\1\1", said)

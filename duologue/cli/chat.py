@@ -52,7 +52,7 @@ def run_chat(target: str, llm: str = "", *, scripted: bool = False, data: str = 
 
 async def _converse(talk: Chat, console: Console) -> int:
     printer = _Printer(talk, console)
-    typed = _Input()
+    typed = _Keyboard()
     async with talk:
         printer.end(talk.greeting.errors)
         while not talk.is_over:
@@ -75,7 +75,7 @@ async def _converse(talk: Chat, console: Console) -> int:
     return 0
 
 
-class _Input:
+class _Keyboard:
     """Reads lines in threads that the end of the program does not wait for."""
 
     def __init__(self) -> None:

@@ -59,6 +59,10 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
         {"rapidfuzz": "rapidfuzz", "jellyfish": "jellyfish", "spellchecker": "pyspellchecker"},
     ),
     "mcp": ("tools of MCP servers", {"mcp": "mcp"}),
+    "docs": (
+        "the documentation's site",
+        {"material": "mkdocs-material", "mkdocstrings_handlers.python": "mkdocstrings-python"},
+    ),
     "lab": ("comparing services", {"jiwer": "jiwer"}),
     "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),
     "webrtc": ("calls over WebRTC", {"aiortc": "aiortc"}),

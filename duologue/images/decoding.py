@@ -1,4 +1,4 @@
-"""Reads an image with Pillow, and makes one of it that a model takes. Blocking work, for a thread."""
+"""Converts an image with Pillow into one that a model takes. This blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ QUALITIES = (90, 80, 65, 50)
 """The qualities of JPEG that are tried in turn, before the image is made smaller."""
 SHRINK = 0.7
 _ORIENTATION = 0x0112  # of EXIF
+_BARE = (
+    frozenset(("adobe", "adobe_transform", "aspect", "background", "chromaticity", "compression", "dpi", "duration"))
+    | frozenset(("gamma", "icc_profile", "interlace", "jfif", "jfif_density", "jfif_unit", "jfif_version", "loop"))
+    | frozenset(("progression", "progressive", "srgb", "timestamp", "version"))
+)
+"""What Pillow tells of an image that says nothing of its origin."""
+_BARE_SEGMENTS = {"APP0": b"JFIF", "APP2": b"ICC_PROFILE", "APP14": b"Adobe"}
+"""The segments of a JPEG that say nothing of its origin, and how they begin."""
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 _PLAIN_MODES = frozenset({"L", "RGB"})
 _FORMATS = {mime: [name.upper()] for mime, name in READABLE.items()} | {"image/jpeg": ["JPEG", "MPO"]}
 
@@ -33,9 +42,10 @@ class Converted(NamedTuple):
 def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, what: str = "the image") -> Converted:
     """Return an image as a model takes it: upright, one frame, eight bits, RGB or grey, within the limits.
 
-    An image that fits already is returned as it is, unless it carries EXIF or XMP data, which may tell where it was
-    taken. Transparent parts become white. Raises BadInput for anything else than a whole image of a type that is read,
-    and for one with too many pixels; MissingExtra without Pillow if the image cannot be passed on as it is.
+    An image that fits already is returned as it is, unless it carries more than its pixels and their colours: EXIF, XMP
+    or IPTC data, comments and the like may tell where it was taken. Transparent parts become white. Raises BadInput for
+    anything but a whole image of a type that is read, and for one with too many pixels; MissingExtra without
+    Pillow if the image cannot be passed on as it is.
     """
     mime = readable_kind(data, declared, what)
     try:
@@ -68,16 +78,28 @@ def _as_taken(image: Image, data: bytes, mime: str, limits: ImageLimits) -> Conv
     fits = mime in limits.types and len(data) <= limits.max_bytes and max(image.size) <= limits.max_side
     animated = getattr(image, "is_animated", False)
     plain = image.mode in _PLAIN_MODES and "transparency" not in image.info
-    described = bool(image.getexif()) or any("xmp" in str(name).lower() for name in image.info)
-    if fits and plain and not animated and not described:
-        image.load()
-        return Converted(data, mime, *image.size)
     turn = image.getexif().get(_ORIENTATION, 1)
+    if fits and plain and not animated:
+        image.load()
+        if _is_bare(image, data):
+            return Converted(data, mime, *image.size)
     if animated:
         image.seek(0)
     image.draft("RGB", (limits.max_side, limits.max_side))  # a large JPEG is decoded at a part of its size
     image.load()
     return _as_jpeg(_upright(_opaque(_smaller(image, limits.max_side)), turn), limits)
+
+
+def _is_bare(image: Image, data: bytes) -> bool:
+    """Return True if nothing is known of an image that was loaded but its pixels and their colours."""
+    if not _BARE.issuperset(image.info) or image.getexif() or getattr(image, "private_chunks", None):
+        return False
+    for name, content in getattr(image, "applist", ()):
+        if name not in _BARE_SEGMENTS or not content.startswith(_BARE_SEGMENTS[name]):
+            return False
+    if image.format == "WEBP":
+        return len(data) == int.from_bytes(data[4:8], "little") + 8
+    return data.endswith(_ENDS.get(image.format or "", b""))
 
 
 def _smaller(image: Image, side: int) -> Image:
@@ -146,7 +168,7 @@ def _as_jpeg(image: Image, limits: ImageLimits) -> Converted:
     while True:
         for quality in QUALITIES:
             out = io.BytesIO()
-            image.save(out, "JPEG", quality=quality, subsampling=0 if quality > 80 else 2)
+            image.save(out, "JPEG", comment=b"", quality=quality, subsampling=0 if quality > 80 else 2)
             if out.tell() <= limits.max_bytes:
                 return Converted(out.getvalue(), "image/jpeg", *image.size)
         width, height = (max(1, int(side * SHRINK)) for side in image.size)

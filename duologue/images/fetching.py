@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from ..errors import BadInput, MissingExtra, ServiceError, public_address
+from ..processors.kernel.threads import Pool
 from .addresses import is_public_address
 from .kinds import check_declared
 from .limits import ImageRules
@@ -21,6 +21,9 @@ ATTEMPT_S = 3.0
 """Seconds for a connection to one of a server's addresses, before the next one is tried."""
 MAX_ADDRESSES = 4
 """Addresses of a server that are tried."""
+HOSTS = Pool("image hosts", 16, max_waiting=100)
+"""Threads for looking up hosts. A name server that does not answer keeps one for half a minute: those of the event
+loop, which all other connections need, are not used for names that callers choose."""
 MAX_URL = 8_192
 """Characters of an address."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -123,7 +126,8 @@ def too_long(size: int, rules: ImageRules, what: str = "the image") -> BadInput:
 
 async def addresses_of(host: str, port: int) -> list[str]:
     """Return the IP addresses of a host."""
-    found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await HOSTS.run(look_up, label="look up")
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

@@ -44,8 +44,8 @@ class Gone(Exception):
 class ServerConnection:
     """Connects to a server, lists its tools, and connects again when it is lost, until it is closed.
 
-    `changed` is called when the tools have changed, `failed` with the reason when the connection is lost or cannot be
-    made, once until it is up again.
+    `changed` is called when the tools have changed. `failed` is called with the reason, once, when the connection is
+    lost or cannot be made.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class ServerConnection:
         self._stale.set()
 
     async def _subscribe(self, client: Client) -> None:
-        """Hear of changes from a server of the newer protocol, which are subscribed to."""
+        """Subscribe to changes of the tools: a server of the newer protocol sends none without that."""
         pause_s = 1.0
         while True:
             try:

@@ -46,7 +46,7 @@ class Server(Protocol):
 class Offered:
     """Makes the tools of a server from its list. The last list is kept with its tools.
 
-    Raises ConfigurationError for a filter or a setting that is none.
+    Raises ConfigurationError for a malformed filter or setting.
     """
 
     def __init__(
@@ -133,8 +133,8 @@ class Offered:
     def _searched(self, hidden: Mapping[str, Tool]) -> list[Tool]:
         """Return the tools that find and call the hidden tools.
 
-        One of these that needs approval has `settings`, and is hidden only if too many tools have: `call_tool` needs it
-        for all of them then.
+        A tool that needs approval has `settings`, and is hidden only if too many tools have some. `call_tool` then
+        needs approval for every tool.
         """
         index = Index([tool.spec for tool in hidden.values()])
         about = f"the {len(hidden)} further tools of {self._server.name}"

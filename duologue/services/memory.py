@@ -1,19 +1,22 @@
-"""`Memory`: what an agent remembers of a caller from one call to the next."""
+"""`Memory`: the notes on a caller that an agent keeps from one call to the next."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, DeadlineExceeded
 from ..frames import SessionEnding, SessionStarted, UserText
 from ..processors.kernel.host import Host
+from ..processors.kernel.lane import Overdue
+from ..processors.kernel.tasks import Work
+from ..processors.kernel.threads import Pool
 from ..processors.processor import Processor, handles
 from ..session.session import Session
 from .context import Message, Request
@@ -21,25 +24,29 @@ from .llm import LLM
 from .own_model import OwnModel
 
 AUTHOR = "memory"
-"""The author of what is remembered, in the log and to the model."""
+"""The author of the notes, in the log and to the model."""
 MAX_NOTES = 20
-"""Notes that are kept of a caller; older ones are deleted."""
+"""Notes that are kept of a caller. Older notes are deleted."""
 MAX_NOTE = 2_000
 """The longest note, in characters; a longer one is cut."""
 MAX_TOLD = 6_000
 """Characters of notes that a call begins with, the newest first."""
 MAX_CALLER = 256
-"""The longest id of a caller, in characters."""
+"""The longest id of a caller that is kept, in characters. Of a longer one, the SHA-256 is kept."""
 BUSY_S = 5.0
 """Seconds that a write waits for those of other calls."""
+LOAD_S = 2.0
+"""Seconds that the beginning of a call waits for the notes."""
+FILES = Pool("memory", 8)
+"""Threads for files of notes: a file that is locked, or a disk that hangs, holds up other notes at most."""
 
 Notes: TypeAlias = Callable[[Session], str | Awaitable[str | None] | None]
-"""Returns what is to be remembered of a call, "" or None for nothing."""
+"""Returns the note on a call, "" or None for none."""
 
 
 @runtime_checkable
 class MemoryStore(Protocol):
-    """Where notes are kept."""
+    """A store of notes."""
 
     async def load(self, caller: str) -> Sequence[str]:
         """Return the notes on a caller, oldest first."""
@@ -56,15 +63,15 @@ class SqliteMemory:
 
     async def load(self, caller: str) -> Sequence[str]:
         """Return the notes on a caller, oldest first."""
-        return await asyncio.to_thread(self._load, caller)
+        return await FILES.run(self._load, caller, label="load")
 
     async def save(self, caller: str, note: str) -> None:
         """Add a note on a caller, and delete those beyond the newest `MAX_NOTES`."""
-        await asyncio.to_thread(self._save, caller, note)
+        await FILES.run(self._save, caller, note, label="save")
 
     async def forget(self, caller: str) -> None:
         """Delete all notes on a caller."""
-        await asyncio.to_thread(self._run, "DELETE FROM notes WHERE caller = ?", (caller,))
+        await FILES.run(self._run, "DELETE FROM notes WHERE caller = ?", (caller,), label="forget")
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_S)
@@ -97,7 +104,7 @@ class SqliteMemory:
 
 
 def callers_words(session: Session) -> str:
-    """Return what the caller said, one message a line: the note without a function of your own."""
+    """Return the caller's messages, one on each line: the default note."""
     said = [item.text for item in session.conversation if item.role == "caller" and item.text and not item.author]
     return "\n".join(said)
 
@@ -135,20 +142,22 @@ class ModelNotes(OwnModel):
 class Memory(Processor):
     """Remembers callers: put it into the pipeline before the engine, `Memory("memory.db", caller=id)`.
 
-    `caller` is the id of the caller, or a function of the session that returns it; with "" nothing is remembered.
-    `store` is the path of a SQLite file, or a `MemoryStore`. When the call begins, the model is told the notes on the
-    caller, at most `MAX_TOLD` characters, the newest first; the log has them under the author "memory". When it ends,
-    `notes(session)`, a `def`, an `async def` or `ModelNotes`, returns the note to keep, cut at `MAX_NOTE` characters.
-    By default it is what the caller said. It runs while all is still open, within `Deadlines.farewell_s`.
+    `caller` is the id of the caller, or a function of the session, `def` or `async def`, that returns it; with "" or
+    None nothing is remembered. `store` is the path of a SQLite file, or a `MemoryStore`. When the call begins, the
+    model receives the notes on the caller, at most `MAX_TOLD` characters, the newest first; the log has them under the
+    author "memory". When it ends, `notes(session)`, a `def`, an `async def` or `ModelNotes`, returns the note to keep,
+    cut at `MAX_NOTE` characters. By default it is the caller's messages. It runs while everything is still open, within
+    `Deadlines.farewell_s`.
 
-    A store that fails is reported, and the call goes on. A call that ends before it has a message leaves no note.
+    A store that fails, or has not returned the notes within `LOAD_S` seconds, is reported, and the call goes on. A call
+    that ends before it has a message leaves no note.
     """
 
     def __init__(
         self,
         store: str | Path | MemoryStore,
         *,
-        caller: str | Callable[[Session], str],
+        caller: str | Callable[[Session], str | Awaitable[str]],
         notes: Notes = callers_words,
     ) -> None:
         if isinstance(store, str | Path):
@@ -176,12 +185,27 @@ class Memory(Processor):
             await self._notes.model.open()
         self._stop = self.session.on(SessionEnding, self._keep)
         try:
-            found = self._caller(self.session) if callable(self._caller) else self._caller
-            self._id = found.strip()[:MAX_CALLER]
-            if self._id:
-                self.remembered = tuple(await self.store.load(self._id))[-MAX_NOTES:]
+            await Work[None](self, f"{self.name}.load", LOAD_S).run(self._load())
+        except Overdue:
+            self.session.report(DeadlineExceeded(f"the notes did not come within {LOAD_S:g} s"), self.name)
         except Exception as error:
             self.session.report(error, self.name)
+
+    async def _load(self) -> None:
+        found: Any = self._caller(self.session) if callable(self._caller) else self._caller
+        if inspect.isawaitable(found):
+            found = await found
+        if not isinstance(found, str | None):
+            raise ConfigurationError(f"the caller's id is {found!r:.60}: it is a text")
+        self._id = (found or "").strip()
+        if not self._id:
+            return
+        if len(self._id) > MAX_CALLER:  # cut, two callers could have one id
+            self._id = sha256(self._id.encode(errors="surrogatepass")).hexdigest()
+        notes = await self.store.load(self._id)
+        if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
+            raise ConfigurationError(f"the store returned {notes!r:.60}: it returns a list of texts")
+        self.remembered = tuple(notes)[-MAX_NOTES:]
 
     async def close(self) -> None:
         """Stop listening."""
@@ -191,7 +215,7 @@ class Memory(Processor):
 
     @handles(SessionStarted)
     async def started(self, signal: SessionStarted) -> None:
-        """Tell the model."""
+        """Give the model the notes."""
         told, left = [], MAX_TOLD
         for note in reversed(self.remembered):
             if (left := left - len(note)) < 0:

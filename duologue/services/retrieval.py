@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded
 from ..frames import EndOfTurn, Respond, UserText, UserTranscript
+from ..frames.text import well_formed
 from ..processors.kernel.lane import DrainableLane, Overdue
 from ..processors.kernel.tasks import Stopped, Work
 from ..processors.processor import Processor, handles
@@ -27,10 +29,15 @@ HEADING = (
 
 
 class Passage(msgspec.Struct, frozen=True):
-    """A text that may help with an answer, and where it is from."""
+    """A text that may help with an answer, and where it is from. Raises ConfigurationError if one is not a `str`."""
 
     text: str
     source: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in (("text", self.text), ("source", self.source)):
+            if not isinstance(value, str):
+                raise ConfigurationError(f"the {name} of a passage is {value!r:.60}: it is a str")
 
 
 Search: TypeAlias = Callable[[str], Awaitable[Sequence[Passage | str]]]
@@ -67,7 +74,7 @@ class Retrieval(Processor):
     ) -> None:
         if not callable(search):
             raise ConfigurationError(f"{search!r} cannot be a search: it cannot be called")
-        if deadline_s < 0 or debounce_s < 0 or max_passages < 1 or max_bytes < 1:
+        if not (deadline_s >= 0 and debounce_s >= 0 and max_passages >= 1 and max_bytes >= 1):
             raise ConfigurationError("a retrieval's limits must be positive")
         self._search = search
         self._deadline_s, self._debounce_s = deadline_s, debounce_s
@@ -169,7 +176,7 @@ class Retrieval(Processor):
         lookup.begin()
         self.latest = ()
         try:
-            found = await lookup.result(self._deadline_s)
+            self.latest = tuple(self._bounded(await lookup.result(self._deadline_s)))
         except Stopped:
             return ""
         except Exception as error:
@@ -177,19 +184,22 @@ class Retrieval(Processor):
             return ""
         finally:
             lookup.stop()
-        try:
-            self.latest = tuple(self._bounded(found))
-        except ConfigurationError as error:
-            self.session.report(error, self.name)
         return self._rendered(self.latest)
 
     def _bounded(self, found: Any) -> list[Passage]:
+        """Return the first passages, as many as fit. Raises ConfigurationError for another type."""
+        if found is None:
+            return []
+        if not isinstance(found, Iterable) or isinstance(found, str | bytes | Mapping):
+            raise ConfigurationError(
+                f"a search returned {type(found).__name__}: it returns a list of passages or texts"
+            )
         kept, left = [], self._max_bytes
-        for each in list(found or ())[: self._max_passages]:
+        for each in islice(found, self._max_passages):  # it may have no end
             passage = Passage(each) if isinstance(each, str) else each
             if not isinstance(passage, Passage):
                 raise ConfigurationError(f"a search returned {type(each).__name__}: it returns passages or texts")
-            size = len(f"{passage.text}{passage.source}".encode())
+            size = len(f"{passage.text}{passage.source}".encode(errors="replace"))
             if passage.text.strip() and size <= left:
                 kept.append(passage)
                 left -= size
@@ -198,8 +208,8 @@ class Retrieval(Processor):
     def _rendered(self, passages: Sequence[Passage]) -> str:
         if not passages:
             return ""
-        texts = [f"[{place}] {p.source}\n{p.text}".replace("] \n", "]\n") for place, p in enumerate(passages, 1)]
-        return "\n\n".join([self._heading, *texts])
+        texts = [f"{f'[{place}] {p.source}'.rstrip()}\n{p.text}" for place, p in enumerate(passages, 1)]
+        return well_formed("\n\n".join([self._heading, *texts]))
 
 
 class _Lookup:

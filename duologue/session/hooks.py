@@ -160,7 +160,7 @@ class Hooks:
 
     async def _within(self, hook: _Hook, answer: Awaitable[Any], kind: str) -> Any:
         """Return what a hook answers in time. Raises DeadlineExceeded otherwise."""
-        task = self._start(f"hook on {kind}", _awaited(answer))
+        task = self._start(f"hook on {kind}", _answered(answer))
         try:
             await asyncio.wait({task}, timeout=hook.timeout_s)
         except asyncio.CancelledError:
@@ -179,7 +179,7 @@ class Hooks:
             self._report(error, "hook")
 
 
-async def _awaited(answer: Awaitable[Any]) -> Any:
+async def _answered(answer: Awaitable[Any]) -> Any:
     return await answer
 
 

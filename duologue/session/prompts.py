@@ -21,7 +21,7 @@ log = logging.getLogger("duologue")
 MAX_VALUE = 4_000
 """Characters of a value of the session's data in a text. The rest is left out."""
 MAX_UNKNOWN = 64
-"""The most unknown names that are told in the log of a call."""
+"""The most unknown names that the log of a call warns of."""
 
 _NAME = re.compile(r"\{([A-Za-z]\w*)\}", re.ASCII)
 
@@ -77,7 +77,7 @@ class Prompts:
         instructions stay.
         """
         agent = self._session.agent
-        if agent is None or config.agent != agent.name or not agent.varies:
+        if agent is None or not agent.varies or config.agent != agent.name:
             return config
         if config.instructions not in self._made.get(agent.name, ()):
             return config

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ..agents.agent import TOOL_NAME
+from ..agents.flow import TOOL_NAME
 from ..errors import ConfigurationError, ServiceError
 from ..services.llm import Request, ToolRequest
 from .mocks import MockLLM, MockReply
@@ -36,7 +36,7 @@ class ScriptedLLM(MockLLM):
         })
 
     A rule's text may be a compiled pattern. Its steps are given one after the other: the first to the caller's words,
-    the next ones to the results of the tools that it calls. An answer without a rule or a step is `otherwise`; without
+    the following to the results of the tools that it calls. An answer without a rule or a step is `otherwise`; without
     that it fails, and the error has the words and the rules. The same words have the same answer each time. A result
     that comes late has the next step of its rule, else that of a rule for the note by which the model learns of it.
     `requests` are the requests that it has answered.

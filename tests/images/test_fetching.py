@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from typing import Any
 
 import anyio
@@ -93,6 +95,20 @@ async def test_a_name_is_resolved_once_and_the_checked_address_is_called(monkeyp
         with pytest.raises(BadInput, match="not a public address"):
             await images.from_url(f"http://pictures.example:{server.port}/", rules=RULES)
     assert len(server.asked) == 1
+
+
+async def test_hosts_are_looked_up_in_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names whose server does not answer hold up no other connection: those are looked up by the event loop."""
+    threads: list[str] = []
+
+    def look_up(*asked: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(BadInput, match="has no address"):
+        await images.from_url("http://slow.example/a.png")
+    assert threads == ["duologue image hosts: look up"]
 
 
 async def test_one_private_address_among_several_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,50 @@ async def test_an_image_that_fits_is_passed_on_as_it_is() -> None:
         assert (await images.from_bytes(data)).image == data
 
 
+SECRET = b"12 Long Street"
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def in_jpeg(marker: int, data: bytes) -> bytes:
+    plain = as_jpeg()
+    return plain[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data + plain[2:]
+
+
+def in_png(data: bytes, *, at_the_end: bool = False) -> bytes:
+    plain = saved(quarters(), "PNG")
+    place = len(plain) - 12 if at_the_end else 33
+    return plain[:place] + data + plain[place:]
+
+
+TELLING = {
+    "a comment": in_jpeg(0xFE, SECRET),
+    "EXIF that is malformed": in_jpeg(0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + SECRET),
+    "XMP": in_jpeg(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x>" + SECRET),
+    "IPTC": in_jpeg(0xED, b"Photoshop 3.0\0" + SECRET),
+    "several pictures": in_jpeg(0xE2, b"MPF\0" + SECRET),
+    "a maker's segment": in_jpeg(0xE9, SECRET),
+    "something behind a JPEG": as_jpeg() + SECRET,
+    "text of a PNG": in_png(chunk(b"tEXt", b"Location\0" + SECRET)),
+    "text behind the pixels": in_png(chunk(b"tEXt", b"Location\0" + SECRET), at_the_end=True),
+    "a chunk of its own": in_png(chunk(b"gpSx", SECRET)),
+    "something behind a PNG": saved(quarters(), "PNG") + SECRET,
+    "a GIF's comment": saved(quarters().convert("P"), "GIF", comment=SECRET),
+    "something behind a WebP": saved(quarters(), "WEBP") + SECRET,
+    "a comment in a large one": saved(quarters(3000, 2000), "JPEG", comment=SECRET),
+}
+
+
+@pytest.mark.parametrize("name", TELLING)
+async def test_an_image_says_nothing_of_its_origin(name: str) -> None:
+    assert SECRET in TELLING[name]
+    frame = await images.from_bytes(TELLING[name])
+    assert SECRET not in frame.image
+    assert look(frame.image) == "RGBW"
+
+
 async def test_an_image_of_many_bytes_becomes_smaller() -> None:
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (400, 400, 3), np.uint8))
     frame = await images.from_bytes(saved(noise, "PNG"), limits=ImageLimits(max_bytes=9_000))

@@ -234,6 +234,42 @@ async def test_a_check_that_fails_or_is_late_blocks_or_passes(
     assert why in call.errors[0].message
 
 
+RUBBISH: dict[str, Any] = {
+    "a text that is a number": lambda: Verdict("replace", 5),  # type: ignore[arg-type]
+    "no text": lambda: Verdict("replace"),
+    "a blank text": lambda: Verdict("replace", " "),
+    "a text that is None": lambda: Verdict("drop", None),  # type: ignore[arg-type]
+    "a reason that is a set": lambda: Verdict("drop", "", {1}),  # type: ignore[arg-type]
+    "an action that is a list": lambda: Verdict(["drop"]),  # type: ignore[arg-type]
+    "None": lambda: None,
+}
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+async def test_rubbish_of_a_check_refuses_the_words(name: str) -> None:
+    def check(words: Checked) -> Any:
+        return RUBBISH[name]()
+
+    call, acted = await told(cascade([Guardrail(check)]))
+    assert [text for text, _, _ in agent_items(call)] == [LINE]
+    assert {signal.cause for signal in acted} == {"failed"}
+    heard, acted = await told(cascade(heard=[CallerGuardrail(check)]))
+    assert heard.log == [f"agent: {LINE}"]
+    assert [signal.cause for signal in acted] == ["failed"]
+    async with heard_call(cascade(heard=[CallerGuardrail(check)]), may_fail=True) as typed:
+        await typed.session.send(UserText(text="hello"))
+        await typed.waits_until(5)
+    assert typed.log == [f"agent: {LINE}"]
+
+
+async def test_a_blank_text_leaves_the_words_out() -> None:
+    call, acted = await told(cascade([Guardrail(lambda words: no_pills(words) or " ")], heard=[]))
+    assert agent_items(call)[0][0] == "The shop is open. Come by any time. It is near."
+    assert [signal.action for signal in acted] == ["dropped"]
+    call, _ = await told(cascade(heard=[CallerGuardrail(lambda words: " ")]))
+    assert call.log == []
+
+
 async def test_an_interruption_cancels_the_checks() -> None:
     ended: list[str] = []
 

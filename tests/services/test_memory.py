@@ -130,6 +130,61 @@ async def test_a_store_that_fails_is_reported_and_the_call_goes_on(tmp_path: Pat
     assert path.read_bytes().startswith(b"this is not")
 
 
+class Given:
+    def __init__(self, notes: Any) -> None:
+        self.notes = notes
+
+    async def load(self, caller: str) -> Any:
+        if self.notes is None:
+            await anyio.sleep_forever()
+        return self.notes
+
+    async def save(self, caller: str, note: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("notes", "why"),
+    [(None, "did not come within 2 s"), ([1, 2], "returned [1, 2]"), ("ann", "returned 'ann'"), (7, "not iterable")],
+)
+async def test_a_store_that_hangs_or_returns_rubbish_is_reported_and_the_call_goes_on(notes: Any, why: str) -> None:
+    call, _ = await call_of(Memory(Given(notes), caller="ann"), may_fail=True)
+    assert call.log == ["caller: hello", "agent: Hello."]
+    assert [why in error.message for error in call.errors] == [True]
+
+
+async def test_an_id_may_be_looked_up(tmp_path: Path) -> None:
+    async def caller(session: Session) -> str:
+        await anyio.sleep(0.5)
+        return "ann"
+
+    path = tmp_path / "memory.db"
+    await call_of(Memory(path, caller=caller))
+    assert await SqliteMemory(path).load("ann") == ["hello"]
+
+
+async def test_long_ids_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    for last in ("1", "2", "1"):
+        memory = Memory(path, caller="a" * 300 + last)
+        await call_of(memory, f"I am {last}")
+    assert memory.remembered == ("I am 1",)
+
+
+async def test_an_id_that_is_not_a_text_is_reported(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "memory.db", caller=lambda session: 7)  # type: ignore[arg-type, return-value]
+    call, _ = await call_of(memory, may_fail=True)
+    assert call.log == ["caller: hello", "agent: Hello."]
+    assert [error.message for error in call.errors] == ["the caller's id is 7: it is a text"]
+
+
+async def test_nobody_is_known_by_none(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "memory.db", caller=lambda session: None)  # type: ignore[arg-type, return-value]
+    call, _ = await call_of(memory)
+    assert os.listdir(tmp_path) == []
+    assert call.errors == []
+
+
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="cannot keep notes"):
         Memory(7, caller="ann")  # type: ignore[arg-type]

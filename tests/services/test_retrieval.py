@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import anyio
@@ -113,6 +114,44 @@ async def test_a_search_that_fails_is_reported_and_the_answer_begins(search: Any
     assert request.messages[-1].role == "user"
     assert why in call.errors[0].message
     assert len(call.errors) == 1
+
+
+class Odd:
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value is ambiguous")
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (lambda: 5, "a search returned int"),
+        (lambda: "We open at ten.", "a search returned str"),
+        (lambda: b"ten", "a search returned bytes"),
+        (lambda: {"text": "ten"}, "a search returned dict"),
+        (Odd, "a search returned Odd"),
+        (lambda: [Passage(None)], "the text of a passage is None"),  # type: ignore[arg-type]
+        (lambda: [Passage("ten", 5)], "the source of a passage is 5"),  # type: ignore[arg-type]
+        (lambda: (1 / n for n in [0]), "division by zero"),
+    ],
+)
+async def test_rubbish_of_a_search_is_reported_and_the_answer_begins(found: Any, why: str) -> None:
+    async def search(words: str) -> Any:
+        return found()
+
+    (request,), call = await answered(Retrieval(search), may_fail=True)
+    assert request.messages[-1].role == "user"
+    assert [why in error.message for error in call.errors] == [True]
+    assert call.log[-1] == "agent: At ten."
+
+
+async def test_passages_without_end_or_with_half_a_character() -> None:
+    async def search(words: str) -> Any:
+        return repeat("te\ud83dn")
+
+    (request,), call = await answered(Retrieval(search))
+    assert request.messages[-1].text.count("te") >= 4
+    assert request.messages[-1].text.endswith("[4]\nte\ufffdn")
+    assert call.log[-1] == "agent: At ten."
 
 
 async def test_passages_are_bounded_in_number_and_bytes() -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import anyio
 import msgspec
 
-from ...agents.agent import Agent, Cast
+from ...agents.agent import Agent
 from ...agents.engine import Engine, EngineConfig, plain_specs
+from ...agents.flow import Cast
 from ...errors import ConfigurationError, DeadlineExceeded, words_of
 from ...frames import Configure, Frame, HandoffCompleted, HandoffFailed, HandoffStarted, Say, ToolCall, ToolResult
 from ...session.life import State

@@ -82,6 +82,8 @@ class ToolRun:
         self.tool = tool
         self.call = call
         self.agent = agent
+        self.filler = owner.fillers.general if tool.filler is None else tool.filler
+        """The tool's own filler, or the general one."""
         self.over = False
         """True once the function has ended."""
         self._session = owner.session
@@ -128,7 +130,7 @@ class ToolRun:
             self.interrupt()  # before it began
         if self.tool.background:
             await self._go_on(IN_BACKGROUND)
-        elif self.owner.fillers.of(self.tool):
+        elif self.filler:
             self.owner.start(self.name, self._fill())
         registered, denied = self._registered, ""
         if self.tool.needs_approval and not self._stop.done():
@@ -265,7 +267,7 @@ class ToolRun:
     async def say(self, text: str) -> None:
         """Let the agent say a text while the model waits for the result.
 
-        A native engine that is silent until it has the result does not wait any longer: it is told what to say.
+        A native engine that is silent until it has the result waits no longer: its result is the text to say.
         """
         if self.owner.can_say(self._registered):
             self.owner.fillers.expect(self.call.turn)
@@ -299,7 +301,7 @@ class ToolRun:
 
 
 class Progress:
-    """The reports of progress of a tool call: at most one each second is told, and none after its result."""
+    """The reports of progress of a tool call: at most one each second goes to the model, none after the result."""
 
     def __init__(self, run: ToolRun) -> None:
         self._run = run

@@ -48,7 +48,7 @@ def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:
 
 
 def more_tools(session: Session, agent: Agent | None) -> tuple[ToolSpec, ...]:
-    """Return the specifications of the tools that an agent has beside its own: the shared ones and those of sources."""
+    """Return the specifications of the tools that an agent has beside its own: shared tools and those of sources."""
     shared = shared_tools(session.pipeline)
     first = next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Tools)), None)
     if first is None:
@@ -60,10 +60,10 @@ class Tools(Processor):
     """Runs the tools that the active agent calls, several at the same time.
 
     The tool of a call is one of `tools` or of the calling agent's own tools. A `ToolSource` among either is opened with
-    the call; when its tools change, the engine gets them. Every call gets exactly one result: the
-    value that the function returns (falsy values and None included), or `{"error": …}` if the function raises or
-    exceeds its time limit, or if the call is unknown, cancelled by an interruption, denied, or refused by a hook
-    (`Session.intercept`). A result longer than `result_max_length` characters is cut, with a notice.
+    the call; when its tools change, the engine gets them. Every call gets exactly one result: the value that the
+    function returns (falsy values and None included), or `{"error": …}` if the function raises or exceeds its time
+    limit, or if the call is unknown, cancelled by an interruption, denied, or refused by a hook (`Session.intercept`).
+    A result longer than `result_max_length` characters is cut, with a notice.
 
     A tool that runs in the background, and a function that cannot be stopped, have the result "still running" at first,
     in whose place their own result is sent and logged later. At most `MAX_THREADS` plain functions of a call run at the
@@ -71,7 +71,7 @@ class Tools(Processor):
 
     `filler` is said, after `filler_after_s` seconds (by default 2) in which neither side speaks, while the model waits
     for the result of a tool that has no filler of its own: see `Tool`. A native engine that cannot speak while it waits
-    (`Capabilities.tools` "blocking") is told that the tool still runs, and to say the filler; the result follows.
+    (`Capabilities.tools` "blocking") gets a result at once, with the filler to say; the tool's own result follows.
     """
 
     follows = frozenset({ToolCall})
@@ -146,7 +146,8 @@ class Tools(Processor):
     async def response(self, frame: ResponseStarted) -> None:
         """Remember the agent of the response: its tool calls may come after a hand-off."""
         self._caller = self.session.agent
-        self.fillers.response_began(self.session, frame.response_id, frame.turn)
+        if self.fillers.expected:
+            self.fillers.response_began(self.session, frame.response_id, frame.turn)
         await self.push(frame)
 
     @handles(ToolCall)
@@ -154,7 +155,8 @@ class Tools(Processor):
         """Start a tool in a task. Its result is pushed when the task has ended."""
         agent = self._caller or self.session.agent
         theirs = {t.name: t for t in agent.toolset} if agent is not None else {}
-        every = {**self.sources.tools(agent), **self._own, **theirs}
+        listed = self.sources.tools(agent) if self.sources.opened else {}
+        every = {**listed, **self._own, **theirs}
         known = {name: tool for name, tool in every.items() if tool.mode != "disabled"}
         self.spawn(self._intercepted, call, known, agent.name if agent is not None else "")
 
@@ -225,7 +227,7 @@ class Tools(Processor):
                 if not registered.item_id:  # its engine does not log calls
                     calls.forget(call.call_id)
             await self._answer(call, told)
-            if not calls.waits(call.turn):
+            if self.fillers.expected and not calls.waits(call.turn):
                 self.fillers.expect_none(call.turn)
 
         run = registered.runner = ToolRun(self, tool, call, agent, registered, tell)

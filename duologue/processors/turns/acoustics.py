@@ -49,7 +49,7 @@ _RANGES = {
 class SoundPolicy:
     """The conditions under which a sound counts as the caller's speech. ConfigurationError for a value out of range."""
 
-    voiced_ms: int = 50
+    voiced_ms: int = 30
     """Milliseconds of periodic sound, within 1.5 times as many. Coughs, doors, breaths and keys have fewer."""
     periodicity: float = 0.6
     """The normalised autocorrelation, from 0 to 1, of a frame of periodic sound."""

@@ -22,7 +22,7 @@ class Evidence:
 
     min_speech_ms: int = 200
     """Milliseconds of speech without a pause after which the agent's voice is put on hold."""
-    soft_ms: int = 500
+    soft_ms: int = 260
     """The same for speech that is soft in all its moments (`SoundPolicy.soft_db`), without words."""
     min_words: int = 1
     """Words that make it an interruption. Backchannels and fillers of the language do not count."""

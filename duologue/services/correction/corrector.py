@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .frequency import ORDINARY, counts, usage
-from .sounds import coarse, folded, metaphone, simple_spelling, unlikeness, word_matches
+from .sounds import coarse, folded, metaphone, simple_spelling, skeleton, unlikeness, word_matches
 from .vocabulary import CONTEXT, Context, Form, Term, Vocabulary
 
 MAX_WINDOW = 6
@@ -16,11 +16,11 @@ MAX_WINDOW = 6
 NEAR, BESIDE, SURE = 1, 2, 3
 """How near a word of the context is: a few words away, right beside, or right before and followed by terms only."""
 REACH = 4
-"""Words of the context count within so many words."""
+"""The distance, in words, within which words of the context count."""
 REPLY = 6
 """The first words of a transcript, for which the agent's latest sentence is context."""
 MAX_CHARACTERS = 4_000
-"""Longer texts are corrected up to here."""
+"""Characters of a text that are corrected. The rest stays as it is."""
 _CACHE = 20_000
 _LETTERS = (3, 28)  # of a window
 
@@ -41,7 +41,7 @@ _GAP = re.compile(r"[ \u00a0-]+")
 
 
 class Change(NamedTuple):
-    """A correction: the place in the original text, the words there, and what is written in their place."""
+    """A correction: the place in the original text, the words there, and those in their place."""
 
     start: int
     end: int
@@ -100,7 +100,7 @@ class Corrector:
         self._cache: dict[tuple[bool | str, ...], tuple[_Match, ...]] = {}
 
     def correct(self, text: str, before: str = "") -> Corrected:
-        """Return the text with the terms put right. `before` is what the agent said last: context for a short reply."""
+        """Return the text with the terms put right. The agent's words `before` it are context for a short reply."""
         words = [_without_owner(text, match) for match in word_matches(text[:MAX_CHARACTERS])]
         used = [usage(self._counts, word.folded) for word in words]
         asked = frozenset(folded(match.group()) for match in word_matches(before[-MAX_CHARACTERS:]))
@@ -130,7 +130,7 @@ class Corrector:
         for match in matches:
             near = self._allowed(match, window)
             if near is not None:
-                rank = match.score + 0.01 * min(match.form.term.weight, 3.0) + 0.03 * window.size
+                rank = match.score + 0.01 * min(match.form.term.weight, 3.0) + _LONGER * window.size
                 rank += match.exact and (0.3 if window.least < ORDINARY else -0.1)
                 rank += _IN_CONTEXT * near
                 if best is None or rank > best.rank:
@@ -172,9 +172,10 @@ class Corrector:
 
         near = Levenshtein.normalized_similarity
         key, spelled = coarse("".join(map(metaphone, window))), simple_spelling(letters)
+        bones = skeleton(spelled)
         found = []
-        for form in self.vocabulary.near(key, fuzzy=fuzzy):
-            same = near(key, form.coarse)
+        for form in self.vocabulary.near((key, bones), fuzzy=fuzzy):
+            same = max(near(key, form.coarse), near(bones, form.skeleton))
             if same < _LEAST_KEY or near(spelled, form.spelling, score_cutoff=_LEAST_SPELLING) == 0.0:
                 continue
             sounds = 1 - unlikeness(spelled, form.spelling) / max(len(spelled), len(form.spelling))
@@ -217,7 +218,7 @@ class Corrector:
 
 
 class _Window:
-    """Some words of a transcript, in a row, and what stands around them."""
+    """Some words of a transcript, in a row, with the words around them."""
 
     __slots__ = ("asked", "end", "first", "least", "size", "used", "words")
 
@@ -286,10 +287,11 @@ _LEAST_SPELLING = 0.25
 _UNKNOWN = (0.9, 0.74, 0.62, 0.58)
 _RARE = (0.95, 0.95, 0.78, 0.7)
 _ORDINARY_WORD = 0.8
-_ORDINARY_WORDS = (0.93, 0.86, 0.75, 0.68)
-_COMMON_EDGE = (0.93, 0.93, 0.82, 0.72)
+_ORDINARY_WORDS = (0.93, 0.86, 0.71, 0.65)
+_COMMON_EDGE = (0.93, 0.93, 0.84, 0.66)
 _SURE = 0.93
 _IN_CONTEXT = 0.05
+_LONGER = 0.07
 
 
 def _without_owner(text: str, match: re.Match[str]) -> _Token:

@@ -21,6 +21,7 @@ _SPELLING = tuple(
         ("x", "ks"),
         ("sch|sh|tch|ch(?=[eiaou])|ti(?=o)", "x"),
         ("ph", "f"),
+        ("dt", "t"),
         ("igh", "I"),
         ("gh?t", "t"),
         ("wh", "w"),
@@ -54,6 +55,7 @@ for _pair, _cost in (
 ):  # fmt: skip
     _NEAR[_pair[0], _pair[1]] = _NEAR[_pair[1], _pair[0]] = _cost
 _SOFT = dict.fromkeys("aeiouAIOUW", 0.5) | dict.fromkeys("hwy", 0.4) | {"r": 0.7, "t": 0.8, "d": 0.8}
+_CONSONANTS = str.maketrans("pbtdTkgfvszxjmnlr", "PPTTTKKFFSSXXNNLR", "aeiouAIOUWhwy")
 _VOWELS = frozenset("aeiouAIOUW")
 _PLAIN = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "ı": "i"})
 _LATIN = re.compile("[a-z]+")
@@ -84,6 +86,11 @@ def metaphone(word: str) -> str:
 def coarse(key: str) -> str:
     """Return a key without the differences that are easily missed."""
     return key.translate(_COARSE)
+
+
+def skeleton(spelled: str) -> str:
+    """Return the consonants of a simple spelling, in the letters of a coarse key."""
+    return spelled.translate(_CONSONANTS)
 
 
 @lru_cache(maxsize=16_384)

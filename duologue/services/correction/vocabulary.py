@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from ...errors import BadInput, ConfigurationError, check_installed
-from .sounds import coarse, folded, metaphone, simple_spelling, without, word_matches
+from .sounds import coarse, folded, metaphone, simple_spelling, skeleton, without, word_matches
 
 MAX_TERMS = 50_000
 """The most terms of a vocabulary."""
@@ -50,7 +50,7 @@ CONTEXT: Mapping[str, Context] = {
         "prescribed refill dosage allergic",
     ),
     "name": Context.of(
-        "name miss madam dr doctor professor", "spelled spelt speaking", "mr mrs ms mister missus surname"
+        "name miss madam dr doctor professor", "spelled spelt", "mr mrs ms mister missus surname"
     )._replace(between=frozenset({"is", "was"})),
     "department": Context.of(
         "referred refer referral",
@@ -63,10 +63,10 @@ CONTEXT: Mapping[str, Context] = {
 
 
 class Term(msgspec.Struct, frozen=True, kw_only=True):
-    """A term as it is to be written, and what it may be heard as.
+    """A term in its right spelling, and the forms in which it may be heard.
 
     `aliases` are other spoken forms ("e n t"). A term of greater `weight` wins over another that fits as well, and is
-    among those that a speech-to-text service is told to expect. `context` are words that stand near it; with none, they
+    among those that a speech-to-text service expects. `context` are words that stand near it; with none, they
     are those of its `category`, if that is one of `CONTEXT`.
 
     Raises ConfigurationError for an empty or too long text, and for a weight that is not positive.
@@ -92,7 +92,7 @@ class Term(msgspec.Struct, frozen=True, kw_only=True):
 class Form:
     """A spoken form of a term, with its keys."""
 
-    __slots__ = ("coarse", "is_term", "letters", "place", "spelling", "term", "words")
+    __slots__ = ("coarse", "is_term", "letters", "place", "skeleton", "spelling", "term", "words")
 
     def __init__(self, term: Term, text: str, place: int) -> None:
         self.place = place  # of the term in the vocabulary
@@ -103,6 +103,7 @@ class Form:
         self.coarse = coarse("".join(map(metaphone, words)))
         self.letters = "".join(words)
         self.spelling = simple_spelling(self.letters)
+        self.skeleton = skeleton(self.spelling)
 
 
 def tolerance(key: str) -> int:
@@ -134,7 +135,8 @@ class Vocabulary:
     def _add(self, form: Form) -> None:
         self.exact.setdefault(form.words, []).append(form)
         self.longest = max(self.longest, len(form.words))
-        for key in set(without(form.coarse, tolerance(form.coarse))):
+        keys = (key for own in (form.coarse, form.skeleton) for key in without(own, tolerance(own)))
+        for key in set(keys):
             self._near.setdefault(key, []).append(form)
 
     @classmethod
@@ -145,16 +147,18 @@ class Vocabulary:
         """
         return cls(read_terms(path))
 
-    def near(self, key: str, *, fuzzy: bool = True) -> set[Form]:
-        """Return the forms whose coarse key may be within the tolerance of `key`, and some more.
+    def near(self, keys: Sequence[str], *, fuzzy: bool = True) -> set[Form]:
+        """Return the forms one of whose keys may be within the tolerance of one of `keys`, and some more.
 
-        Without `fuzzy`, those with this key.
+        Without `fuzzy`, those with one of these keys.
         """
-        if not fuzzy:
-            return {form for form in self._near.get(key, ()) if form.coarse == key}
         found: set[Form] = set()
-        for part in without(key, tolerance(key)):
-            found.update(self._near.get(part, ()))
+        for key in dict.fromkeys(keys):
+            if fuzzy:
+                for part in without(key, tolerance(key)):
+                    found.update(self._near.get(part, ()))
+            else:
+                found.update(form for form in self._near.get(key, ()) if key in (form.coarse, form.skeleton))
         return found
 
     def heaviest(self) -> list[str]:

@@ -20,6 +20,7 @@ from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...services.answering import Aside
 from ...services.context import Message, Request, ToolRequest, image_message, messages
+from ...services.guardrails import CallerGuardrail, Guardrail
 from ...services.llm import LLM
 from ...session.usage import add_usage
 from .images import image_of
@@ -51,6 +52,8 @@ class Asides:
         if asked.get("output_modalities", session["output_modalities"]) != ["text"]:
             message = "A response out of band is text: its output_modalities are ['text']."
             raise Refusal("invalid_value", message, "response.output_modalities")
+        if not may_configure:
+            self.check_unguarded("responses out of band", "response.conversation")
         tools = tuple(map(tool_spec, asked.get("tools", session["tools"])))
         choice = choice_of(asked.get("tool_choice", "auto"))
         if choice not in ("", "none") and not model.chooses_tools:
@@ -61,6 +64,12 @@ class Asides:
         for place, item in enumerate(asked.get("input", ())):
             if not item.was_added:
                 _check_item(item, f"response.input[{place}]", may_configure)
+
+    def check_unguarded(self, what: str, where: str) -> None:
+        """Raise Refusal if the pipeline has a guardrail, which words beside the conversation would go round."""
+        pipeline = self._tools.session.pipeline
+        if any(isinstance(part, Guardrail | CallerGuardrail) for part in leaves(pipeline)):
+            raise Refusal("invalid_value", f"This server checks what is said: it takes no {what}.", where)
 
     def respond(self, response: ServerResponse) -> AsideWanted:
         """Return the frame that begins the answer, behind the client's earlier words."""
@@ -210,6 +219,12 @@ def _check_item(item: ServerItem, where: str, may_configure: bool) -> None:
             raise Refusal("invalid_value", "Audio goes into the input audio buffer.", f"{where}.content[{place}]")
         if part["type"] == "input_image":
             image_of(part.get("image_url", ""), f"{where}.content[{place}].image_url")
+
+
+def images_in(items: Iterable[ServerItem]) -> int:
+    """Return the number of images in the new items of a response's own input."""
+    parts = (part for item in items if not item.was_added for part in item.wire.get("content", ()))
+    return sum(part["type"] == "input_image" for part in parts)
 
 
 def _arguments(text: str, where: str = "") -> dict[str, Any]:

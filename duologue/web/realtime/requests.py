@@ -14,7 +14,7 @@ from ...frames.text import from_json
 from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
-from .asides import Asides, check_author
+from .asides import Asides, check_author, images_in
 from .caller import CallerTurns
 from .images import image_of
 from .jobs import Jobs
@@ -127,6 +127,8 @@ class ClientRequests:
         if before and self._asides.model() is None:
             message = "With this engine items can only be added at the end."
             raise Refusal("invalid_value", message, "previous_item_id")
+        if before and not self.settings.may_configure:
+            self._asides.check_unguarded("items in the middle", "previous_item_id")
         if wire["type"] == "function_call_output":
             self._answered(wire, before)
             return
@@ -159,11 +161,7 @@ class ClientRequests:
                 images.append(image_of(part.get("image_url", ""), f"item.content[{place}].image_url", ids[-1]))
         if not item.text and not images:
             raise Refusal("invalid_value", "The message is empty.", "item.content")
-        try:
-            for _ in images:
-                self._head.count_image()
-        except BadInput as error:
-            raise Refusal("rate_limit_exceeded", str(error), "item.content") from error
+        self._count_images(len(images), "item.content")
         for part in wire["content"]:
             if part.get("image_url", "").startswith("data:"):
                 del part["image_url"]  # it is not sent back
@@ -173,6 +171,14 @@ class ClientRequests:
         if item.text:
             author = "caller" if wire["role"] == "user" else "system"
             self._feed(UserText(text=item.text, author=author, respond=False, id=ids[0]))
+
+    def _count_images(self, count: int, where: str) -> None:
+        """Count images of the client, which are decoded here, and perhaps fetched. Raises Refusal for too many."""
+        try:
+            for _ in range(count):
+                self._head.count_image()
+        except BadInput as error:
+            raise Refusal("rate_limit_exceeded", str(error), where) from error
 
     def _called(self, item: ServerItem, before: tuple[ServerItem, ...]) -> None:
         """Take a call that was made in another session. Its result follows."""
@@ -225,6 +231,7 @@ class ClientRequests:
     def check_response(self, asked: dict[str, Any]) -> None:
         """Raise Refusal for a response that the application's agent cannot give in its one conversation."""
         self.settings.check_response(asked)
+        self._count_images(images_in(asked.get("input", ())), "response.input")
 
     def respond(self, response: ServerResponse) -> None:
         """Ask the engine for a response."""

@@ -172,8 +172,8 @@ async def known_caller(call: RoomCall, seconds: float = 1.0) -> None:
     await begin(call, seconds)
 
 
-@pytest.mark.parametrize("spoken_s", [0.25, 0.4])
-async def test_a_soft_backchannel_leaves_no_seam(spoken_s: float) -> None:
+@pytest.mark.parametrize("spoken_s", [0.2, 0.25])
+async def test_a_short_soft_backchannel_leaves_no_seam(spoken_s: float) -> None:
     async with RoomCall() as call:
         await known_caller(call)
         await call.hears(voice(spoken_s, dbfs=-28, seed=3))
@@ -181,6 +181,16 @@ async def test_a_soft_backchannel_leaves_no_seam(spoken_s: float) -> None:
         await call.recognises("mm-hm")
         await call.waits(0.5)
         assert call.events == ["backchannel"]
+
+
+async def test_a_soft_interruption_silences_the_agent_within_300_ms() -> None:
+    async with RoomCall() as call:
+        await known_caller(call)
+        onset = call.session.now()
+        await call.hears(voice(0.6, dbfs=-28, seed=3))
+        await call.recognises("that one is wrong")
+        assert call.events == ["BotPaused", "Interrupted"]
+        assert call.at(BotPaused)[0] - onset <= 0.3
 
 
 async def test_a_quiet_backchannel_holds_the_voice_until_soon_after_its_end() -> None:

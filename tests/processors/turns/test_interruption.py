@@ -581,7 +581,7 @@ def test_the_defaults_are_those_of_the_processor() -> None:
     assert Interruption().policy == InterruptionPolicy()
     policy = InterruptionPolicy()
     assert (policy.enabled, policy.max_hold_s, policy.language) == (True, 5.0, "")
-    expected = {"min_speech_ms": 200, "soft_ms": 500, "min_words": 1, "sure_ms": 1200, "resume_after_ms": 1500}
+    expected = {"min_speech_ms": 200, "soft_ms": 260, "min_words": 1, "sure_ms": 1200, "resume_after_ms": 1500}
     expected |= {"brief_ms": 900, "brief_resume_ms": 240}
     assert asdict(policy.speaking) == expected
     assert asdict(policy.thinking) == expected | {"sure_ms": 600}

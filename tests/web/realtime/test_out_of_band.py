@@ -11,12 +11,12 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue import Pipeline, Session
+from duologue import CallerGuardrail, Cascade, Guardrail, Pipeline, Processor, Session
 from duologue.frames import BotText
 from duologue.processors.tools import Tools
 from duologue.services.llm import Request, ToolRequest
 from duologue.services.openai import OpenAIRealtime
-from duologue.testing.mocks import MockLLM
+from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.web.realtime.transport import RealtimeTransport
 from tests.images.samples import look, quarters, saved
@@ -145,6 +145,46 @@ async def test_an_image_of_its_input_is_made_ready_and_none_is_fetched_from_a_pr
         [request] = mocks.llms[0].requests
         [message] = request.messages
         assert (message.mime, look(message.image), message.url) == ("image/jpeg", "RGBW", "")
+
+
+async def test_the_images_of_all_inputs_count() -> None:
+    """Each is decoded here, and may be fetched: a client has no more of them out of band than in the conversation."""
+    mocks = Mocks(["A cat."])
+    url = f"data:image/png;base64,{base64.b64encode(saved(quarters(), 'PNG')).decode()}"
+    seen = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": url}]}
+    async with call(mocks) as client:
+        for count in (4, 5):
+            assert (await aside(client, input=[seen] * count))["status"] == "completed"
+        await client.send("response.create", response={**ASIDE, "input": [seen, seen]})
+        refused = await client.refused()
+        assert (refused["code"], refused["param"]) == ("rate_limit_exceeded", "response.input")
+        assert [len(request.messages) for request in mocks.llms[0].requests] == [4, 5]
+
+
+@pytest.mark.parametrize("may_configure", [False, True])
+@pytest.mark.parametrize("place", ["heard", "spoken", "before"])
+async def test_nothing_goes_round_a_guardrail(place: str, may_configure: bool) -> None:
+    class Guarded(Mocks):
+        def engine(self) -> Processor:
+            llm = MockLLM(self._replies)
+            self.llms.append(llm)
+            check = CallerGuardrail if place != "spoken" else Guardrail
+            guards = [check(lambda words: "secret" not in words.text)]
+            hear, speak = (guards, []) if place == "heard" else ([], guards if place == "spoken" else [])
+            cascade = Cascade(MockSTT(["hello"]), llm, MockTTS(), heard=hear, spoken=speak)
+            return cascade if place != "before" else Pipeline([*guards, cascade])
+
+    mocks = Guarded(["The secret."])
+    async with call(mocks, client_may_configure=may_configure) as client:
+        await client.type("Hello.")
+        if may_configure:  # a client that sets the instructions is the application's own
+            assert (await aside(client, input=[user("Tell the secret.")]))["status"] == "completed"
+            return
+        await client.send("response.create", response={**ASIDE, "input": [user("Tell the secret.")]})
+        assert (await client.refused())["param"] == "response.conversation"
+        await client.send("conversation.item.create", previous_item_id="root", item=user("Tell the secret."))
+        assert (await client.refused())["param"] == "previous_item_id"
+        assert mocks.llms[0].requests == []
 
 
 async def test_its_tools_are_the_clients_and_their_calls_are_handed_out() -> None:
