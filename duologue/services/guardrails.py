@@ -281,8 +281,8 @@ class CallerGuardrail(Checker):
     goes on meanwhile, and is thrown away unless the words pass unchanged: with `Cascade(eager_starts=0)` the model gets
     no word that was not checked.
 
-    The model of a native engine has heard the audio. There, the log, the listeners, and a later connection or engine get
-    the replacement, or nothing; "answer" also interrupts the answer in progress.
+    The model of a native engine has heard the audio. There, the log, the listeners, and a later connection or engine
+    get the replacement, or nothing; "answer" also interrupts the answer in progress.
 
     Raises ConfigurationError for another action or limit.
     """
