@@ -22,7 +22,7 @@ _BARE = (
     | frozenset(("gamma", "icc_profile", "interlace", "jfif", "jfif_density", "jfif_unit", "jfif_version", "loop"))
     | frozenset(("progression", "progressive", "srgb", "timestamp", "version"))
 )
-"""What Pillow tells of an image that says nothing of its origin."""
+"""The entries of `Image.info` that say nothing of the origin of an image."""
 _BARE_SEGMENTS = {"APP0": b"JFIF", "APP2": b"ICC_PROFILE", "APP14": b"Adobe"}
 """The segments of a JPEG that say nothing of its origin, and how they begin."""
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}

@@ -158,7 +158,7 @@ class Guardrail(Checker):
 
     @handles(Control)
     async def control(self, frame: Control) -> None:
-        """Let everything go on before it that came before it."""
+        """Pass on everything that waits, then this frame."""
         if self._queue is not None:
             await self._queue.drain()
 
@@ -262,7 +262,7 @@ class Guardrail(Checker):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Let the agent say what takes the place of a sentence that a native engine has begun to speak."""
+        """Let the agent say the text in the place of a sentence that a native engine has begun to speak."""
         text, self._apology = self._apology, ""
         if text and signal.reason == "blocked":
             self.spawn(self.session.send, Say(text=text))
@@ -281,8 +281,8 @@ class CallerGuardrail(Checker):
     goes on meanwhile, and is thrown away unless the words pass unchanged: with `Cascade(eager_starts=0)` the model gets
     no word that was not checked.
 
-    The model of a native engine has heard the audio. There, words that are dropped or replaced are so for the log, for
-    listeners, and for a later connection or engine; "answer" also interrupts the answer in progress.
+    The model of a native engine has heard the audio. There, the log, the listeners, and a later connection or engine
+    get the replacement, or nothing; "answer" also interrupts the answer in progress.
 
     Raises ConfigurationError for another action or limit.
     """
@@ -327,7 +327,7 @@ class CallerGuardrail(Checker):
 
     @handles(Control)
     async def control(self, frame: Control) -> None:
-        """Let the texts go on before it that came before it."""
+        """Pass on the texts that wait, then this frame."""
         if self._typed is not None:
             await self._typed.drain()
 
