@@ -14,17 +14,13 @@ import anyio
 from ..errors import ToolError, without_credentials
 from . import http
 from .lines import one_line
-from .listed import CheckedMessages
+from .listed import CheckedMessages, all_tools
 from .package import Client, ListenNotSupportedError, MCPError, SubscriptionLost, wire
 from .stdio import Program, ServerProcess
 
 T = TypeVar("T")
 log = logging.getLogger("duologue.mcp")
 
-MAX_TOOLS = 2000
-"""Tools of one server. Further tools are left out, with a line in the log."""
-MAX_PAGES = 100
-"""Pages of one list."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
 """The pause before a server is connected again, in seconds. It doubles with each failure in a row."""
 STEADY_S = 10.0
@@ -215,18 +211,8 @@ class ServerConnection:
             await asyncio.sleep(0.05)  # a server that changes without end
 
     async def _list(self, client: Client) -> None:
-        found: dict[str, wire.Tool] = {}
-        cursor: str | None = None
         with anyio.fail_after(self._start_s):
-            for _ in range(MAX_PAGES):
-                page = await client.list_tools(cursor=cursor)
-                found.update((tool.name, tool) for tool in page.tools)
-                last, cursor = cursor, page.next_cursor
-                if not cursor or cursor == last or len(found) > MAX_TOOLS:
-                    break
-        if len(found) > MAX_TOOLS or cursor:
-            log.warning("MCP server %r has more tools than %d: the rest is left out", self.name, MAX_TOOLS)
-        tools = tuple(found.values())[:MAX_TOOLS]
+            tools = await all_tools(client, self.name)
         if tools != self.tools:
             self.tools = tools
             self._changed()

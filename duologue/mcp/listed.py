@@ -1,4 +1,4 @@
-"""Lists of tools on their way to the package: one that is described wrongly costs no other."""
+"""The lists of a server's tools: one that is described wrongly costs no other."""
 
 from __future__ import annotations
 
@@ -6,9 +6,29 @@ import logging
 from typing import Any
 
 from .lines import one_line
-from .package import SessionMessage, wire
+from .package import Client, SessionMessage, wire
 
 log = logging.getLogger("duologue.mcp")
+
+MAX_TOOLS = 2000
+"""Tools of one server. Further tools are left out, with a line in the log."""
+MAX_PAGES = 100
+"""Pages of one list."""
+
+
+async def all_tools(client: Client, server: str) -> tuple[wire.Tool, ...]:
+    """Return the tools that a server lists, of all pages."""
+    found: dict[str, wire.Tool] = {}
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        found.update((tool.name, tool) for tool in page.tools)
+        last, cursor = cursor, page.next_cursor
+        if not cursor or cursor == last or len(found) > MAX_TOOLS:
+            break
+    if len(found) > MAX_TOOLS or cursor:
+        log.warning("MCP server %r has more tools than %d: the rest is left out", server, MAX_TOOLS)
+    return tuple(found.values())[:MAX_TOOLS]
 
 
 class CheckedMessages:

@@ -13,8 +13,9 @@ from typing import Any
 import anyio
 
 from ..errors import ToolError
-from .connection import MAX_PAGES, MAX_TOOLS, ServerConnection
+from .connection import ServerConnection
 from .lines import LoggedLines, one_line
+from .listed import MAX_PAGES, MAX_TOOLS
 from .package import Client
 from .results import prompt_text, resource_text, tool_result
 
