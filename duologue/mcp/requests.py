@@ -79,13 +79,15 @@ async def _pages(
     named: Callable[[Any], Iterable[tuple[str, str]]],
     timeout_s: float,
 ) -> dict[str, str]:
+    """Return what all pages of a list name. They have `timeout_s` seconds together."""
     found: dict[str, str] = {}
     cursor: str | None = None
+    until = anyio.current_time() + timeout_s
     for _ in range(MAX_PAGES):
-        page = await connection.request(partial(ask, cursor=cursor), timeout_s)
+        page = await connection.request(partial(ask, cursor=cursor), max(0.0, until - anyio.current_time()))
         found.update(named(page))
-        cursor = page.next_cursor
-        if not cursor or len(found) > MAX_TOOLS:
+        last, cursor = cursor, page.next_cursor
+        if not cursor or cursor == last or len(found) > MAX_TOOLS:
             break
     return found
 

@@ -44,7 +44,7 @@ def send(message: dict[str, Any]) -> None:
 def result_of(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
     if method == "initialize":
         server = {"name": "old", "version": "1"}
-        capabilities = {"tools": {"listChanged": True}}
+        capabilities = {"tools": {"listChanged": True}, "resources": {}}
         return {"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": server}
     if method == "tools/list":
         if "endless" in FLAGS:
@@ -60,6 +60,11 @@ def result_of(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         begin = int(params.get("cursor") or 0)
         more = {"nextCursor": str(begin + PAGE)} if begin + PAGE < len(TOOLS) else {}
         return {"tools": TOOLS[begin : begin + PAGE], **more}
+    if method == "resources/list":
+        number = int(params.get("cursor") or 0)
+        time.sleep(0.2)
+        more = "0" if "circle" in FLAGS else str(number + 1)
+        return {"resources": [{"uri": f"shop://{number}", "name": "hours"}], "nextCursor": more}
     if method == "tools/call" and params["name"] == "tool_6":
         return {"content": "not a list"}
     if method == "tools/call":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from duologue import Agent, Handoff, Tools
-from duologue.errors import ConfigurationError
+from duologue.errors import ConfigurationError, ToolError
 from duologue.frames import ApprovalGiven, ApprovalWanted
 from duologue.mcp import MCPTools, lines, stdio
 from duologue.testing import ScriptedLLM, calls, chat
@@ -269,3 +269,11 @@ async def test_a_list_that_changes_all_the_time_does_not_lose_a_result() -> None
     model = Model(("tool_7", {}))
     async with old("restless", settings={"tool_7": {"timeout_s": 2.0}}) as server, call_of(model, server) as call:
         assert await answers(call, "Go.") == "It says: tool_7 is done"
+
+
+async def test_the_pages_of_a_list_have_one_time_limit_and_a_cursor_that_repeats_ends_it() -> None:
+    async with old("circle") as server:
+        assert await server.resources() == {"shop://0": "hours"}
+    async with old(timeout_s=1.0) as server:
+        with pytest.raises(ToolError, match="the server 'old' has not answered within"):
+            await server.resources()

@@ -172,6 +172,18 @@ def test_a_parameter_with_a_name_that_no_field_can_have_is_refused() -> None:
         Tool(odd)
 
 
+async def test_a_filler_that_exits_does_not_end_the_program() -> None:
+    async def slow() -> str:
+        await asyncio.sleep(5)
+        return "there"
+
+    tool = Tool(slow, filler=lambda: sys.exit(2))
+    async with chat(Agent(name="Ann", tools=[tool]), MockLLM([[calls("slow")], "Done."]), may_fail=True) as talk:
+        reply = await talk.say("Go.")
+    assert (reply.text, reply.calls[0].result) == ("Done.", "there")
+    assert reply.errors == ["the filler of tool 'slow': SystemExit: 2"]
+
+
 # -- sources of tools that fail ----------------------------------------------------------------------------------------
 
 
