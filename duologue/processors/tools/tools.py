@@ -9,14 +9,12 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
-import msgspec
-
 from ...agents.agent import Agent
 from ...agents.engine import Engine
 from ...agents.fields import check_several
 from ...agents.sources import ToolSource, WithImages
 from ...agents.tool import Filler, Tool, ToolSpec
-from ...errors import BadInput, ConfigurationError, IllegalState, ToolError
+from ...errors import BadInput, ConfigurationError, IllegalState, ToolError, words_of
 from ...frames import (
     ApprovalGiven,
     HandoffCompleted,
@@ -26,7 +24,6 @@ from ...frames import (
     ToolCall,
     ToolResult,
 )
-from ...frames.text import well_formed_data
 from ...session.session import Session
 from ...session.tool_calls import RegisteredCall
 from ..kernel.groups import active_leaves, leaves
@@ -34,6 +31,7 @@ from ..kernel.node import Node
 from ..processor import Processor, handles
 from .filler import Fillers
 from .pictures import show_images
+from .results import plain_result
 from .run import Told, ToolRun, decided, described
 from .sources import Sources
 
@@ -244,10 +242,11 @@ class Tools(Processor):
         if isinstance(told.result, WithImages):
             told = told._replace(result=await show_images(self, call, told.result))
         try:
-            result, failed = self._plain(told.result), told.failed
+            result, failed = plain_result(told.result, self._max_length), told.failed
         except Exception as error:  # code of the result object may raise any error
             log.error("session %s: the result of %s", self.session.id, described(call), exc_info=error)
-            reported = ToolError(f"tool {call.name!r}: its result is not JSON: {type(error).__name__}: {error}")
+            why = f"{type(error).__name__}: {words_of(error)}"
+            reported = ToolError(f"tool {call.name!r}: its result is not JSON: {why}")
             self.session.report(reported, self.name)
             result, failed = {"error": "the tool returned a value that is not JSON"}, True
         await self.push_up(
@@ -261,13 +260,3 @@ class Tools(Processor):
                 final=told.final,
             )
         )
-
-    def _plain(self, result: Any) -> Any:
-        """Return the result as plain JSON data, cut if it is too long. Raises an error for one that is not JSON."""
-        plain = msgspec.to_builtins(result, str_keys=True)
-        encoded = msgspec.json.encode(plain).decode()
-        plain = well_formed_data(plain)
-        text = plain if isinstance(plain, str) else encoded
-        if len(text) <= self._max_length:
-            return plain
-        return text[: self._max_length] + f" … [cut: {len(text)} characters, {self._max_length} shown]"
