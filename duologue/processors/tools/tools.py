@@ -30,8 +30,7 @@ from ..kernel.groups import active_leaves, leaves
 from ..kernel.node import Node
 from ..processor import Processor, handles
 from .filler import Fillers
-from .pictures import show_images
-from .results import plain_result
+from .results import plain_result, show_images
 from .run import Told, ToolRun, decided, described
 from .sources import Sources
 
