@@ -14,7 +14,7 @@ from ...agents.engine import Engine
 from ...agents.fields import check_several
 from ...agents.sources import ToolSource, WithImages
 from ...agents.tool import Filler, Tool, ToolSpec
-from ...errors import BadInput, ConfigurationError, IllegalState, ToolError, words_of
+from ...errors import BadInput, ConfigurationError, IllegalState, ToolError, error_text
 from ...frames import (
     ApprovalGiven,
     HandoffCompleted,
@@ -244,7 +244,7 @@ class Tools(Processor):
             result, failed = plain_result(told.result, self._max_length), told.failed
         except Exception as error:  # code of the result object may raise any error
             log.error("session %s: the result of %s", self.session.id, described(call), exc_info=error)
-            why = f"{type(error).__name__}: {words_of(error)}"
+            why = f"{type(error).__name__}: {error_text(error)}"
             reported = ToolError(f"tool {call.name!r}: its result is not JSON: {why}")
             self.session.report(reported, self.name)
             result, failed = {"error": "the tool returned a value that is not JSON"}, True
