@@ -92,7 +92,7 @@ def _as_taken(image: Image, data: bytes, mime: str, limits: ImageLimits) -> Conv
 
 def _is_bare(image: Image, data: bytes) -> bool:
     """Return True if nothing is known of an image that was loaded but its pixels and their colours."""
-    if not _BARE.issuperset(image.info) or image.getexif() or getattr(image, "private_chunks", ()):
+    if not _BARE.issuperset(image.info) or image.getexif() or getattr(image, "private_chunks", None):
         return False
     for name, content in getattr(image, "applist", ()):
         if name not in _BARE_SEGMENTS or not content.startswith(_BARE_SEGMENTS[name]):
