@@ -20,10 +20,10 @@ from ._lazy import lazily
 
 if TYPE_CHECKING:
     from .agents.agent import Agent as Agent
-    from .agents.agent import Flow as Flow
-    from .agents.agent import Stage as Stage
     from .agents.engine import Capabilities as Capabilities
     from .agents.engine import Engine as Engine
+    from .agents.flow import Flow as Flow
+    from .agents.flow import Stage as Stage
     from .agents.profile import Profile as Profile
     from .agents.profile import Skill as Skill
     from .agents.tool import Tool as Tool
@@ -78,8 +78,8 @@ if TYPE_CHECKING:
     from .services.stt import STT as STT
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
-    from .session.conversation import Item as Item
     from .session.feed import Feed as Feed
+    from .session.item import Item as Item
     from .session.life import Outcome as Outcome
     from .session.session import Session as Session
     from .session.session import run as run
@@ -93,7 +93,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "agents.agent": "Agent Flow Stage",
+    "agents.agent": "Agent",
+    "agents.flow": "Flow Stage",
     "agents.engine": "Capabilities Engine",
     "agents.profile": "Profile Skill",
     "agents.tool": "Tool",
@@ -130,7 +131,8 @@ _HOMES = {
     "services.retrieval": "Passage Retrieval",
     "services.stt": "STT",
     "services.tts": "TTS",
-    "session.conversation": "Conversation Item",
+    "session.conversation": "Conversation",
+    "session.item": "Item",
     "session.feed": "Feed",
     "session.life": "Outcome",
     "session.session": "Session run",

@@ -91,6 +91,14 @@ class IllegalState(DuologueError, RuntimeError):
     category = "internal"
 
 
+def words_of(error: BaseException) -> str:
+    """Return the text of an error; the name of its type if it has none, or cannot tell it."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
+
+
 def without_credentials(text: str) -> str:
     """Return a text without the user names, passwords and queries of the addresses in it."""
     return re.sub(r"""(?<=//)[^\s'"]*@|\?[^\s'"]*=[^\s'"]*""", "", text)

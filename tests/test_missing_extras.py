@@ -47,6 +47,7 @@ for expression in make:
     ("without", "make"),
     [
         ("websockets", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.google.GeminiLive()"]),
+        ("rapidfuzz,jellyfish,spellchecker", ["duologue.Correction(['Metformin'])"]),
         (
             "websockets",
             ["duologue.services.elevenlabs.ElevenLabsSTT()", "duologue.services.elevenlabs.ElevenLabsTTS()"],

@@ -50,7 +50,7 @@ def texts(root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
             ):
                 for number, line in enumerate(node.value.value.splitlines()):
                     yield name, node.lineno + number, line.strip()
-    for path in sorted([*(root / "docs").glob("*.md"), root / "README.md", root / "CONTRIBUTING.md"]):
+    for path in sorted([*(root / "docs").rglob("*.md"), root / "README.md", root / "CONTRIBUTING.md"]):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             yield str(path.relative_to(root)), number, line
 

@@ -54,14 +54,14 @@ class Arguments:
                 )
             if parameter.name == "session":
                 self.takes_session = True
-            elif hints.get(parameter.name) is ToolContext:
+            elif _is_context(hints.get(parameter.name)):
                 self.context_name = parameter.name
             else:
                 fields.append(_field(parameter, hints, described.get(parameter.name, "")))
         try:
             self._struct = msgspec.defstruct(_STRUCT, fields, kw_only=True, forbid_unknown_fields=True)
             self.schema = _schema(self._struct)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:  # msgspec raises this for names like __name
             raise ConfigurationError(f"tool {name!r}: no schema for its parameters: {error}") from error
 
     def keywords(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +106,11 @@ def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
         return typing.get_type_hints(wanted, getattr(plain, "__globals__", {}), include_extras=True)
     except Exception as error:
         raise ConfigurationError(f"tool {name!r}: an annotation cannot be resolved: {error}") from error
+
+
+def _is_context(kind: Any) -> bool:
+    """Return True for `ToolContext`, also with a text in `Annotated` or as `ToolContext | None`."""
+    return kind is ToolContext or any(part is ToolContext for part in typing.get_args(kind))
 
 
 def _field(

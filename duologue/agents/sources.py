@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -48,14 +50,28 @@ def named_apart(sources: Iterable[tuple[str, Sequence[Tool]]], taken: Iterable[s
     """Return the tools of several sources by the names that a model has for them.
 
     Each source is its name and its tools. A tool keeps its name, unless that is among `taken` or a tool before it has
-    it: then it is named after its source as well, as "source_name". A tool for which that is taken too is left out.
+    it: then it is named after its source as well, as "source_name", with a number if that is taken too.
     """
     names, found = set(taken), dict[str, Tool]()
     for source, tools in sources:
         for tool in tools:
-            for name in (tool.name, f"{source}_{tool.name}"[:MAX_NAME]):
-                if name not in names:
-                    names.add(name)
-                    found[name] = tool if name == tool.name else tool.renamed(name)
-                    break
+            name = free_name(tool.name, names, source)
+            names.add(name)
+            found[name] = tool if name == tool.name else tool.renamed(name)
     return found
+
+
+def provider_name(name: str) -> str:
+    """Return a name that every provider takes: of letters, digits, _ and -, at most `MAX_NAME` characters."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    return (plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}")[:MAX_NAME]
+
+
+def free_name(name: str, taken: Container[str], source: str = "") -> str:
+    """Return a name for a tool that is not among `taken`: the name, "source_name", or that with a number."""
+    wanted = provider_name(f"{source}_{name}") if source and name in taken else provider_name(name)
+    free, numbers = wanted, count(2)
+    while free in taken:
+        number = f"_{next(numbers)}"
+        free = wanted[: MAX_NAME - len(number)] + number
+    return free

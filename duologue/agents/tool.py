@@ -21,7 +21,7 @@ from .docstrings import summary
 from .tool_context import ToolContext, current_context
 
 Mode = Literal["enabled", "nonblocking", "disabled"]
-"""The model waits for the result of a tool, it does not, or it has no such tool."""
+"""The model waits for the result of the tool, it does not wait, or it does not have the tool."""
 Filler = str | Callable[..., str | Awaitable[str]]
 """The words for the time in which a caller would hear nothing; see `Tool`."""
 TIMEOUT_S = 20.0
@@ -62,7 +62,7 @@ class Tool:
     because words of the caller do not undo an approval. A function that cannot be cancelled (a plain `def`, or an
     `async def` that ignores its cancellation) runs on. The model learns that, and receives the result when it is there.
 
-    The model waits for the result of an "enabled" tool. A "nonblocking" one runs in the background: the model is told
+    The model waits for the result of an "enabled" tool. A "nonblocking" one runs in the background: the model learns
     at once that it runs, the conversation goes on, and no interruption cancels it. Its progress
     (`ToolContext.progress`) and its result reach the log and the model when they are there. The agent then speaks of
     them as soon as the floor is free, or with its next answer if `announce` is False. Models are not shown a "disabled"
@@ -193,7 +193,7 @@ class Tool:
         return partial(self.function, **keywords)
 
     async def call(self, session: Any, arguments: dict[str, Any], context: ToolContext | None = None) -> Any:
-        """Run the tool, and return its result. Without a `context` its progress is told to nobody.
+        """Run the tool, and return its result. Without a `context` nobody gets its progress.
 
         Raises ToolError for arguments that do not fit, and if no thread is free for a plain function. Passes on errors
         of the function. Cancelling ends the wait for a plain function, not its work.

@@ -15,7 +15,7 @@ class ToolContext:
         async def find_flights(to: str, context: ToolContext) -> list[str]:
             context.progress("found three flights, and still searching")
 
-    Functions without such a parameter, and those that they call, get it from `ToolContext.current()`.
+    Functions without this parameter, and those that they call, get it from `ToolContext.current()`.
     """
 
     __slots__ = ("_report", "agent", "arguments", "call_id", "name", "respond", "session", "turn")
@@ -49,18 +49,19 @@ class ToolContext:
 
     @property
     def key(self) -> str:
-        """The idempotency key of the call: unique among all sessions, and the same however often the call is told.
+        """The idempotency key of the call: unique among all sessions, and the same if the provider repeats the
+        call.
 
-        Give it to a service that takes such keys: an order that is sent twice is made once.
+        Give it to a service that takes idempotency keys: an order that is sent twice is made once.
         """
         return f"{getattr(self.session, 'id', '')}/{self.call_id}"
 
     def progress(self, text: str) -> None:
         """Report progress. Returns at once, and may be called from a worker thread.
 
-        The progress of a tool that runs in the background is told to the model, which speaks of it when the floor is
-        free, unless the tool has `announce=False`. While the model waits for the result of a tool, the agent says the
-        text itself, word for word. Of reports that follow each other within a second, the last one counts.
+        The model receives the progress of a tool that runs in the background, and speaks of it when the floor is free,
+        unless the tool has `announce=False`. While the model waits for the result of a tool, the agent says the text
+        itself, word for word. Of reports that follow each other within a second, the last one counts.
         """
         if self._report is not None:
             self._report(text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..agents.agent import Agent, Stage
+from ..agents.agent import Agent
+from ..agents.flow import Stage
 from ..agents.tool import Tool
 from ..services.local.dialogue import Rule, RuleBook, Rules
 

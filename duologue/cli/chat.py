@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from io import StringIO
 from threading import Thread
 from typing import Any
 
@@ -51,7 +52,7 @@ def run_chat(target: str, llm: str = "", *, scripted: bool = False, data: str = 
 
 async def _converse(talk: Chat, console: Console) -> int:
     printer = _Printer(talk, console)
-    typed = _Input()
+    typed = _Keyboard()
     async with talk:
         printer.end(talk.greeting.errors)
         while not talk.is_over:
@@ -74,14 +75,15 @@ async def _converse(talk: Chat, console: Console) -> int:
     return 0
 
 
-class _Input:
+class _Keyboard:
     """Reads lines in threads that the end of the program does not wait for."""
 
     def __init__(self) -> None:
-        self.terminal = sys.stdin.isatty()
+        self._stdin = sys.stdin or StringIO()  # None if it is closed
+        self.terminal = self._stdin.isatty()
         self._read = b""
         try:
-            self._fd = sys.stdin.fileno()
+            self._fd = self._stdin.fileno()
         except (OSError, ValueError):  # not a file
             self._fd = -1
 
@@ -109,7 +111,7 @@ class _Input:
             except (EOFError, OSError, UnicodeError):
                 return None
         if self._fd < 0:
-            return sys.stdin.readline(MAX_LINE) or None
+            return self._stdin.readline(MAX_LINE) or None
         # Not by `sys.stdin`, whose lock a thread that is left behind would keep.
         while b"\n" not in self._read and len(self._read) < MAX_LINE and (more := os.read(self._fd, MAX_LINE)):
             self._read += more

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import NoReturn
 
 import typer
@@ -11,7 +13,13 @@ from ..errors import DuologueError
 
 
 def guarded(command: Callable[[], int]) -> NoReturn:
-    """Run a command and exit with the status that it returns, or with 2 after an error."""
+    """Run a command and exit with the status that it returns, or with 2 after an error.
+
+    A terminal that cannot show a character shows "?".
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # None if it is closed
+            stream.reconfigure(errors="replace")
     try:
         code = command()
     except DuologueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 from ..errors import DuologueError, MissingExtra
@@ -31,7 +32,8 @@ def run_mcp(target: str, llm: str = "", *, scripted: bool = False, data: str = "
         model = model_for(target, llm, found.rules, scripted=scripted)
         return chat(found.agents, model, flow=found.flow, data=session_data(data), may_fail=True)
 
-    make()  # an error of the agents is shown at once
+    with redirect_stdout(sys.stderr):  # stdout has messages only
+        make()  # an error of the agents is shown at once
     print(f"{target} is offered as an MCP server on stdin and stdout.", file=sys.stderr)
     asyncio.run(_serve_trial(AgentTrial(make)))
     return 0

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from ..agents.agent import Agent, Flow, Stage
+from ..agents.agent import Agent
+from ..agents.flow import Flow, Stage
 from ..errors import ConfigurationError
 
 

@@ -154,7 +154,7 @@ class BotResumed(Signal, frozen=True, kw_only=True, tag="BotResumed"):
 
 
 class Dismissed(Signal, frozen=True, kw_only=True, tag="Dismissed"):
-    """What was heard from session time `start_s` to `end_s` did not interrupt the agent's `turn`, for its `cause`.
+    """A sound from session time `start_s` to `end_s` did not interrupt the agent's `turn`, for its `cause`.
 
     It was a backchannel of the caller; a noise, or speech that was not understood; an aside, a voice that is much
     quieter than the caller's; or an echo of the agent.

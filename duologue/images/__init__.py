@@ -3,7 +3,7 @@
     await session.send(await images.from_file("receipt.jpg"))
     await session.send(await images.from_url("https://example.com/cat.webp"))
 
-Engines do the same with each `UserImage` that they are given. Reading and converting runs in threads of its own. The
+Engines do the same with each `UserImage` that they receive. Reading and converting runs in threads of its own. The
 extra `vision` brings the packages: Pillow, and httpx for addresses.
 """
 

@@ -1,4 +1,4 @@
-"""Reads an image with Pillow, and makes one of it that a model takes. Blocking work, for a thread."""
+"""Converts an image with Pillow into one that a model takes. This blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BARE = (
     | frozenset(("gamma", "icc_profile", "interlace", "jfif", "jfif_density", "jfif_unit", "jfif_version", "loop"))
     | frozenset(("progression", "progressive", "srgb", "timestamp", "version"))
 )
-"""What Pillow tells of an image that says nothing of its origin."""
+"""The entries of `Image.info` that say nothing of the origin of an image."""
 _BARE_SEGMENTS = {"APP0": b"JFIF", "APP2": b"ICC_PROFILE", "APP14": b"Adobe"}
 """The segments of a JPEG that say nothing of its origin, and how they begin."""
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
@@ -44,7 +44,7 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
 
     An image that fits already is returned as it is, unless it carries more than its pixels and their colours: EXIF, XMP
     or IPTC data, comments and the like may tell where it was taken. Transparent parts become white. Raises BadInput for
-    anything else than a whole image of a type that is read, and for one with too many pixels; MissingExtra without
+    anything but a whole image of a type that is read, and for one with too many pixels; MissingExtra without
     Pillow if the image cannot be passed on as it is.
     """
     mime = readable_kind(data, declared, what)

@@ -1,4 +1,4 @@
-"""The types of images, told by their first bytes."""
+"""The types of images, as their first bytes show them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SUFFIXES = {
     "webp": "image/webp",
 }
 UNNAMED = frozenset({"", "application/octet-stream", "binary/octet-stream"})
-"""Declared types that say nothing."""
+"""Declared types that name no type of image."""
 
 _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),

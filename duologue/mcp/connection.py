@@ -14,6 +14,7 @@ import anyio
 from ..errors import ToolError, without_credentials
 from . import http
 from .lines import one_line
+from .listed import CheckedMessages
 from .package import Client, ListenNotSupportedError, MCPError, SubscriptionLost, wire
 from .stdio import Program, ServerProcess
 
@@ -43,8 +44,8 @@ class Gone(Exception):
 class ServerConnection:
     """Connects to a server, lists its tools, and connects again when it is lost, until it is closed.
 
-    `changed` is called when the tools have changed, `failed` with the reason when the connection is lost or cannot be
-    made, once until it is up again.
+    `changed` is called when the tools have changed. `failed` is called with the reason, once, when the connection is
+    lost or cannot be made.
     """
 
     def __init__(
@@ -120,7 +121,8 @@ class ServerConnection:
     async def _live(self) -> None:
         self._lost, self._stale = asyncio.get_running_loop().create_future(), asyncio.Event()
         async with AsyncExitStack() as stack:
-            streams = await stack.enter_async_context(self._streams())
+            arriving, leaving = await stack.enter_async_context(self._streams())
+            streams = CheckedMessages(self.name, arriving), leaving
             client = Client(_Given(streams), message_handler=self._hear, cache=None, client_info=_CLIENT)
             try:
                 async with asyncio.timeout(self._start_s):
@@ -169,7 +171,7 @@ class ServerConnection:
         self._stale.set()
 
     async def _subscribe(self, client: Client) -> None:
-        """Hear of changes from a server of the newer protocol, which are subscribed to."""
+        """Subscribe to changes of the tools: a server of the newer protocol sends none without that."""
         pause_s = 1.0
         while True:
             try:
@@ -196,8 +198,9 @@ class ServerConnection:
                 await self._list(client)
             except Exception as error:
                 log.warning("MCP server %r: its tools cannot be listed again: %s", self.name, _reason(error))
-            if not self._stale.is_set():
-                self._listed.set()
+            self._listed.set()
+            if self._stale.is_set():  # it has changed meanwhile
+                self._listed = asyncio.Event()
             await asyncio.sleep(0.05)  # a server that changes without end
 
     async def _list(self, client: Client) -> None:
@@ -233,19 +236,19 @@ class ServerConnection:
         """
         try:
             with anyio.fail_after(timeout_s):
-                return await self._request(send)
+                answer = await self._request(send)
         except TimeoutError:
             noise = self._process.why if self._process is not None and self.up else self.why
             late = f"{'has not answered' if self.up else 'is not there, and did not come'} within {timeout_s:g} s"
             raise ToolError(f"the server {self.name!r} {late}{f' ({noise})' if noise else ''}") from None
+        await self._up_to_date()
+        return answer
 
     async def _request(self, send: Callable[[Client], Awaitable[T]]) -> T:
         for attempt in (1, 2):
             client = await self.connected()
             try:
-                answer = await send(client)
-                await self._up_to_date()
-                return answer
+                return await send(client)
             except MCPError as error:
                 if error.code == wire.CONNECTION_CLOSED:
                     break
@@ -278,10 +281,14 @@ class ServerConnection:
         return self._client
 
     async def _up_to_date(self) -> None:
-        """Wait for the list of tools if it has changed: the answer to a result may use the new tools."""
+        """Wait for the list of tools if it has changed: the answer to a result may use the new tools.
+
+        The list that is read at present may be older than the last change. A server whose list changes all the time is
+        not waited for any longer than that.
+        """
         await asyncio.sleep(0)
-        if not self._listed.is_set():
-            with anyio.move_on_after(RELIST_S):
+        with anyio.move_on_after(RELIST_S):
+            for _ in range(2):
                 await self._listed.wait()
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Protocol
 
 from ..agents.fields import check_several
-from ..agents.sources import MAX_NAME
+from ..agents.sources import free_name, provider_name
 from ..agents.tool import BACKGROUND_S, Tool
 from ..agents.tool_context import current_context
 from ..errors import ConfigurationError, ToolError
@@ -47,7 +46,7 @@ class Server(Protocol):
 class Offered:
     """Makes the tools of a server from its list. The last list is kept with its tools.
 
-    Raises ConfigurationError for a filter or a setting that is none.
+    Raises ConfigurationError for a malformed filter or setting.
     """
 
     def __init__(
@@ -74,18 +73,23 @@ class Offered:
 
     def _made(self, listed: Sequence[Any]) -> tuple[Tool, ...]:
         made: dict[str, Tool] = {}
+        kept: set[str] = set()
         for each in listed:
             if self._allows is not None and not self._allows(each.name):
                 continue
             if self._denies is not None and self._denies(each.name):
                 continue
             tool = self._of(each)
-            if tool is not None and tool.mode != "disabled":
-                made.setdefault(tool.name, tool)
+            if tool is None or tool.mode == "disabled":
+                continue
+            name = free_name(tool.name, made)  # another name may be the same without its special characters
+            made[name] = tool if name == tool.name else tool.renamed(name)
+            if each.name in self._settings:
+                kept.add(name)
         if len(made) <= self._server.max_tools:
             shown = list(made.values())
         else:
-            shown = [tool for tool in made.values() if tool.name in self._kept]
+            shown = [tool for tool in made.values() if tool.name in kept]
             shown = shown[: self._server.max_tools - 2]
             hidden = {name: tool for name, tool in made.items() if tool not in shown}
             shown += self._searched(hidden)
@@ -93,14 +97,9 @@ class Offered:
             shown.append(self._reader())
         return tuple(shown)
 
-    @property
-    def _kept(self) -> set[str]:
-        return {self._named(name) for name in self._settings}
-
     def _named(self, name: str) -> str:
         """Return a name that providers take."""
-        named = re.sub(r"[^A-Za-z0-9_-]", "_", f"{self._server.prefix}_{name}" if self._server.prefix else name)
-        return (named if re.match(r"[A-Za-z_]", named) else f"_{named}")[:MAX_NAME]
+        return provider_name(f"{self._server.prefix}_{name}" if self._server.prefix else name)
 
     def _of(self, each: Any) -> Tool | None:
         schema = {"properties": {}, **(each.input_schema or {}), "type": "object"}
@@ -134,8 +133,8 @@ class Offered:
     def _searched(self, hidden: Mapping[str, Tool]) -> list[Tool]:
         """Return the tools that find and call the hidden tools.
 
-        One of these that needs approval has `settings`, and is hidden only if too many tools have: `call_tool` needs it
-        for all of them then.
+        A tool that needs approval has `settings`, and is hidden only if too many tools have some. `call_tool` then
+        needs approval for every tool.
         """
         index = Index([tool.spec for tool in hidden.values()])
         about = f"the {len(hidden)} further tools of {self._server.name}"

@@ -90,7 +90,7 @@ async def _pages(
 
 
 async def server_instructions(connection: ServerConnection, timeout_s: float) -> str:
-    """Return what the server says of its use, "" if nothing."""
+    """Return the server's instructions for its use, "" if it has none."""
     with anyio.move_on_after(timeout_s):
         return (await connection.connected()).instructions or ""
     raise ToolError(f"the server {connection.name!r} is not connected within {timeout_s:g} s")

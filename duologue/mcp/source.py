@@ -176,7 +176,7 @@ class MCPTools(ToolSource):
         return await self._ask(lambda requests, c: requests.list_resources(c, self.timeout_s))
 
     async def instructions(self) -> str:
-        """Return what the server says of its use, "" if nothing."""
+        """Return the server's instructions for its use, "" if it has none."""
         return await self._ask(lambda requests, c: requests.server_instructions(c, self.timeout_s))
 
     async def call(
@@ -223,7 +223,7 @@ class Use:
         self._end_task: asyncio.Task[None] | None = None
         self.holders = 0
         self.watchers: dict[str, tuple[Callable[[], None], Callable[[str], None]]] = {}
-        """For each session the functions that hear of changes and of failures."""
+        """By session, the functions to call after a change and after a failure."""
 
     @property
     def listed(self) -> tuple[Any, ...]:

@@ -43,7 +43,7 @@ class ServerProcess:
     """The process of one connection.
 
     Lines of stdout that are not messages are logged and counted, and those of stderr are logged, a few at a time.
-    `why` says how the process has ended, and what it printed last.
+    `why` has the end of the process and its last output.
     """
 
     def __init__(self, name: str, program: Program) -> None:
@@ -58,7 +58,7 @@ class ServerProcess:
 
     @property
     def why(self) -> str:
-        """The state of the process for an error: its exit code, its last words, the rubbish that it has printed."""
+        """The state of the process for an error: its exit code, its last words, its lines that were not messages."""
         code = self._process.returncode if self._process is not None else None
         parts = [f"its process ended with exit code {code}"] if code is not None else []
         if self._last_said and self.ended.is_set():
@@ -158,7 +158,7 @@ async def _lines(stream: ByteReceiveStream, lines: Lines) -> AsyncIterator[bytes
 
 
 async def _end(process: Process, name: str) -> None:
-    """Close stdin, and end the process and its children: by their own will, by SIGTERM, by SIGKILL."""
+    """End the process and its children: close stdin, then send SIGTERM, then SIGKILL."""
     assert process.stdin is not None
     with anyio.move_on_after(END_S), contextlib.suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
         await process.stdin.aclose()

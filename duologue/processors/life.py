@@ -22,7 +22,7 @@ from ..frames import (
     SpeechStarted,
     UserTranscript,
 )
-from ..session.conversation import Item
+from ..session.item import Item
 from .processor import Processor, handles
 
 OWED_S = 8.0

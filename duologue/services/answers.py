@@ -7,9 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Literal, TypeAlias
-
-import msgspec
+from typing import Any
 
 from ..agents.engine import EngineConfig, Handover, Pending
 from ..frames import (
@@ -34,9 +32,7 @@ from ..processors.processor import handles
 from ..session.session import Session
 from .pictures import Pictures
 from .service import Service
-
-Due: TypeAlias = Literal["", "end", "answer", "late"]
-"""The effect of a result: nothing yet, the end of its turn, an answer in its turn, or one after its turn."""
+from .tool_log import log_result
 
 
 class AnswerQueue:
@@ -179,7 +175,8 @@ class Answers(Service):
 
     def fresh_config(self) -> EngineConfig:
         """Return the configuration, with the active agent's instructions as they are now: see `Prompts.fresh`."""
-        self.config = self.session.prompts.fresh(self.config)
+        if self.session.agent is not None and self.session.agent.varies:
+            self.config = self.session.prompts.fresh(self.config)
         return self.config
 
     @handles(SessionStarted)
@@ -382,43 +379,3 @@ def log_caller(session: Session, text: str, *, id: str = "", **fields: Any) -> N
     if conversation.get(id) is not None:
         id = ""  # a second final text of the utterance: a message of its own
     conversation.add("message", "caller", id=id, turn=turn, text=text, **fields)
-
-
-def log_result(session: Session, frame: ToolResult) -> Due:
-    """Log a result of a tool. The last one of its turn lets the answer go on."""
-    calls, conversation, floor = session.calls, session.conversation, session.floor
-    call, content = calls.get(frame.call_id), {"data": frame.result, "text": _as_text(frame.result)}
-    if call is not None and call.state in ("late", "cancelled"):
-        if frame.is_error and call.state == "cancelled":
-            return ""  # the log says that already
-        conversation.update(call.result_id, **content)
-        if frame.final:
-            calls.came_late(call.id)
-        else:
-            calls.progressed(call.id)
-        if frame.respond and floor.fence < frame.turn == floor.turn and calls.waits(frame.turn):
-            calls.continue_after(frame.turn)  # with the results of the other calls
-        elif frame.respond:
-            return "late"
-        return ""
-    names = {"call_id": frame.call_id, "name": frame.name}
-    conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
-    over = frame.turn <= floor.fence or frame.turn < floor.turn  # the turn of the call
-    if not frame.final:
-        calls.replaceable(frame.call_id, "late")
-    elif over:
-        if frame.is_error and not frame.respond:
-            calls.replaceable(frame.call_id, "cancelled")
-        else:
-            calls.came_late(frame.call_id)
-    if frame.respond and not session.draining and (frame.final or not over):  # "still running" is old by then
-        calls.continue_after(frame.turn)
-    if calls.waits(frame.turn):
-        return ""
-    if not calls.take_continuation(frame.turn):
-        return "end"
-    return "answer" if frame.turn > floor.fence else "late"
-
-
-def _as_text(result: Any) -> str:
-    return result if isinstance(result, str) else msgspec.json.encode(result).decode()

@@ -1,4 +1,4 @@
-"""`Checking`: runs the checks of a guardrail within a time limit. `ModelCheck`: a check that asks a language model."""
+"""`Checker`: the base of guardrails. `Checking` runs checks within a time limit; `ModelCheck` asks a language model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ..frames import GuardrailActed
+from ..processors.kernel.host import Host
 from ..processors.kernel.lane import Overdue
 from ..processors.kernel.tasks import Stopped, Work
 from ..processors.processor import Processor
@@ -20,11 +22,18 @@ from .llm import LLM
 from .own_model import OwnModel
 
 Action = Literal["pass", "block", "replace", "drop", "stop", "answer"]
-"""What happens to the words that were checked: see `Verdict`."""
+"""The outcome for words that were checked: see `Verdict`."""
 Otherwise = Literal["block", "pass"]
-"""What happens to words whose check has failed or is late."""
+"""The outcome for words whose check has failed or is late."""
 Cause = Literal["", "refused", "late", "failed"]
 """Why a guardrail acts: its check has refused the words, has taken too long, or has raised an error."""
+_DONE: dict[Action, Literal["passed", "replaced", "dropped", "stopped", "answered"]] = {
+    "pass": "passed",
+    "replace": "replaced",
+    "drop": "dropped",
+    "stop": "stopped",
+    "answer": "answered",
+}
 MAX_CONTEXT = 20
 """Messages of the conversation that a `ModelCheck` sends."""
 
@@ -183,3 +192,61 @@ class ModelCheck(OwnModel):
             told.append(f"{words.side}: {words.before}")
         text = "\n".join([*(["The call up to here:", *told] if told else []), f"Check this of the {words.side}:"])
         return Request(instructions=self.instructions, messages=(Message(role="user", text=f"{text}\n{words.text}"),))
+
+
+class Checker(Processor):
+    """The base of guardrails: the check, its limits, and the signal."""
+
+    def __init__(self, checking: Checking, own: Verdict, name: str, allowed: frozenset[Action]) -> None:
+        if own.action not in allowed - {"pass", "block"}:
+            possible = ", ".join(sorted(allowed - {"pass", "block"}))
+            raise ConfigurationError(f"action is {own.action!r}: it is one of {possible}")
+        self._checking = checking
+        self._own = own
+        self._allowed = allowed
+        self._name = name
+        self._stops: list[Callable[[], None]] = []
+
+    @property
+    def name(self) -> str:
+        return self._name or type(self).__name__
+
+    def _join(self, host: Host) -> None:
+        super()._join(host)
+        if isinstance(self._checking.check, ModelCheck):
+            self._checking.check.join(host)
+
+    async def open(self) -> None:
+        """Open the model that checks, if there is one."""
+        if isinstance(self._checking.check, ModelCheck):
+            await self._checking.check.model.open()
+
+    async def close(self) -> None:
+        """Close the model that checks, and remove the hooks."""
+        for stop in self._stops:
+            stop()
+        if isinstance(self._checking.check, ModelCheck):
+            await self._checking.check.model.close()
+
+    def _intercept(self, kind: Any, hook: Callable[[Any], Any]) -> None:
+        # The check has its own limit; the hook's is behind it.
+        self._stops.append(self.session.intercept(kind, hook, timeout_s=self._checking.deadline_s + 10.0))
+
+    async def _judge(self, words: Checked) -> Judged:
+        return await self._checking.judge(self, words, self._allowed)
+
+    def _tell(self, words: Checked, judged: Judged, verdict: Verdict) -> None:
+        if judged.cause:
+            self.broadcast(
+                GuardrailActed(
+                    guardrail=self.name,
+                    side=words.side,
+                    action=_DONE[verdict.action],
+                    cause=judged.cause,
+                    text=words.text,
+                    reason=judged.verdict.reason,
+                    replacement=verdict.text if verdict.action in ("replace", "stop", "answer") else "",
+                    turn=words.turn,
+                    response_id=words.response_id,
+                )
+            )

@@ -1,21 +1,21 @@
-"""`messages`: the log in the form that models take, within a budget. `log_calls`: a model's tool calls in the log."""
+"""`messages`: the log in the form that models take, within a budget."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from ..agents.tool import ToolSpec
-from ..errors import ConfigurationError, ToolError
-from ..frames import ToolCall, ToolResult
-from ..session.conversation import Conversation, Item, byte_length
+from ..errors import ConfigurationError
+from ..session.conversation import Conversation
+from ..session.item import Item, byte_length
 from ..session.ledger import Ledger
 from ..session.session import Session
-from ..session.tool_calls import PENDING, call_refused, late_text
+from ..session.tool_calls import PENDING, late_text
 
 BYTES_PER_TOKEN = 3
 """Bytes of UTF-8 that are counted as one token. English has about four, Chinese about three."""
@@ -29,8 +29,6 @@ IMAGE_UNSEEN = "(an image, which you cannot see)"
 """Replaces an image for a model that takes none."""
 IMAGE_COMES = "(an image that has not come yet)"
 """Stands for an image that is not ready."""
-MAX_CALLS_PER_TURN = 16
-"""Tool calls of one turn. After that the model must answer without tools."""
 _PENDING = json.dumps(PENDING)
 
 
@@ -385,52 +383,3 @@ def estimated_tokens(request: Request) -> int:
         for call in message.calls:
             size += byte_length(call.arguments)
     return size // BYTES_PER_TOKEN
-
-
-class AskedTool(Protocol):
-    """A model's request for a tool call, with the model's own id of the call."""
-
-    @property
-    def call_id(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def arguments(self) -> dict[str, Any]: ...
-
-
-def log_calls(
-    session: Session, turn: int, response_id: str, agent: str, asked: Sequence[AskedTool], owner: object = None
-) -> tuple[Sequence[ToolCall], Sequence[ToolCall]]:
-    """Log the tool calls of a response, each under a unique id. Returns the calls to make, and the rest.
-
-    The first calls of a turn are made, up to `MAX_CALLS_PER_TURN`; the rest is for `refused`.
-
-    All are logged before the first is made: an early result is not mistaken for the last one. `owner` is the
-    connection that receives the results.
-    """
-    calls, logged = session.calls, []
-    for wanted in asked:
-        call_id = calls.new_id(wanted.call_id)
-        session.conversation.add(
-            "tool_call", "agent", turn=turn, agent=agent, call_id=call_id, name=wanted.name, data=wanted.arguments
-        )
-        calls.assign(call_id, response_id=response_id, owner=owner, provider_id=wanted.call_id)
-        logged.append(
-            ToolCall(turn=turn, response_id=response_id, call_id=call_id, name=wanted.name, arguments=wanted.arguments)
-        )
-    beyond = calls.asked_in(turn) - MAX_CALLS_PER_TURN
-    within = max(0, len(logged) - max(0, beyond))
-    return logged[:within], logged[within:]
-
-
-def refused(session: Session, source: str, calls: Sequence[ToolCall], *, respond: bool) -> list[ToolResult]:
-    """Report that logged calls are beyond the limit of their turn. Returns their results, which are errors."""
-    if not calls:
-        return []
-    asked = session.calls.asked_in(calls[0].turn)
-    goes_on = "answer without them" if respond else "the answer ends here"
-    error = f"{asked} tool calls in one turn: {goes_on}"
-    session.report(ToolError(error), source)
-    return [call_refused(call, error, respond=respond) for call in calls]

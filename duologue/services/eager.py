@@ -18,7 +18,7 @@ from ..processors.kernel.handlers import find_handler
 from ..processors.kernel.lane import Overdue
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Stopped, Wake, Work, loop_time
-from ..session.conversation import Item
+from ..session.item import Item
 from .ahead import Prepare
 from .answering import MAX_CALLS, Model, Pieces
 from .context import BYTES_PER_TOKEN, Message, Request, ToolRequest, estimated_tokens

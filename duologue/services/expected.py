@@ -1,4 +1,4 @@
-"""`ExpectsTerms`, `expecting`: the terms that a speech-to-text service is told to expect."""
+"""`ExpectsTerms`, `expecting`: the terms that a speech-to-text service expects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Options = TypeVar("Options")
 
 
 class ExpectsTerms:
-    """The part of an `STT` that is told what the caller will probably say."""
+    """The part of an `STT` that takes the terms which the caller will probably say."""
 
     def expect_terms(self, terms: Sequence[str]) -> int:
         """Expect these terms, the most important first, beside those of the options. Called before `open`.

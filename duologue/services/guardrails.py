@@ -14,7 +14,6 @@ from ..errors import BadInput, ConfigurationError
 from ..frames import (
     BotText,
     Control,
-    GuardrailActed,
     Interrupted,
     Output,
     ResponseEnded,
@@ -25,14 +24,13 @@ from ..frames import (
     UserTranscript,
 )
 from ..processors.handoff.takeover import Engines
-from ..processors.kernel.host import Host
 from ..processors.kernel.lane import DrainableLane
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Stopped
-from ..processors.processor import Processor, handles
+from ..processors.processor import handles
 from ..session.session import Session
 from ..session.tool_calls import call_refused
-from .checking import Action, Check, Checked, Checking, Judged, ModelCheck, Otherwise, Verdict
+from .checking import Action, Check, Checked, Checker, Checking, Judged, ModelCheck, Otherwise, Verdict
 from .llm import LLM
 from .sentences import SentenceSplitter
 from .tts import TTS
@@ -46,74 +44,9 @@ CONCURRENCY = 8
 MAX_WAITING = 64
 """Sentences that wait for their checks. Beyond that the model waits. So many typed texts: further ones are refused."""
 LINE = "Sorry, I cannot talk about that."
-"""What the agent says by default in the place of a sentence that is refused."""
+"""The default line in the place of a sentence that is refused."""
 _SPOKEN: frozenset[Action] = frozenset({"pass", "block", "replace", "drop", "stop"})
 _HEARD: frozenset[Action] = frozenset({"pass", "block", "replace", "drop", "answer"})
-_DONE: dict[Action, Literal["passed", "replaced", "dropped", "stopped", "answered"]] = {
-    "pass": "passed",
-    "replace": "replaced",
-    "drop": "dropped",
-    "stop": "stopped",
-    "answer": "answered",
-}
-
-
-class _Checker(Processor):
-    """The part that both guardrails have: the check, its limits, and the signal."""
-
-    def __init__(self, checking: Checking, own: Verdict, name: str, allowed: frozenset[Action]) -> None:
-        if own.action not in allowed - {"pass", "block"}:
-            possible = ", ".join(sorted(allowed - {"pass", "block"}))
-            raise ConfigurationError(f"action is {own.action!r}: it is one of {possible}")
-        self._checking = checking
-        self._own = own
-        self._allowed = allowed
-        self._name = name
-        self._stops: list[Callable[[], None]] = []
-
-    @property
-    def name(self) -> str:
-        return self._name or type(self).__name__
-
-    def _join(self, host: Host) -> None:
-        super()._join(host)
-        if isinstance(self._checking.check, ModelCheck):
-            self._checking.check.join(host)
-
-    async def open(self) -> None:
-        """Open the model that checks, if there is one."""
-        if isinstance(self._checking.check, ModelCheck):
-            await self._checking.check.model.open()
-
-    async def close(self) -> None:
-        """Close the model that checks, and remove the hooks."""
-        for stop in self._stops:
-            stop()
-        if isinstance(self._checking.check, ModelCheck):
-            await self._checking.check.model.close()
-
-    def _intercept(self, kind: Any, hook: Callable[[Any], Any]) -> None:
-        # The check has its own limit; the hook's is behind it.
-        self._stops.append(self.session.intercept(kind, hook, timeout_s=self._checking.deadline_s + 10.0))
-
-    async def _judge(self, words: Checked) -> Judged:
-        return await self._checking.judge(self, words, self._allowed)
-
-    def _tell(self, words: Checked, judged: Judged, verdict: Verdict) -> None:
-        if judged.cause:
-            self.broadcast(
-                GuardrailActed(
-                    guardrail=self.name,
-                    side=words.side,
-                    action=_DONE[verdict.action],
-                    cause=judged.cause,
-                    text=words.text,
-                    reason=judged.verdict.reason,
-                    replacement=verdict.text if verdict.action in ("replace", "stop", "answer") else "",
-                    turn=words.turn,
-                    response_id=words.response_id,
-                )
-            )
 
 
 class _Answer:
@@ -128,7 +61,7 @@ class _Answer:
         self.line_said = False
 
 
-class Guardrail(_Checker):
+class Guardrail(Checker):
     """Checks each sentence of the agent before it is spoken: `Cascade(stt, llm, tts, spoken=[Guardrail(check)])`.
 
     `check(words)`, a `def`, an `async def` or a `ModelCheck`, returns True if the sentence may be spoken, False if not,
@@ -226,7 +159,7 @@ class Guardrail(_Checker):
 
     @handles(Control)
     async def control(self, frame: Control) -> None:
-        """Let everything go on before it that came before it."""
+        """Pass on everything that waits, then this frame."""
         if self._queue is not None:
             await self._queue.drain()
 
@@ -331,13 +264,13 @@ class Guardrail(_Checker):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Let the agent say what takes the place of a sentence that a native engine has begun to speak."""
+        """Let the agent say the text in the place of a sentence that a native engine has begun to speak."""
         text, self._apology = self._apology, ""
         if text and signal.reason == "blocked":
             self.spawn(self.session.send, Say(text=text))
 
 
-class CallerGuardrail(_Checker):
+class CallerGuardrail(Checker):
     """Checks the caller's words before the log and the model get them. It stands in `Cascade(heard=[…])`, or anywhere
     before an engine.
 
@@ -350,8 +283,8 @@ class CallerGuardrail(_Checker):
     goes on meanwhile, and is thrown away unless the words pass unchanged: with `Cascade(eager_starts=0)` the model gets
     no word that was not checked.
 
-    The model of a native engine has heard the audio. There, words that are dropped or replaced are so for the log, for
-    listeners, and for a later connection or engine; "answer" also interrupts the answer in progress.
+    The model of a native engine has heard the audio. There, the log, the listeners, and a later connection or engine
+    get the replacement, or nothing; "answer" also interrupts the answer in progress.
 
     Raises ConfigurationError for another action or limit.
     """
@@ -401,7 +334,7 @@ class CallerGuardrail(_Checker):
 
     @handles(Control)
     async def control(self, frame: Control) -> None:
-        """Let the texts go on before it that came before it."""
+        """Pass on the texts that wait, then this frame."""
         if self._typed is not None:
             await self._typed.drain()
 

@@ -11,7 +11,7 @@ from ..errors import ConfigurationError, ServiceError
 from ..frames import Signal, Usage
 from ..processors.kernel.host import LaneOwner
 from ..processors.kernel.tasks import Stopped, Work
-from ..session.conversation import Item, byte_length
+from ..session.item import Item, byte_length
 from .answering import Pieces, Spending, Spent
 from .context import BYTES_PER_TOKEN, Budget, LogPart, Message, Request, newest_part, own_since, rendered
 from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts

@@ -1,4 +1,4 @@
-"""`Memory`: what an agent remembers of a caller from one call to the next."""
+"""`Memory`: the notes on a caller that an agent keeps from one call to the next."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from .llm import LLM
 from .own_model import OwnModel
 
 AUTHOR = "memory"
-"""The author of what is remembered, in the log and to the model."""
+"""The author of the notes, in the log and to the model."""
 MAX_NOTES = 20
-"""Notes that are kept of a caller; older ones are deleted."""
+"""Notes that are kept of a caller. Older notes are deleted."""
 MAX_NOTE = 2_000
 """The longest note, in characters; a longer one is cut."""
 MAX_TOLD = 6_000
 """Characters of notes that a call begins with, the newest first."""
 MAX_CALLER = 256
-"""The longest id of a caller that is kept, in characters. Of a longer one, the SHA-256 is."""
+"""The longest id of a caller that is kept, in characters. Of a longer one, the SHA-256 is kept."""
 BUSY_S = 5.0
 """Seconds that a write waits for those of other calls."""
 LOAD_S = 2.0
@@ -41,12 +41,12 @@ FILES = Pool("memory", 8)
 """Threads for files of notes: a file that is locked, or a disk that hangs, holds up other notes at most."""
 
 Notes: TypeAlias = Callable[[Session], str | Awaitable[str | None] | None]
-"""Returns what is to be remembered of a call, "" or None for nothing."""
+"""Returns the note on a call, "" or None for none."""
 
 
 @runtime_checkable
 class MemoryStore(Protocol):
-    """Where notes are kept."""
+    """A store of notes."""
 
     async def load(self, caller: str) -> Sequence[str]:
         """Return the notes on a caller, oldest first."""
@@ -104,7 +104,7 @@ class SqliteMemory:
 
 
 def callers_words(session: Session) -> str:
-    """Return what the caller said, one message a line: the note without a function of your own."""
+    """Return the caller's messages, one on each line: the default note."""
     said = [item.text for item in session.conversation if item.role == "caller" and item.text and not item.author]
     return "\n".join(said)
 
@@ -143,11 +143,11 @@ class Memory(Processor):
     """Remembers callers: put it into the pipeline before the engine, `Memory("memory.db", caller=id)`.
 
     `caller` is the id of the caller, or a function of the session, `def` or `async def`, that returns it; with "" or
-    None nothing is remembered.
-    `store` is the path of a SQLite file, or a `MemoryStore`. When the call begins, the model is told the notes on the
-    caller, at most `MAX_TOLD` characters, the newest first; the log has them under the author "memory". When it ends,
-    `notes(session)`, a `def`, an `async def` or `ModelNotes`, returns the note to keep, cut at `MAX_NOTE` characters.
-    By default it is what the caller said. It runs while all is still open, within `Deadlines.farewell_s`.
+    None nothing is remembered. `store` is the path of a SQLite file, or a `MemoryStore`. When the call begins, the
+    model receives the notes on the caller, at most `MAX_TOLD` characters, the newest first; the log has them under the
+    author "memory". When it ends, `notes(session)`, a `def`, an `async def` or `ModelNotes`, returns the note to keep,
+    cut at `MAX_NOTE` characters. By default it is the caller's messages. It runs while everything is still open, within
+    `Deadlines.farewell_s`.
 
     A store that fails, or has not returned the notes within `LOAD_S` seconds, is reported, and the call goes on. A call
     that ends before it has a message leaves no note.
@@ -215,7 +215,7 @@ class Memory(Processor):
 
     @handles(SessionStarted)
     async def started(self, signal: SessionStarted) -> None:
-        """Tell the model."""
+        """Give the model the notes."""
         told, left = [], MAX_TOLD
         for note in reversed(self.remembered):
             if (left := left - len(note)) < 0:

@@ -20,7 +20,7 @@ MAX_WAITING = 10
 WAIT_S = 2.0
 """The longest time that an answer waits for images that the caller has shown before it, in seconds."""
 FRESH_S = 3.0
-"""Seconds for which the newest frame of a camera is what the caller shows, beyond the time between two frames."""
+"""Seconds for which the newest frame of a camera is current, beyond the time between two frames."""
 MAX_FPS = 10.0
 
 
@@ -131,6 +131,8 @@ class Pictures:
     async def ready(self) -> None:
         """Wait until all images are ready, and the first frame of a camera, but not longer than `WAIT_S` seconds."""
         first = self._watching and not self._fresh and not self._frame_ready
+        if not (self._waiting or first):
+            return
         with anyio.move_on_after(WAIT_S):
             while self._waiting or first:
                 news = self._news = self._news or asyncio.Event()

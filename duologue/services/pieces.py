@@ -72,7 +72,7 @@ class PieceSplitter(SentenceSplitter):
         found, by_clause, ahead = 0, self._feeding == "clauses", self._words_ahead(text)
         for match in _WORD_AND_SPACE.finditer(text, begin, limit):
             place = match.end()
-            if place > ahead or not text[place : place + 1].isalpha() or not _is_plain(match[1]):
+            if place > ahead or not text[place : place + 1].isalpha() or not _is_of_letters(match[1]):
                 continue
             if not by_clause or (match[1][-1] in _CLAUSE_MARKS and place - begin >= MIN_PIECE):
                 found = place
@@ -97,7 +97,7 @@ class PieceSplitter(SentenceSplitter):
         return not marked.spans(place)
 
 
-def _is_plain(word: str) -> bool:
+def _is_of_letters(word: str) -> bool:
     """Return True for a word of letters, with an apostrophe, a hyphen or a comma at most."""
     return any(map(str.isalpha, word)) and not any(
         character.isnumeric() or character in _SIGNS or unicodedata.category(character)[0] in "SC" for character in word

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..frames import Usage
-from .conversation import Item
+from .item import Item
 
 Speaker = Literal["caller", "agent"]
 

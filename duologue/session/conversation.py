@@ -3,61 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from ..errors import BadInput, IllegalState
-from ..frames import Word
-from ..frames.text import WellFormed
+from .item import Item, Kind, Role, has_image, item_bytes, plain_row, time_of_day
 from .ledger import Heard, Ledger, Response, heard_text
 from .tool_calls import ToolCalls
-
-Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
-Role = Literal["caller", "agent", "tool", "system"]
-Status = Literal["in_progress", "complete", "interrupted"]
 
 MAX_ITEMS = 5_000
 MAX_BYTES = 16 * 1024 * 1024
 """Bytes of the texts, images, arguments, results and word times of a log."""
 IMAGE_GONE = "(an image that is not kept any longer)"
-
-_ITEM_BYTES = 256  # of the fields that every item has
-_VALUE_BYTES = 16  # of a number or a container
-
-
-class Item(WellFormed, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry of the conversation. Times are session times in seconds.
-
-    `backchannel` marks words of the caller that did not interrupt the agent and that want no answer.
-    `text` of an agent's message is the text that the caller heard; it is empty until that is known. `written` is the
-    model's own text if processors or hooks changed it before it was spoken, and for the caller the transcript of the
-    service if it was corrected; else empty. A tool call and its
-    result share the `call_id`.
-    """
-
-    texts = ("text", "written", "author", "name")
-    plain_data = ("data",)
-
-    id: str
-    kind: Kind
-    role: Role
-    turn: int = 0
-    at: float = 0.0
-    ended_at: float = 0.0
-    text: str = ""
-    written: str = ""
-    status: Status = "complete"
-    agent: str = ""
-    author: str = ""
-    call_id: str = ""
-    name: str = ""
-    data: Any = None
-    heard_s: float = 0.0
-    words: tuple[Word, ...] = ()
-    backchannel: bool = False
 
 
 class Conversation:
@@ -173,7 +133,7 @@ class Conversation:
             self.calls.answer(item.call_id, result_id=id)
         self._items.insert(self._place(turn) if place is None else place, item)
         self._measure(item)
-        if _has_image(item):
+        if has_image(item):
             self._images.append(id)
         self._trim(item)
         self._tell(item)
@@ -254,7 +214,7 @@ class Conversation:
         """
         started_at = self._started_at()
         return [
-            _plain_row(item, time_of_day(started_at, item.at), self.session_id, images)
+            plain_row(item, time_of_day(started_at, item.at), self.session_id, images)
             for item in self._items
             if item.kind != "message" or item.text or item.name == "image"
         ]
@@ -274,7 +234,7 @@ class Conversation:
     # -- the limits ------------------------------------------------------------------------------------------------
 
     def _measure(self, item: Item) -> None:
-        size = _size(item)
+        size = item_bytes(item)
         self._bytes += size - self._sizes.get(item.id, 0)
         self._sizes[item.id] = size
 
@@ -345,66 +305,3 @@ class LogKeeper:
             ended_at=self._now(),
             words=tuple(w for w in response.words if w.start_s < heard.seconds),
         )
-
-
-def time_of_day(started_at: datetime | None, at: float) -> str:
-    """Return the wall-clock time, in the form of ISO 8601, `at` seconds after `started_at`. Returns "" without that."""
-    if started_at is None:
-        return ""
-    return (started_at + timedelta(seconds=at)).isoformat(timespec="milliseconds")
-
-
-def plain_data(item: Item) -> Any:
-    """Return an item's data as it is shown: without the bytes of an image."""
-    if not _has_image(item) or item.data is None:
-        return item.data
-    return {name: value for name, value in item.data.items() if name != "image"} | {"bytes": len(item.data["image"])}
-
-
-def _plain_row(item: Item, time: str, session_id: str, images: bool) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"turn": item.turn}
-    if item.kind == "message":
-        metadata["status"] = item.status
-    for key in ("ended_at", "heard_s"):
-        if value := getattr(item, key):
-            metadata[key] = round(value, 3)
-    for key in ("written", "agent", "author", "call_id", "name", "data"):
-        value = plain_data(item) if key == "data" and not images else getattr(item, key)
-        if value not in ("", None) or (key == "data" and item.kind == "tool_result"):
-            metadata[key] = value
-    return {
-        "role": item.role,
-        "message": item.text,
-        "id": item.id,
-        "timestamp": round(item.at, 3),
-        "time": time,
-        "type": item.kind,
-        "metadata": metadata,
-        "session_id": session_id,
-    }
-
-
-def _has_image(item: Item) -> bool:
-    return item.name == "image" and item.kind == "message"
-
-
-def _size(item: Item) -> int:
-    size = _ITEM_BYTES + byte_length(item.text)
-    if item.written:
-        size += byte_length(item.written)
-    if item.words:
-        size += sum(_VALUE_BYTES + byte_length(word.text) for word in item.words)
-    return size + (_VALUE_BYTES if item.data is None else byte_length(item.data))
-
-
-def byte_length(value: Any) -> int:
-    """Return the approximate size of plain data in bytes: texts in UTF-8, images as they are."""
-    if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode(errors="replace"))
-    if isinstance(value, bytes | bytearray | memoryview):
-        return len(value)
-    if isinstance(value, dict):
-        return _VALUE_BYTES + sum(byte_length(key) + byte_length(part) for key, part in value.items())
-    if isinstance(value, list | tuple | set | frozenset):
-        return _VALUE_BYTES + sum(map(byte_length, value))
-    return _VALUE_BYTES

@@ -21,8 +21,8 @@ from .call_events import (
     ResponseText,
     ToolChanged,
 )
-from .conversation import Item
 from .feed_source import FeedSource
+from .item import Item
 from .ledger import Response, heard_position
 from .tool_calls import says_running
 

@@ -115,7 +115,7 @@ class Floor:
         self.caller_may_speak = False
         """True while the latest sound is a voice, if only for a moment: speech may begin. A detector sets it."""
         self.expected: Expected | None = None
-        """What the caller's next turn probably is. `Session.expect` sets it, the end of the turn clears it."""
+        """The probable content of the caller's next turn. `Session.expect` sets it, the end of the turn clears it."""
         self._working = self._protected = _NO_TURNS
         self._scopes: dict[TurnScope, None] = {}
         self._holds = Holds()

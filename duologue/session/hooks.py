@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigurationError, DeadlineExceeded, DuologueError
+from ..errors import ConfigurationError, DeadlineExceeded, DuologueError, words_of
 from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
 from ..processors.kernel.tasks import stopped
 from .conversation import Conversation
@@ -138,7 +138,7 @@ class Hooks:
                 call = msgspec.structs.replace(call, arguments=answer.arguments)
             except Exception as error:
                 self._report(error, "hook", call)
-                return call_refused(call, f"refused: {str(error) or type(error).__name__}")
+                return call_refused(call, f"refused: {words_of(error)}")
         if call.arguments != asked:
             self._log_changed(call)
         self._broadcast(ToolCalled(call_id=call.call_id, name=call.name, arguments=call.arguments, turn=call.turn))
@@ -160,7 +160,7 @@ class Hooks:
 
     async def _within(self, hook: _Hook, answer: Awaitable[Any], kind: str) -> Any:
         """Return what a hook answers in time. Raises DeadlineExceeded otherwise."""
-        task = self._start(f"hook on {kind}", _awaited(answer))
+        task = self._start(f"hook on {kind}", _answered(answer))
         try:
             await asyncio.wait({task}, timeout=hook.timeout_s)
         except asyncio.CancelledError:
@@ -179,7 +179,7 @@ class Hooks:
             self._report(error, "hook")
 
 
-async def _awaited(answer: Awaitable[Any]) -> Any:
+async def _answered(answer: Awaitable[Any]) -> Any:
     return await answer
 
 

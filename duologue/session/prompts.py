@@ -13,7 +13,7 @@ import msgspec
 
 from ..agents.agent import Agent
 from ..agents.engine import EngineConfig
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, words_of
 from ..frames.text import well_formed
 
 log = logging.getLogger("duologue")
@@ -43,8 +43,8 @@ class Prompts:
 
     In a text, `{name}` stands for a value of the session's data: the value of this key in a mapping, or the public
     attribute of this name of any other object. There is no other syntax: everything else in braces, such as JSON, stays
-    as it is, and so does a name that is not known; the log warns of it once. A value is text, a container is
-    JSON; it is not searched for names again. The result of a function is not searched either.
+    as it is. A name that is not known stays too, and one whose value cannot be read: the log tells it once. A value is
+    text, a container is JSON; it is not searched for names again. The result of a function is not searched either.
     """
 
     __slots__ = ("_made", "_session", "_unknown")
@@ -77,7 +77,7 @@ class Prompts:
         instructions stay.
         """
         agent = self._session.agent
-        if agent is None or config.agent != agent.name or not agent.varies:
+        if agent is None or not agent.varies or config.agent != agent.name:
             return config
         if config.instructions not in self._made.get(agent.name, ()):
             return config
@@ -93,26 +93,30 @@ class Prompts:
         return _NAME.sub(self._value, text) if "{" in text else text
 
     def _value(self, found: re.Match[str]) -> str:
-        name, data = found[1], self._session.data
-        if isinstance(data, Mapping):
-            if name in data:
-                return _inserted(data[name])
-        else:
-            with suppress(Exception):  # the attribute is missing, or it is a property that fails
-                if not callable(value := getattr(data, name)):
-                    return _inserted(value)
-        if data and name not in self._unknown and len(self._unknown) < MAX_UNKNOWN:
+        name, data, why = found[1], self._session.data, "session.data has no such name"
+        try:  # the data are the application's own objects, which may raise any error
+            if isinstance(data, Mapping):
+                if name in data:
+                    return _inserted(data[name])
+            elif not callable(value := getattr(data, name)):
+                return _inserted(value)
+            silent = isinstance(data, Mapping) and not data
+        except AttributeError:
+            silent = False
+        except Exception as error:
+            silent, why = False, f"its value cannot be told: {type(error).__name__}: {words_of(error)}"
+        if not silent and name not in self._unknown and len(self._unknown) < MAX_UNKNOWN:
             self._unknown |= {name}
-            log.warning("session %s: {%s} stays in a text: session.data has no such name", self._session.id, name)
+            log.warning("session %s: {%s} stays in a text: %s", self._session.id, name, why)
         return found[0]
 
 
 def _told_by(agent: Agent, function: Callable[[Any], Any], session: PromptOwner) -> str:
     try:
         text = function(session)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(
-            f"the instructions of agent {agent.name!r}: {type(error).__name__}: {error}"
+            f"the instructions of agent {agent.name!r}: {type(error).__name__}: {words_of(error)}"
         ) from error
     if inspect.iscoroutine(text):
         text.close()

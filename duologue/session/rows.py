@@ -19,8 +19,8 @@ from .call_events import (
     ToolChanged,
     WordsGuarded,
 )
-from .conversation import Item, Kind, Role, plain_data, time_of_day
 from .feed import CAPACITY, Backlog, Feed
+from .item import Item, Kind, Role, plain_data, time_of_day
 
 RowMode = Literal["live", "coalesce", "append"]
 

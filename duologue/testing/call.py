@@ -27,7 +27,7 @@ from ..frames import (
 from ..processors.kernel.groups import leaves
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
-from ..session.conversation import Item
+from ..session.item import Item
 from ..session.life import Outcome, State
 from ..session.session import Session
 from ..transports.memory import MemoryTransport

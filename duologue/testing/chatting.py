@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeAlias
 
-from ..agents.agent import Agent, Flow, Stage, by_name
+from ..agents.agent import Agent, by_name
+from ..agents.flow import Flow, Stage
 from ..agents.sources import ToolSource
 from ..agents.tool import Tool
 from ..errors import ConfigurationError, DeadlineExceeded, IllegalState, ServiceError
@@ -44,8 +45,8 @@ class Chat(BareCall):
     """A conversation in plain text: `say` types a line and returns the agents' `Reply`.
 
     The block begins when the agents have said their greeting, which is the reply `greeting`. A reply is complete when
-    the agents owe nothing: they have said all, every tool has its result, and no hand-off is on its way. If it takes
-    longer than `timeout_s` seconds, `DeadlineExceeded` is raised, with what is awaited; if the model fails,
+    the agents owe nothing: they have said everything, every tool has its result, and no hand-off is on its way. If it
+    takes longer than `timeout_s` seconds, `DeadlineExceeded` is raised and names the missing part; if the model fails,
     `ServiceError`, unless the chat `may_fail`. See `BareCall` for errors that end the call.
     """
 

@@ -61,7 +61,7 @@ class _FakedSource(ToolSource):
 
 
 def _stand_in(fake: Any) -> Callable[..., Any]:
-    """Return a function with any arguments that gives the fake's result."""
+    """Return a function that takes any arguments and returns the fake's result."""
 
     async def call(*given: Any, **arguments: Any) -> Any:
         if isinstance(fake, BaseException) or (isinstance(fake, type) and issubclass(fake, BaseException)):

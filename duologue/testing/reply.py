@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from ..agents.agent import TOOL_NAME
+from ..agents.flow import TOOL_NAME
 from ..services.llm import LLM
-from ..session.conversation import Item
+from ..session.item import Item
 from ..session.session import Session
 from .judge import verdict
 
@@ -115,7 +115,7 @@ class Reply:
             raise self._failed(f"the agent does not say {', '.join(map(repr, missing))}: {self.text!r}")
 
     async def judge(self, criterion: str, *, llm: LLM, timeout_s: float = JUDGE_S) -> str:
-        """Assert that a model finds this of the reply, such as "offers an alternative". Returns the model's reason.
+        """Assert that a reply meets a criterion, for example "offers an alternative". Returns the model's reason.
 
         The model reads the conversation and answers yes or no with a reason, which a failure quotes. Raises
         ServiceError if it gives no verdict, DeadlineExceeded after `timeout_s` seconds.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ..agents.agent import TOOL_NAME
+from ..agents.flow import TOOL_NAME
 from ..errors import ConfigurationError, ServiceError
 from ..services.llm import Request, ToolRequest
 from .mocks import MockLLM, MockReply

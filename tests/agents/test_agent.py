@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from duologue.agents.agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
+from duologue.agents.agent import Agent, by_name, configuration
+from duologue.agents.flow import Flow, FlowState, Stage, free_flow
 from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError
 

@@ -14,8 +14,8 @@ from duologue.processors.handoff import handoff
 
 # The errors here are errors of types as well: the type checker is not asked.
 Agent: Any = agents.agent.Agent
-Stage: Any = agents.agent.Stage
-Flow: Any = agents.agent.Flow
+Stage: Any = agents.flow.Stage
+Flow: Any = agents.flow.Flow
 Tools: Any = processors.tools.Tools
 Handoff: Any = handoff.Handoff
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from duologue import Agent, Cascade, ConfigurationError, Handoff, Pipeline, Proc
 from duologue.frames import Configure, HandoffFailed, Transfer
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
-from duologue.testing import BareCall, MockLLM, MockSTT, MockTTS, ScriptedGemini, ScriptedOpenAI
+from duologue.testing import BareCall, MockLLM, MockSTT, MockTTS, ScriptedGemini, ScriptedOpenAI, chat
 from duologue.testing.scripted.server import Act, Asked, Speak
 
 
@@ -91,6 +93,49 @@ def test_any_text_and_any_data_have_a_result(text: str, data: dict[str, Any]) ->
     assert filled(text.replace("{", ""), data) == text.replace("{", "")
 
 
+class Hostile:
+    guest = "Ann"
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("neither")
+
+
+class Closed(dict[str, Any]):
+    def __contains__(self, name: object) -> bool:
+        raise RuntimeError("closed")
+
+
+def circle() -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    inner["guest"] = inner
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"guest": Hostile()}, "{guest}"),
+        (circle(), "{guest}"),
+        (Closed(guest="Ann"), "{guest}"),
+        (Hostile(), "Ann"),
+        (np.arange(3), "{guest}"),
+        ({"guest": np.arange(3)}, "[0 1 2]"),
+    ],
+    ids=["no text", "circle", "no keys", "no truth", "array", "an array inside"],
+)
+async def test_a_value_that_cannot_be_read_costs_no_call(
+    data: Any, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = MockLLM(["Yes."])
+    async with chat(Agent(name="Ann", instructions="Serve {guest}. {other}"), model, data=data) as talk:
+        assert (await talk.say("Hello.")).text == "Yes."
+    assert told(model) == [f"Serve {expected}. {{other}}"]
+    assert caplog.text.count("stays in a text") == (2 if expected == "{guest}" else 1)
+
+
 def test_a_long_value_is_cut() -> None:
     assert len(filled("{name}", {"name": "x" * 100_000})) < 5_000
 
@@ -140,7 +185,7 @@ async def test_an_error_of_the_function_is_reported_and_the_latest_text_stays() 
     ]
 
 
-@pytest.mark.parametrize("wrong", [lambda session: None, lambda session: 1 / 0])
+@pytest.mark.parametrize("wrong", [lambda session: None, lambda session: 1 / 0, lambda session: sys.exit(2)])
 async def test_a_call_does_not_begin_without_instructions(wrong: Callable[[Any], str]) -> None:
     agent = Agent(name="Desk", instructions=wrong)
     with pytest.raises(ConfigurationError, match="the instructions of agent 'Desk'"):

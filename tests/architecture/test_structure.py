@@ -8,7 +8,7 @@ from tools.structure import classes, defined_twice
 
 def test_few_names_stand_in_several_modules() -> None:
     twice = defined_twice(modules())
-    assert len(twice) <= 15, twice
+    assert len(twice) <= 10, twice
 
 
 def test_no_class_is_longer_than_250_lines() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
 from duologue.testing.scripted.server import Speak
 
 GENEROUS_S = 120.0
+ROOT = Path(__file__).parents[2]
 
 DEMO = "duologue.cli.agents:agents"
 
@@ -168,3 +170,37 @@ def test_without_a_model_the_keys_are_named(tmp_path: Path, monkeypatch: pytest.
     assert "no model can answer: set one of OPENAI_API_KEY" in told
     status, _, told = chatted(f"{name}:desk", "--scripted")
     assert "has no RULES to answer by" in told
+
+
+GREETER = """
+def agents():
+    print("loaded")
+    return Agent(name="Ann", instructions="Help.", greeting="Grüß Gott ☃")
+
+RULES = {"hello": "日本, café"}
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_cannot_show_all_characters_shows_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    target = module(tmp_path, monkeypatch, "greeter", GREETER)
+    done = subprocess.run(
+        [sys.executable, "-m", "duologue", "chat", f"{target}:agents", "--scripted"],
+        input=b"hello\n",
+        capture_output=True,
+        timeout=GENEROUS_S,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    words = "Ann: ??, caf?" if encoding == "ascii" else "Ann: ??, café"
+    assert words in done.stdout.decode(encoding)
+
+
+def test_a_chat_whose_input_is_closed_ends() -> None:
+    command = f'"{sys.executable}" -m duologue chat {DEMO} --scripted <&-'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=GENEROUS_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Reception: Hello, this is the corner shop." in done.stdout

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +34,18 @@ def test_agents_that_are_not_there_are_named() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (2, "")
     assert "has no 'nobody'" in done.stderr
+
+
+def test_what_agents_print_is_no_message(tmp_path: Path) -> None:
+    lines = ["from duologue import Agent", "print('loaded')", "agents = Agent(name='Ann')", "RULES = {'a': 'b'}"]
+    (tmp_path / "loud.py").write_text("\n".join(lines))
+    done = subprocess.run(
+        [sys.executable, "-m", "duologue", "mcp", "loud:agents", "--scripted"],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"},
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "loaded" in done.stderr

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from duologue.agents.agent import Agent, Flow, Stage
+from duologue.agents.agent import Agent
 from duologue.agents.engine import EngineConfig
+from duologue.agents.flow import Flow, Stage
 from duologue.agents.tool import ToolSpec
 from duologue.errors import BadInput
 from duologue.frames import (
@@ -37,7 +38,8 @@ from duologue.frames import (
     encode,
 )
 from duologue.frames.text import TextPieces, from_json, joined, to_json, well_formed, well_formed_data
-from duologue.session.conversation import Conversation, Item
+from duologue.session.conversation import Conversation
+from duologue.session.item import Item
 
 DIRT = "\ud83d \ude00\ud83d\ude00 e\u0301 \x00\x07\x9f \ufeff\u202e a\r\nb\tc"
 CLEAN = "\ufffd \ufffd\U0001f600 \xe9   a\nb\tc"

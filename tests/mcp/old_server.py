@@ -22,6 +22,19 @@ TOOLS += [
     {"name": "plain", "inputSchema": {"properties": {"a": {"type": "string"}}, "type": "object"}},
 ]
 
+NAMED = ["地図", "天気", "get order", "get.order", "x" * 90, "x" * 80, "1st", "search_tools", "get order"]
+BAD: list[Any] = [
+    {"name": "array", "inputSchema": {"type": "array"}},
+    {"name": "no type", "inputSchema": {}},
+    {"name": "nothing", "inputSchema": None},
+    {"name": "missing"},
+    {"name": "parts", "inputSchema": {"type": "object", "properties": [1]}},
+    {"name": "needs", "inputSchema": {"type": "object", "required": "a"}},
+    {"name": 5, "inputSchema": {"type": "object"}},
+    {"name": "described", "inputSchema": {"type": "object"}, "description": 7},
+    "not a tool",
+]
+
 
 def send(message: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
@@ -36,6 +49,14 @@ def result_of(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
     if method == "tools/list":
         if "endless" in FLAGS:
             return {"tools": TOOLS[:1], "nextCursor": params.get("cursor", "") + "x"}
+        if "names" in FLAGS:
+            return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in NAMED]}
+        if "bad" in FLAGS:
+            return {"tools": [TOOLS[7], *BAD, TOOLS[8]]}
+        if "restless" in FLAGS:  # its list has changed again whenever it is read
+            send({"method": "notifications/tools/list_changed"})
+            time.sleep(0.1)
+            return {"tools": TOOLS[7:9]}
         begin = int(params.get("cursor") or 0)
         more = {"nextCursor": str(begin + PAGE)} if begin + PAGE < len(TOOLS) else {}
         return {"tools": TOOLS[begin : begin + PAGE], **more}

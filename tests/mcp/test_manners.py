@@ -235,3 +235,37 @@ def test_lines_are_cut_out_of_bytes_and_stay_bounded() -> None:
     assert list(cut.feed(b"c\nabcde\nabcdef\n\nx")) == [b"abc", b"abcde", None, b""]
     assert list(cut.feed(b"y" * 10)) == []
     assert list(cut.feed(b"\nok\n")) == [None, b"ok"]
+
+
+async def test_names_that_become_equal_are_told_apart_and_none_is_lost() -> None:
+    model = Model(("get_order_2", {}), ("___2", {}))
+    async with old("names") as server, call_of(model, server) as call:
+        assert await answers(call, "Go.") == "It says: get.order is done"
+        assert await answers(call, "Go on.") == "It says: 天気 is done"
+    long = "x" * 64
+    assert model.offered[0] == [
+        *("__", "___2", "get_order", "get_order_2", long, f"{long[:62]}_2", "_1st", "search_tools")
+    ]
+
+
+async def test_a_server_with_a_name_that_no_tool_can_have_is_used() -> None:
+    model = Model(("mon_caf__tool_7", {}))
+    first, second = old(name="old", allow=["tool_7"]), old(name="mon café", allow=["tool_7"])
+    async with first, second, call_of(model, first, second) as call:
+        assert await answers(call, "Go.") == "It says: tool_7 is done"
+    assert model.offered[0] == ["tool_7", "mon_caf__tool_7"]
+
+
+async def test_a_tool_that_is_described_wrongly_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    model = Model(("tool_8", {}))
+    async with old("bad") as server, call_of(model, server) as call:
+        assert await answers(call, "Go.") == "It says: tool_8 is done"
+        assert not errors(call)
+    assert model.offered[0] == ["tool_7", "no_type", "tool_8"]
+    assert "MCP server 'old': a tool is left out" in caplog.text
+
+
+async def test_a_list_that_changes_all_the_time_does_not_lose_a_result() -> None:
+    model = Model(("tool_7", {}))
+    async with old("restless", settings={"tool_7": {"timeout_s": 2.0}}) as server, call_of(model, server) as call:
+        assert await answers(call, "Go.") == "It says: tool_7 is done"

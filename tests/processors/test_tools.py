@@ -404,8 +404,8 @@ def deep(levels: int) -> Any:
 
 @pytest.mark.parametrize(
     "result",
-    [Odd(), circular(), {1: object()}, "\ud800", deep(150), deep(100_000)],
-    ids=["object", "circle", "inside", "surrogate", "150", "100,000"],
+    [Odd(), circular(), {1: object()}, deep(150), deep(100_000)],
+    ids=["object", "circle", "inside", "150", "100,000"],
 )
 async def test_a_result_that_is_no_json_is_an_error_the_model_hears_of(result: Any) -> None:
     def make() -> Any:

@@ -25,7 +25,7 @@ from duologue.services.cascade import Cascade
 from duologue.services.llm import Message, Request, ToolRequest
 from duologue.services.stt import STT
 from duologue.services.tts import TTS
-from duologue.session.conversation import Item
+from duologue.session.item import Item
 from duologue.testing import BareCall, Probe
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 

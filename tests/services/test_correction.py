@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from pathlib import Path
 
 import pytest
@@ -181,11 +180,10 @@ def test_changes_point_at_the_original() -> None:
     ]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_correction_in_an_interim_text_stays_in_the_later_ones(large: Vocabulary, seed: int) -> None:
+def test_a_correction_in_an_interim_text_stays_in_the_later_ones(large: Vocabulary) -> None:
     corrector = Corrector(large)
-    lines = [pair for pair, _ in misheard(large, 30, held_out=False)]
-    for pair in random.Random(seed).sample(lines, 10):
+    lines = [pair for pair, _ in misheard(large, 12, held_out=False)]
+    for pair in lines:
         words = pair.heard.split()
         texts = [corrector.correct(" ".join(words[:end])).text for end in range(1, len(words) + 1)]
         for earlier, later in itertools.pairwise(texts):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from duologue import Agent, Cascade, Handoff, Tool, Tools
-from duologue.services.context import MAX_CALLS_PER_TURN
 from duologue.services.llm import Request, ToolRequest
+from duologue.services.tool_log import MAX_CALLS_PER_TURN
 from duologue.testing import BareCall
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 

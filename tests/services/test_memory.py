@@ -181,7 +181,8 @@ async def test_an_id_that_is_not_a_text_is_reported(tmp_path: Path) -> None:
 async def test_nobody_is_known_by_none(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "memory.db", caller=lambda session: None)  # type: ignore[arg-type, return-value]
     call, _ = await call_of(memory)
-    assert (os.listdir(tmp_path), call.errors) == ([], [])
+    assert os.listdir(tmp_path) == []
+    assert call.errors == []
 
 
 def test_wrong_options_are_refused() -> None:

@@ -21,7 +21,7 @@ from duologue import (
 from duologue.frames import BotText, Interrupted, ResponseEnded, SessionStarted, UserText, UserTranscript
 from duologue.processors import Processor, handles
 from duologue.services.llm import ToolRequest
-from duologue.session.conversation import Item
+from duologue.session.item import Item
 from duologue.testing import BareCall, Call
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 

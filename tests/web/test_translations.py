@@ -24,7 +24,7 @@ from duologue.session.call_events import (
     ToolChanged,
     UsageReported,
 )
-from duologue.session.conversation import Item
+from duologue.session.item import Item
 from duologue.session.rows import Removed, Row, to_row
 from duologue.session.usage import Price
 from duologue.web.rtvi.page_messages import PageMessages

@@ -39,8 +39,8 @@ class CorrectedPair:
 class Accuracy:
     """The figures of a report.
 
-    `misheard` transcripts differ from what was said, `right` of them do no more after the correction. `changed` of the
-    `ordinary` ones, which were heard right, do after it. The errors are word errors, by jiwer.
+    `misheard` transcripts differ from the spoken words, `right` of them no longer after the correction. `changed` of
+    the `ordinary` transcripts, which were right, differ after it. The errors are word errors, by jiwer.
     """
 
     misheard: int

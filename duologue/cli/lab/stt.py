@@ -57,7 +57,7 @@ class STTLab(Lab):
         out: Path = Path("lab"),
     ) -> None:
         super().__init__(services, language=language, scripted=scripted, prices=prices, out=out)
-        self.levels: list[float | None] = [None, *_levels(levels)]
+        self.levels: list[float | None] = [None, *_noise_levels(levels)]
         clean = read_clips(folder) if folder is not None else spoken_clips()
         self.clips: list[tuple[float | None, Clip]] = []
         for level in self.levels:
@@ -142,7 +142,7 @@ class STTLab(Lab):
         return 1 if failed else 0
 
 
-def _levels(levels: str) -> list[float]:
+def _noise_levels(levels: str) -> list[float]:
     """Return the levels of noise of a list. Raises ConfigurationError."""
     found: list[float] = []
     for level in filter(None, map(str.strip, levels.split(","))):

@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, Stage, check_tools_run, configuration
+from ...agents.agent import Agent, check_tools_run, configuration
 from ...agents.engine import NO_ENGINE, Engine, EngineConfig, plain_specs
+from ...agents.flow import TOOL_NAME, Cast, Flow, Stage
 from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import Configure, ConnectionChanged, HandoffFailed, Say, SessionStarted, ToolCall, ToolResult, Transfer
 from ...session.session import Session

@@ -14,9 +14,10 @@ from typing import Any
 import anyio
 import msgspec
 
-from ...agents.agent import Agent, Cast
+from ...agents.agent import Agent
 from ...agents.engine import Engine, EngineConfig, plain_specs
-from ...errors import ConfigurationError, DeadlineExceeded
+from ...agents.flow import Cast
+from ...errors import ConfigurationError, DeadlineExceeded, words_of
 from ...frames import Configure, Frame, HandoffCompleted, HandoffFailed, HandoffStarted, Say, ToolCall, ToolResult
 from ...session.life import State
 from ...session.session import Session
@@ -205,7 +206,7 @@ async def _take_over(owner: Processor, cast: Cast, engines: Engines, wanted: Wan
         takeover = Takeover(session, engines, engine, configured, exchange, owner.name)
     except Exception as error:
         session.report(error, owner.name)
-        return str(error) or type(error).__name__
+        return words_of(error)
     # In its own task: the outcome is known before the old engine has closed.
     owner.host.start_task(owner, takeover.run()).add_done_callback(takeover.ended)
     return await takeover.outcome

@@ -43,8 +43,9 @@ class Job:
         try:
             result = self.function()
         except BaseException as error:
-            if isinstance(error, StopIteration):  # a future of asyncio cannot carry it
-                raised = RuntimeError("StopIteration")
+            # A future of asyncio cannot carry a StopIteration, and the others would end the program's loop.
+            if isinstance(error, StopIteration | SystemExit | KeyboardInterrupt | GeneratorExit):
+                raised = RuntimeError(type(error).__name__)
                 raised.__cause__ = error
                 error = raised
             self.outcome.set_exception(error)

@@ -31,6 +31,7 @@ class Wait(Protocol):
     tool: Tool
     call: ToolCall
     context: ToolContext
+    filler: Filler | None
 
     @property
     def awaited(self) -> bool:
@@ -50,33 +51,31 @@ class Fillers:
         check_filler(general)
         if after_s is not None and not after_s > 0:
             raise ConfigurationError(f"filler_after_s must be positive, not {after_s}")
-        self._general = general
+        self.general = general
+        """The filler of tools that have none of their own."""
         self._after_s = AFTER_S if after_s is None else after_s
         self._said_in = 0  # the latest turn with a filler
-        self._begin_in: Counter[int] = Counter()  # by turn, the responses with such words that are about to begin
+        self.expected: Counter[int] = Counter()
+        """By turn, the number of responses that are about to begin with words of a filler or of progress."""
 
     def expect(self, turn: int) -> None:
-        """Note that one more response of a turn is about to begin with words that are not the model's."""
-        self._begin_in[turn] += 1
+        """Expect one more response of a turn with words of a filler or of progress."""
+        self.expected[turn] += 1
 
     def expect_none(self, turn: int) -> None:
-        """Note that the next responses of a turn are the model's."""
-        del self._begin_in[turn]
+        """Expect only responses of the model in a turn."""
+        del self.expected[turn]
 
     def response_began(self, session: Session, response_id: str, turn: int) -> None:
-        """Note in the log that the words of a response are not the model's, if such a response was expected."""
-        if self._begin_in[turn]:
-            self._begin_in[turn] -= 1
+        """Note in the log that the words of a response are not the model's, if one was expected."""
+        if self.expected[turn]:
+            self.expected[turn] -= 1
             if session.conversation.get(response_id) is not None:
                 session.conversation.update(response_id, author=AUTHOR)
 
-    def of(self, tool: Tool) -> Filler | None:
-        """Return the filler of a tool, or the general one."""
-        return self._general if tool.filler is None else tool.filler
-
     async def fill(self, wait: Wait, session: Session) -> None:
         """Say the filler once neither side has spoken for its time, unless the result comes before."""
-        turn, filler = wait.call.turn, self.of(wait.tool)
+        turn, filler = wait.call.turn, wait.filler
         after_s = self._after_s if wait.tool.filler_after_s is None else wait.tool.filler_after_s
         due = loop_time() + after_s
         while (left_s := due - loop_time()) > 0:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ...agents.tool import Tool
 from ...agents.tool_context import ToolContext
-from ...errors import BadInput, DeadlineExceeded, ToolError
+from ...errors import BadInput, DeadlineExceeded, ToolError, words_of
 from ...frames import ApprovalGiven, ApprovalWanted, Say, Signal, ToolCall
 from ...frames.text import well_formed
 from ...session.session import Session
@@ -82,6 +82,8 @@ class ToolRun:
         self.tool = tool
         self.call = call
         self.agent = agent
+        self.filler = owner.fillers.general if tool.filler is None else tool.filler
+        """The tool's own filler, or the general one."""
         self.over = False
         """True once the function has ended."""
         self._session = owner.session
@@ -128,7 +130,7 @@ class ToolRun:
             self.interrupt()  # before it began
         if self.tool.background:
             await self._go_on(IN_BACKGROUND)
-        elif self.owner.fillers.of(self.tool):
+        elif self.filler:
             self.owner.start(self.name, self._fill())
         registered, denied = self._registered, ""
         if self.tool.needs_approval and not self._stop.done():
@@ -184,25 +186,28 @@ class ToolRun:
     def _told(self, work: asyncio.Task[Told]) -> Told:
         why = self._stop.result() if self._stop.done() else ""
         if not work.cancelled():
-            told = work.result()
+            error = work.exception()
+            told = work.result() if error is None else self._failed(error)
             if told.failed:
                 return told._replace(respond=False) if why == INTERRUPTED else told
             return told if self.context.respond else told._replace(respond=False)
         if why != INTERRUPTED:
             self._session.report(ToolError(f"tool {self.tool.name!r}: {why or 'it was cancelled'}"), self.owner.name)
-        return Told({"error": f"cancelled: {why}"}, failed=True, respond=why != INTERRUPTED)
+        return Told({"error": f"cancelled: {why or 'by itself'}"}, failed=True, respond=why != INTERRUPTED)
 
     async def _outcome(self) -> Told:
         try:
             if not self.tool.in_thread:
                 return Told(await self.tool.call(self._session, self.call.arguments, self.context))
             return await self._in_thread()
-        except Exception as error:
-            return self._failed(error)
+        except (KeyboardInterrupt, GeneratorExit):  # of the program's end, unless the function raises it
+            raise
         except asyncio.CancelledError as error:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise
             return self._failed(error)  # a task that the tool awaited was cancelled
+        except BaseException as error:  # such as SystemExit: no tool ends the program
+            return self._failed(error)
 
     async def _in_thread(self) -> Told:
         limit = MAX_THREADS if len(TOOLS.busy) < TOOLS.limit / 2 else FEW_THREADS
@@ -216,10 +221,12 @@ class ToolRun:
 
     def _failed(self, error: BaseException) -> Told:
         log.error("session %s: %s failed", self._session.id, described(self.call), exc_info=error)
-        reported = ToolError(f"tool {self.tool.name!r}: {type(error).__name__}: {error}")
+        words = words_of(error)
+        reported = ToolError(f"tool {self.tool.name!r}: {type(error).__name__}: {words}")
         reported.__cause__ = error
         self._session.report(reported, self.owner.name)
-        return Told({"error": str(error) if isinstance(error, ToolError) and str(error) else FAILED}, failed=True)
+        for_model = isinstance(error, ToolError) and words != type(error).__name__
+        return Told({"error": words if for_model else FAILED}, failed=True)
 
     # -- before the result -----------------------------------------------------------------------------------------
 
@@ -260,7 +267,7 @@ class ToolRun:
     async def say(self, text: str) -> None:
         """Let the agent say a text while the model waits for the result.
 
-        A native engine that is silent until it has the result does not wait any longer: it is told what to say.
+        A native engine that is silent until it has the result waits no longer: its result is the text to say.
         """
         if self.owner.can_say(self._registered):
             self.owner.fillers.expect(self.call.turn)
@@ -294,7 +301,7 @@ class ToolRun:
 
 
 class Progress:
-    """The reports of progress of a tool call: at most one each second is told, and none after its result."""
+    """The reports of progress of a tool call: at most one each second goes to the model, none after the result."""
 
     def __init__(self, run: ToolRun) -> None:
         self._run = run

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from ...agents.agent import TOOL_NAME, Agent
+from ...agents.agent import Agent
 from ...agents.engine import Engine, plain_specs
+from ...agents.flow import TOOL_NAME
 from ...agents.sources import ToolSource, named_apart
 from ...agents.tool import Tool
 from ...frames import Configure
@@ -23,7 +24,7 @@ class _HasAgents(Protocol):
 
 
 class Sources:
-    """The sources of one call: the `shared` ones of all agents, and those of each agent.
+    """The sources of one call: those that all agents share (`shared`), and those of each agent.
 
     `taken` are the names of the shared tools, which no tool of a source gets.
     """

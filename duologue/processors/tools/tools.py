@@ -9,14 +9,12 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
-import msgspec
-
 from ...agents.agent import Agent
 from ...agents.engine import Engine
 from ...agents.fields import check_several
 from ...agents.sources import ToolSource, WithImages
 from ...agents.tool import Filler, Tool, ToolSpec
-from ...errors import BadInput, ConfigurationError, IllegalState, ToolError
+from ...errors import BadInput, ConfigurationError, IllegalState, ToolError, words_of
 from ...frames import (
     ApprovalGiven,
     HandoffCompleted,
@@ -26,7 +24,6 @@ from ...frames import (
     ToolCall,
     ToolResult,
 )
-from ...frames.text import well_formed_data
 from ...session.session import Session
 from ...session.tool_calls import RegisteredCall
 from ..kernel.groups import active_leaves, leaves
@@ -34,6 +31,7 @@ from ..kernel.node import Node
 from ..processor import Processor, handles
 from .filler import Fillers
 from .pictures import show_images
+from .results import plain_result
 from .run import Told, ToolRun, decided, described
 from .sources import Sources
 
@@ -50,7 +48,7 @@ def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:
 
 
 def more_tools(session: Session, agent: Agent | None) -> tuple[ToolSpec, ...]:
-    """Return the specifications of the tools that an agent has beside its own: the shared ones and those of sources."""
+    """Return the specifications of the tools that an agent has beside its own: shared tools and those of sources."""
     shared = shared_tools(session.pipeline)
     first = next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Tools)), None)
     if first is None:
@@ -62,10 +60,10 @@ class Tools(Processor):
     """Runs the tools that the active agent calls, several at the same time.
 
     The tool of a call is one of `tools` or of the calling agent's own tools. A `ToolSource` among either is opened with
-    the call; when its tools change, the engine gets them. Every call gets exactly one result: the
-    value that the function returns (falsy values and None included), or `{"error": …}` if the function raises or
-    exceeds its time limit, or if the call is unknown, cancelled by an interruption, denied, or refused by a hook
-    (`Session.intercept`). A result longer than `result_max_length` characters is cut, with a notice.
+    the call; when its tools change, the engine gets them. Every call gets exactly one result: the value that the
+    function returns (falsy values and None included), or `{"error": …}` if the function raises or exceeds its time
+    limit, or if the call is unknown, cancelled by an interruption, denied, or refused by a hook (`Session.intercept`).
+    A result longer than `result_max_length` characters is cut, with a notice.
 
     A tool that runs in the background, and a function that cannot be stopped, have the result "still running" at first,
     in whose place their own result is sent and logged later. At most `MAX_THREADS` plain functions of a call run at the
@@ -73,7 +71,7 @@ class Tools(Processor):
 
     `filler` is said, after `filler_after_s` seconds (by default 2) in which neither side speaks, while the model waits
     for the result of a tool that has no filler of its own: see `Tool`. A native engine that cannot speak while it waits
-    (`Capabilities.tools` "blocking") is told that the tool still runs, and to say the filler; the result follows.
+    (`Capabilities.tools` "blocking") gets a result at once, with the filler to say; the tool's own result follows.
     """
 
     follows = frozenset({ToolCall})
@@ -148,7 +146,8 @@ class Tools(Processor):
     async def response(self, frame: ResponseStarted) -> None:
         """Remember the agent of the response: its tool calls may come after a hand-off."""
         self._caller = self.session.agent
-        self.fillers.response_began(self.session, frame.response_id, frame.turn)
+        if self.fillers.expected:
+            self.fillers.response_began(self.session, frame.response_id, frame.turn)
         await self.push(frame)
 
     @handles(ToolCall)
@@ -156,7 +155,8 @@ class Tools(Processor):
         """Start a tool in a task. Its result is pushed when the task has ended."""
         agent = self._caller or self.session.agent
         theirs = {t.name: t for t in agent.toolset} if agent is not None else {}
-        every = {**self.sources.tools(agent), **self._own, **theirs}
+        listed = self.sources.tools(agent) if self.sources.opened else {}
+        every = {**listed, **self._own, **theirs}
         known = {name: tool for name, tool in every.items() if tool.mode != "disabled"}
         self.spawn(self._intercepted, call, known, agent.name if agent is not None else "")
 
@@ -227,7 +227,7 @@ class Tools(Processor):
                 if not registered.item_id:  # its engine does not log calls
                     calls.forget(call.call_id)
             await self._answer(call, told)
-            if not calls.waits(call.turn):
+            if self.fillers.expected and not calls.waits(call.turn):
                 self.fillers.expect_none(call.turn)
 
         run = registered.runner = ToolRun(self, tool, call, agent, registered, tell)
@@ -240,10 +240,11 @@ class Tools(Processor):
         if isinstance(told.result, WithImages):
             told = told._replace(result=await show_images(self, call, told.result))
         try:
-            result, failed = self._plain(told.result), told.failed
+            result, failed = plain_result(told.result, self._max_length), told.failed
         except Exception as error:  # code of the result object may raise any error
             log.error("session %s: the result of %s", self.session.id, described(call), exc_info=error)
-            reported = ToolError(f"tool {call.name!r}: its result is not JSON: {type(error).__name__}: {error}")
+            why = f"{type(error).__name__}: {words_of(error)}"
+            reported = ToolError(f"tool {call.name!r}: its result is not JSON: {why}")
             self.session.report(reported, self.name)
             result, failed = {"error": "the tool returned a value that is not JSON"}, True
         await self.push_up(
@@ -257,13 +258,3 @@ class Tools(Processor):
                 final=told.final,
             )
         )
-
-    def _plain(self, result: Any) -> Any:
-        """Return the result as plain JSON data, cut if it is too long. Raises an error for one that is not JSON."""
-        plain = msgspec.to_builtins(result, str_keys=True)
-        encoded = msgspec.json.encode(plain).decode()
-        plain = well_formed_data(plain)
-        text = plain if isinstance(plain, str) else encoded
-        if len(text) <= self._max_length:
-            return plain
-        return text[: self._max_length] + f" … [cut: {len(text)} characters, {self._max_length} shown]"

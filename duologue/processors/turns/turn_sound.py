@@ -38,7 +38,7 @@ class TurnSound:
             del self._kept[: -self._most]
 
     def patience(self, paused_at: float) -> float | None:
-        """Return the verdict on the pause that began at an audio time, as `Verdict.patience`; None if there is none."""
+        """Return the verdict on the pause that began at an audio time, as `Ending.patience`; None if there is none."""
         return self._judged[1] if self._judged is not None and self._judged[0] == paused_at else None
 
     async def judge(self, paused_at: float, turn_s: float) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...frames import UserTranscript
-from ...session.conversation import Item
+from ...session.item import Item
 from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
 from .turn_sound import TurnSound
-from .wording import GOES_ON, Asked, Verdict, asked_for, judge
+from .wording import GOES_ON, Asked, Ending, asked_for, judge
 
 STALE_S = 0.6
 """Seconds of speech after the latest text that make it say nothing about the end of the turn."""
@@ -29,7 +29,7 @@ class TurnWords:
 
     def __init__(self, sound: TurnSound | None = None) -> None:
         self.policy = EndpointingPolicy()
-        self.verdict: Verdict | None = None
+        self.verdict: Ending | None = None
         """The verdict on the words of the turn, None without words."""
         self._sound = sound
         self._began_at = 0.0
@@ -133,7 +133,7 @@ class TurnWords:
             return frame.end_s <= self._began_at
         return 0 < frame.start_s < self._began_at - 1e-6
 
-    def _judged(self) -> Verdict | None:
+    def _judged(self) -> Ending | None:
         if not (self._finals or self._interim):
             return None
         text = self.text

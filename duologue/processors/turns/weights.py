@@ -30,7 +30,7 @@ ASKED = {"": -0.17, "yes_no": -0.03, "detail": 0.46, "digits": 0.13, "story": 0.
 PAUSES = (0.0, -0.98, -1.68, -1.85)
 """By the number of pauses that the turn has had before this one; the last one is for more."""
 WORD, MOST_WORDS = -0.269, 12
-"""By each word of the turn, up to so many words."""
+"""The weight of each word of the turn, and the number of words that count."""
 PATIENT_FROM = 2.0
 """The sum from which the silence is the patient one. At 0 it is the usual one, below 0 the quick one."""
 HALF_PATIENT = frozenset({"bare answer", "detail", "open, but punctuated"})

@@ -23,7 +23,7 @@ _STATEMENT = 3  # words that a statement has at least
 _LONG = 8  # words from which a turn is long: what comes first is seldom all
 
 
-class Verdict(NamedTuple):
+class Ending(NamedTuple):
     """How long to wait after a text, and the rule that has looked at its end."""
 
     patience: float
@@ -31,7 +31,7 @@ class Verdict(NamedTuple):
     rule: str
 
 
-def judge(text: str, lexicon: Lexicon, asked: Asked = "", pauses: int = 0) -> Verdict | None:
+def judge(text: str, lexicon: Lexicon, asked: Asked = "", pauses: int = 0) -> Ending | None:
     """Return how long to wait after the text of a caller's turn. None for a text without words.
 
     Four weights are added up: that of the rule that the text's end falls under, of what the agent has asked for, of
@@ -43,7 +43,7 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "", pauses: int = 0) -> Ve
     score = weights.RULES[rule] + weights.ASKED[asked] + weights.PAUSES[min(pauses, len(weights.PAUSES) - 1)]
     score += weights.WORD * min(text[:_TAIL].count(" ") + 1, weights.MOST_WORDS)
     patience = min(1.0, score / weights.PATIENT_FROM)
-    return Verdict(min(patience, 0.5) if rule in weights.HALF_PATIENT else patience, rule)
+    return Ending(min(patience, 0.5) if rule in weights.HALF_PATIENT else patience, rule)
 
 
 def rule_of(text: str, lexicon: Lexicon, asked: Asked = "") -> str | None:

@@ -1,4 +1,4 @@
-"""`Correction`: a processor that puts misheard terms right in what the caller says."""
+"""`Correction`: a processor that puts misheard terms right in the caller's words."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Correction(Processor):
     """Puts misheard terms right in the caller's transcripts (extra `correction`): `Cascade(heard=[Correction(terms)])`.
 
     `vocabulary` is a `Vocabulary`, which calls may share, the path of a CSV file, or terms. `language` has the words
-    that are ordinary. With `bias`, the speech-to-text services of the pipeline are told to expect the terms of the
-    greatest weight, as many as each takes: see `STT.expect_terms`.
+    that are ordinary. With `bias`, the speech-to-text services of the pipeline expect the terms of the greatest weight,
+    as many as each takes: see `STT.expect_terms`.
 
     It works by a hook on transcripts, wherever it stands: turn-taking, displays, the model and the log get the
     corrected text, interim and final. `UserTranscript.original` and `Item.written` have the text of the service where
-    it was another. Times of words stay: a term has the time of the words that it replaces. With a native engine, whose
+    it differs. Times of words stay: a term has the time of the words that it replaces. With a native engine, whose
     model has heard the audio, the log and the listeners get the corrected text.
 
     Raises ConfigurationError and BadInput for a malformed vocabulary, MissingExtra without the extra.
@@ -42,7 +42,7 @@ class Correction(Processor):
         self._stop: Callable[[], None] = lambda: None
 
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
-        """Tell the speech-to-text services what to expect."""
+        """Give the speech-to-text services the terms to expect."""
         super().check_place(before, after)
         if self._bias:
             for node in (*before, *after):
@@ -69,7 +69,7 @@ class Correction(Processor):
         )
 
     def _asked(self) -> str:
-        """Return what the agent said last, unless the caller has spoken since."""
+        """Return the agent's latest words, unless the caller has spoken since."""
         for item in reversed(list(self.session.conversation)):
             if item.kind == "message":
                 return item.text if item.role == "agent" else ""

@@ -18,11 +18,11 @@ MAX_WINDOW = 6
 NEAR, BESIDE, SURE = 1, 2, 3
 """How near a word of the context is: a few words away, right beside, or right before and followed by terms only."""
 REACH = 4
-"""Words of the context count within so many words."""
+"""The distance, in words, within which words of the context count."""
 REPLY = 6
 """The first words of a transcript, for which the agent's latest sentence is context."""
 MAX_CHARACTERS = 4_000
-"""Longer texts are corrected up to here."""
+"""Characters of a text that are corrected. The rest stays as it is."""
 MAX_COMPARED = 500
 """Terms with which the words of one transcript are compared, at most: each takes some 50 µs. The words that are left
 are corrected only where they are a term's own. Long transcripts and vocabularies of some ten thousand terms need so
@@ -37,7 +37,7 @@ _GAP = re.compile(r"[ \u00a0-]+")
 
 
 class Change(NamedTuple):
-    """A correction: the place in the original text, the words there, and what is written in their place."""
+    """A correction: the place in the original text, the words there, and those in their place."""
 
     start: int
     end: int
@@ -102,7 +102,7 @@ class Corrector:
         self._cache: dict[tuple[bool | str, ...], _Matches] = {}
 
     def correct(self, text: str, before: str = "") -> Corrected:
-        """Return the text with the terms put right. `before` is what the agent said last: context for a short reply."""
+        """Return the text with the terms put right. The agent's words `before` it are context for a short reply."""
         words = [self._token(text, match) for match in word_matches(text[:MAX_CHARACTERS])]
         used = [usage(self._counts, word.folded) for word in words]
         asked = frozenset(folded(match.group()) for match in word_matches(before[-MAX_CHARACTERS:]))
@@ -238,7 +238,7 @@ class Corrector:
 
 
 class _Window:
-    """Some words of a transcript, in a row, and what stands around them."""
+    """Some words of a transcript, in a row, with the words around them."""
 
     __slots__ = ("asked", "end", "first", "least", "size", "used", "words")
 

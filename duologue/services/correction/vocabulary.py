@@ -63,10 +63,10 @@ CONTEXT: Mapping[str, Context] = {
 
 
 class Term(msgspec.Struct, frozen=True, kw_only=True):
-    """A term as it is to be written, and what it may be heard as.
+    """A term in its right spelling, and the forms in which it may be heard.
 
     `aliases` are other spoken forms ("e n t"). A term of greater `weight` wins over another that fits as well, and is
-    among those that a speech-to-text service is told to expect. `context` are words that stand near it; with none, they
+    among those that a speech-to-text service expects. `context` are words that stand near it; with none, they
     are those of its `category`, if that is one of `CONTEXT`.
 
     Raises ConfigurationError for an empty or too long text, and for a weight that is not positive.

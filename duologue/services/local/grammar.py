@@ -86,7 +86,7 @@ class Grammar:
         return _grammar([phrase.text for phrase in read], {}, words)
 
 
-class _Token(NamedTuple):
+class _Lexeme(NamedTuple):
     kind: str
     text: str
     line: int
@@ -115,7 +115,7 @@ class _GrammarReader:
         """Return the place of an error, for its message."""
         return self._name
 
-    def _split(self, text: str) -> Iterator[_Token]:
+    def _split(self, text: str) -> Iterator[_Lexeme]:
         position, line = 0, 1
         while position < len(text):
             found = _JSGF_TOKEN.match(text, position)
@@ -123,15 +123,15 @@ class _GrammarReader:
                 raise BadInput(f"{self.where(line)}: unexpected {text[position]!r}")
             kind = found.lastgroup or ""
             if kind == "quoted":
-                yield from (_Token("word", word, line) for word in found["quoted"].split())
+                yield from (_Lexeme("word", word, line) for word in found["quoted"].split())
             elif kind not in ("space", "tag"):
-                yield _Token(kind, found[0], line)
+                yield _Lexeme(kind, found[0], line)
             line += found[0].count("\n")
             position = found.end()
-        yield _Token("end", "", line)
+        yield _Lexeme("end", "", line)
 
     @property
-    def token(self) -> _Token:
+    def token(self) -> _Lexeme:
         return self._tokens[self._at]
 
     def take(self, text: str) -> bool:
@@ -210,7 +210,7 @@ class _Phrase(_GrammarReader):
         if silent:
             raise self.error("all of it is optional: silence would match")
 
-    def _split(self, text: str) -> Iterator[_Token]:
+    def _split(self, text: str) -> Iterator[_Lexeme]:
         for token in super()._split(text):
             if token.kind in ("rule", "weight") or token.text in ("=", ";", "*", "+"):
                 raise BadInput(f"{self.where(1)}: unexpected {token.text!r}")

@@ -13,9 +13,9 @@ from ...frames import ToolResult
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
 from ...session.tool_calls import RegisteredCall
-from ..context import MAX_CALLS_PER_TURN
 from ..remote.connection import Connection
 from ..remote.errors import named_wait_s
+from ..tool_log import MAX_CALLS_PER_TURN
 from .audio_ring import Utterance
 from .dialect import Dialect
 from .provider import Provider, ProviderMemory

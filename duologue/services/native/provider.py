@@ -13,7 +13,8 @@ from ...agents.engine import Capabilities, EngineConfig
 from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError, MissingExtra, ServiceError
 from ...frames import EndOfTurn
-from ...session.conversation import Conversation, Item
+from ...session.conversation import Conversation
+from ...session.item import Item
 from ...session.ledger import Ledger
 from ...session.tool_calls import RegisteredCall, late_text
 from ..answers import Answers

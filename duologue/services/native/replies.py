@@ -10,7 +10,7 @@ from ...errors import ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, ResponseStatus, Usage
 from ...processors.kernel.tasks import loop_time
 from ...session.ledger import Ledger
-from ..context import log_calls, refused
+from ..tool_log import log_calls, refused
 from .asks import Asks
 from .dialect import AudioComplete, Called, CallsCancelled, Dialect, ResponseBegan, ResponseFinished, Said, Voiced
 from .outlet import Outlet

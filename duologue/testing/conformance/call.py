@@ -38,7 +38,7 @@ from ...processors.turns.interruption import Interruption
 from ...processors.turns.vad import Vad
 from ...services.context import Message
 from ...session import Deadlines, Session
-from ...session.conversation import Item
+from ...session.item import Item
 from ...transports.memory import MemoryTransport
 from ..call import Call as SimulatedCall
 from ..call import Probe

@@ -11,7 +11,8 @@ from ...errors import BadInput, IllegalState
 from ..client import OUTPUT_SAMPLE_RATE, ClientTransport, Message, Words
 from ..playout.base import AudioSink, PlayoutSettings
 from .audio import JitterBuffer, Voice, VoiceTrack
-from .peer import IncomingMessages, OutgoingMessages, Peer, TooManyMessages, check_aiortc
+from .messages import IncomingMessages, OutgoingMessages, TooManyMessages
+from .peer import Peer, check_aiortc
 from .presence import ClientState, ConfirmedVoice, Presence
 
 log = logging.getLogger("duologue")

@@ -20,7 +20,7 @@ from ...processors.switch import Switch
 from ...processors.tools import Tools
 from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
-from ...session.conversation import Kind, Role
+from ...session.item import Kind, Role
 from .jobs import Jobs
 
 log = logging.getLogger("duologue")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ...services.sentences import SentenceSplitter
 from ...session.call_events import MessageChanged, ResponseComplete, ResponseOpened, ResponseText, SpeechCut
-from ...session.conversation import Item
+from ...session.item import Item
 from ...session.ledger import heard_position
 
 MAX_FOLLOWED = 32

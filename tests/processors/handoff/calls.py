@@ -15,7 +15,8 @@ from typing import Any
 import anyio
 import numpy as np
 
-from duologue.agents.agent import TOOL_NAME, Agent
+from duologue.agents.agent import Agent
+from duologue.agents.flow import TOOL_NAME
 from duologue.agents.tool import Tool
 from duologue.frames import (
     EndOfTurn,
@@ -35,7 +36,7 @@ from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
 from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.stt import Transcription
 from duologue.session import Outcome, Session
-from duologue.session.conversation import Item
+from duologue.session.item import Item
 from duologue.testing import BareCall
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.google import ScriptedGemini

@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue.agents.agent import TOOL_NAME, Agent
+from duologue.agents.agent import Agent
+from duologue.agents.flow import TOOL_NAME
 from duologue.errors import ConfigurationError, ServiceError
 from duologue.frames import (
     BotText,

@@ -5,7 +5,8 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue.agents.agent import TOOL_NAME, Agent, Flow, Stage
+from duologue.agents.agent import Agent
+from duologue.agents.flow import TOOL_NAME, Flow, Stage
 from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import (

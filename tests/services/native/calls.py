@@ -23,7 +23,7 @@ from duologue.services.native.asks import CONTINUE
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
 from duologue.services.remote.connection import ConnectionSettings
 from duologue.session import Session
-from duologue.session.conversation import Item
+from duologue.session.item import Item
 from duologue.testing import BareCall, Probe
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.openai import ScriptedOpenAI

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from duologue.frames import ResponseEnded
 from duologue.processors import Pipeline, Processor
 from duologue.session import Session
-from duologue.session.conversation import Item
+from duologue.session.item import Item
 from duologue.testing import BareCall, Probe
 
 E = TypeVar("E", bound=Processor)

@@ -14,7 +14,7 @@ import pytest
 from duologue import Tool, Tools
 from duologue.agents.tool_context import ToolContext
 from duologue.frames import ApprovalGiven, ApprovalWanted
-from duologue.services.context import MAX_CALLS_PER_TURN
+from duologue.services.tool_log import MAX_CALLS_PER_TURN
 from duologue.session.tool_calls import still_running
 from duologue.testing.scripted.google_connection import GeminiConnection
 from duologue.testing.scripted.server import Act, Asked, CallTool, Speak

@@ -28,7 +28,7 @@ def known(asked: Asked, text: str) -> bool:
 
 @scenario("E4")
 async def a_background_tool_lets_the_conversation_go_on(rig: Rig, random: Random) -> None:
-    """During a tool in the background the caller is answered; its result is told later, once, in the caller's pause."""
+    """During a tool in the background the caller is answered; the model gets the result later, once, in their pause."""
     runs: list[str] = []
 
     async def weather(city: str, context: ToolContext) -> str:
@@ -133,7 +133,7 @@ async def a_tool_that_gives_no_result_is_answered(rig: Rig, random: Random) -> N
 
 @scenario("E4")
 async def a_tool_that_cannot_be_stopped_is_told_of_as_running(rig: Rig, random: Random) -> None:
-    """A tool that ignores its cancellation is told of as still running after its time; its late result is told too."""
+    """The model learns that a tool which ignores its cancellation still runs, and gets its late result."""
 
     async def weather(city: str) -> str:
         """The weather of a city."""
