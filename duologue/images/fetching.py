@@ -21,7 +21,7 @@ ATTEMPT_S = 3.0
 """Seconds for a connection to one of a server's addresses, before the next one is tried."""
 MAX_ADDRESSES = 4
 """Addresses of a server that are tried."""
-HOSTS = Pool("image hosts", 16, max_waiting=100)
+HOSTS = Pool("image hosts", 16)
 """Threads for looking up hosts. A name server that does not answer keeps one for half a minute: those of the event
 loop, which all other connections need, are not used for names that callers choose."""
 MAX_URL = 8_192
@@ -75,6 +75,8 @@ def _web_address(url: httpx.URL | None) -> httpx.URL:
         raise BadInput(f"the image's address is longer than {MAX_URL} characters")
     if url.scheme not in ("http", "https") or not url.host:
         raise BadInput(f"the image's address is not a web address (http, https): {_for_errors(url)}")
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise BadInput(f"the image's address has a port that does not exist: {_for_errors(url)}")
     if url.userinfo:
         raise BadInput(f"the image's address has a user name or a password: {_for_errors(url)}")
     return url

@@ -1,4 +1,4 @@
-"""The lists of a server's tools: one that is described wrongly costs no other."""
+"""The lists of a server's tools: a malformed tool costs no other tool."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def all_tools(client: Client, server: str) -> tuple[wire.Tool, ...]:
 class CheckedMessages:
     """The messages of a server, as its stream gives them, without the tools that the package would refuse.
 
-    The package refuses a whole list for one of these, and with it the server.
+    The package refuses a whole list for one malformed tool, and with it the server.
     """
 
     def __init__(self, server: str, stream: Any) -> None:

@@ -80,8 +80,8 @@ class Checked:
 
 Answer: TypeAlias = bool | str | Verdict
 Check: TypeAlias = Callable[[Checked], Answer | Awaitable[Answer]]
-"""Returns True if the words may pass, False if the guardrail's own action is due, a text that replaces them, or a
-`Verdict`. A plain function runs on the event loop, and must not block it."""
+"""Returns True if the words may pass, False if the guardrail's own action is due, a text that replaces them (they pass
+if it is their own), or a `Verdict`. A plain function runs on the event loop, and must not block it."""
 
 
 class Judged(NamedTuple):
@@ -122,7 +122,7 @@ class Checking:
         async with self._room:
             try:
                 answer = await Work[Any](owner, f"{owner.name}.check", self.deadline_s).run(_asked(self.check, words))
-                return _as_verdict(answer, allowed)
+                return _as_verdict(answer, words.text, allowed)
             except Stopped:
                 raise
             except Overdue:
@@ -140,7 +140,9 @@ async def _asked(check: Check, words: Checked) -> Any:
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def _as_verdict(answer: Any, allowed: frozenset[Action]) -> Judged:
+def _as_verdict(answer: Any, text: str, allowed: frozenset[Action]) -> Judged:
+    if isinstance(answer, str) and answer.strip() == text:
+        answer = True
     if isinstance(answer, bool):
         answer = _PASS if answer else _BLOCK
     if isinstance(answer, str):

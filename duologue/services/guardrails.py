@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import ConfigurationError
+from ..errors import BadInput, ConfigurationError
 from ..frames import (
     BotText,
     Control,
@@ -42,7 +42,7 @@ DEADLINE_S = 1.0
 CONCURRENCY = 8
 """Checks of one guardrail that run at once by default."""
 MAX_WAITING = 64
-"""Sentences that wait for their checks. Beyond that the model waits."""
+"""Sentences that wait for their checks. Beyond that the model waits. So many typed texts: further ones are refused."""
 LINE = "Sorry, I cannot talk about that."
 """The default line in the place of a sentence that is refused."""
 _SPOKEN: frozenset[Action] = frozenset({"pass", "block", "replace", "drop", "stop"})
@@ -56,6 +56,7 @@ class _Answer:
         self.splitter = SentenceSplitter(language)
         self.text = ""  # that was checked, or is being checked
         self.space = ""  # after the latest sentence that was spoken
+        self.begun = False  # one was spoken
         self.stopped = False
         self.line_said = False
 
@@ -220,8 +221,9 @@ class Guardrail(Checker):
         said = words.text if verdict.action == "pass" else verdict.text
         if said and verdict.action != "drop":
             # The space between two sentences comes with the second, which may not be spoken.
-            said, answer.space = answer.space + said, frame.text[len(frame.text.rstrip()) :]
-            await self.push(msgspec.structs.replace(frame, text=said))
+            before = answer.space or (frame.text[: -len(frame.text.lstrip())] if answer.begun else "")
+            answer.begun, answer.space = True, frame.text[len(frame.text.rstrip()) :]
+            await self.push(msgspec.structs.replace(frame, text=before + said))
 
     def _verdict(self, judged: Judged, answer: _Answer) -> Verdict:
         verdict = judged.verdict
@@ -304,6 +306,7 @@ class CallerGuardrail(Checker):
         )
         super().__init__(checking, Verdict(action, "" if action == "drop" else line), name, _HEARD)
         self._typed: DrainableLane | None = None
+        self._waiting = 0  # texts that are being checked
 
     async def open(self) -> None:
         """Set the hook, and start the queue of typed texts."""
@@ -320,10 +323,14 @@ class CallerGuardrail(Checker):
     @handles(UserText)
     async def typed(self, frame: UserText) -> None:
         """Check a text that the caller has typed. Audio does not wait for it."""
-        if frame.author == "caller" and frame.text.strip() and self._typed is not None:
-            await self._typed.put(self._check_typed, frame)
-        else:
+        if frame.author != "caller" or not frame.text.strip() or self._typed is None:
             await self.push(frame)
+        elif self._waiting >= MAX_WAITING:
+            self.session.report(BadInput(f"{MAX_WAITING} texts are being checked already"), self.name)
+        else:
+            self._waiting += 1
+            check = self.session.start_task(self, self._judged(frame.text), name=f"{self.name}.check")
+            await self._typed.put(partial(self._release, check), frame)
 
     @handles(Control)
     async def control(self, frame: Control) -> None:
@@ -331,8 +338,14 @@ class CallerGuardrail(Checker):
         if self._typed is not None:
             await self._typed.drain()
 
-    async def _check_typed(self, frame: UserText) -> None:
-        verdict = await self._judged(frame.text)
+    async def _release(self, check: asyncio.Task[Verdict | None], frame: UserText) -> None:
+        """Push a text as its check lets it pass. Earlier texts are through."""
+        try:
+            await asyncio.wait({check})
+        finally:
+            self._waiting -= 1
+            check.cancel()
+        verdict = None if check.cancelled() else check.result()
         if verdict is None:
             return
         if verdict.action == "answer":

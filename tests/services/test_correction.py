@@ -18,7 +18,8 @@ from duologue.frames import SpeechStarted, Transcribed, UserTranscript, Word
 from duologue.services.assemblyai import AssemblyAISTT
 from duologue.services.correction import Corrector
 from duologue.services.correction.correction import with_changes
-from duologue.services.correction.corrector import Change
+from duologue.services.correction.corrector import MAX_COMPARED, Change
+from duologue.services.correction.sounds import unlikeness
 from duologue.services.deepgram import DeepgramFluxSTT, DeepgramSTT, DeepgramSTTOptions
 from duologue.services.elevenlabs import ElevenLabsSTT
 from duologue.services.openai import OpenAIFileSTT, OpenAISTT
@@ -104,6 +105,70 @@ def test_any_text_keeps_its_digits_and_negations(text: str, number: int) -> None
     for kept in (str(number), "not", "never"):
         assert corrected_text.count(kept) >= said.count(kept)
     assert CORRECTOR.correct(said).text == corrected_text
+
+
+NAMES = (
+    *("Noah", "Zwaan", "Neumann", "Seize", "Onze", "Rien", "Niente", "Geen", "Nichts", "Treize", "Firth", "Secund"),
+    *("Nessuno", "Dossen", "Nilsson", "Trente", "Sechser", "Fearon", "Netto", "Dva", "Twenti-Tu", "Kantt", "Drey"),
+)
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", "mr fourth, mr second, the name is dozen, mr twenty-two, mr nought, mrs third"),
+        ("de", "name neun, name nichts, name zwei, name einundzwanzig, name drei, name sechs"),
+        ("fr", "name onze, name seize, name treize, name rien, name trente-deux, je n'ai"),
+        ("it", "name niente, name nessuno, name ventidue"),
+        ("nl", "name geen, name twee, name drieënveertig"),
+        ("pt", "name não, name nao, name onze"),
+        ("es", "name once, name nada, name trece"),
+        ("ru", "name нет, name два"),
+    ],
+)
+def test_numbers_and_negations_stay_in_each_language(language: str, said: str) -> None:
+    corrector = Corrector(Vocabulary([Term(term=name, category="name") for name in NAMES]), language)
+    for phrase in said.split(", "):
+        assert corrector.correct(phrase, "What is your name?").text == phrase
+
+
+@pytest.mark.parametrize(
+    ("term", "alias", "heard", "right"),
+    [
+        ("C++", "see plus plus", "I write C++ and see plus plus.", "I write C++ and C++."),
+        ("(x)", "exx", "the (x) and exx", "the (x) and (x)"),
+        ("İstanbul", "stamboul", "in i̇stanbul or stamboul", "in İstanbul or İstanbul"),
+        ("e\u0301clair", "a clear", "an éclair", "an e\u0301clair"),
+        ("नमक", "नामक", "नमकीन और नामक", "नमकीन और नमक"),
+        ("पिता", "पीता", "पोता और पीता", "पोता और पिता"),
+        ("एंटीहिस्टामिन", "एंटी हिस्टामिन", "मुझे एंटी हिस्टामिन चाहिए", "मुझे एंटीहिस्टामिन चाहिए"),
+        ("می‌خواهم", "میخام", "من میخام", "من می‌خواهم"),
+        ("เมตฟอร์มิน", "เมท", "กิน เมท", "กิน เมตฟอร์มิน"),
+    ],
+)
+def test_terms_with_signs_and_vowel_signs(term: str, alias: str, heard: str, right: str) -> None:
+    corrector = Corrector(Vocabulary([Term(term=term, aliases=(alias,))]))
+    assert corrector.correct(heard).text == right
+    assert corrector.correct(right).text == right
+
+
+def test_the_work_for_a_transcript_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All terms sound like the words: a large vocabulary and a long transcript would take seconds."""
+    syllables = ["ka", "lo", "mi", "ter", "zu", "vin", "sha", "ri", "fen", "bar"]
+    names = ["".join(parts).title() for parts in itertools.product(syllables, repeat=3)]
+    corrector = Corrector(Vocabulary([Term(term=name, category="name") for name in names]))
+    count = 0
+
+    def compared(one: str, other: str) -> float:
+        nonlocal count
+        count += 1
+        return unlikeness(one, other)
+
+    monkeypatch.setattr("duologue.services.correction.corrector.unlikeness", compared)
+    text = " ".join(name.lower().replace("k", "g") for name in names[:300])
+    first = corrector.correct(text)
+    assert count <= MAX_COMPARED + 24
+    assert corrector.correct(text) == first  # what is known from before changes nothing
 
 
 def test_changes_point_at_the_original() -> None:

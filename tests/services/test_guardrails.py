@@ -167,6 +167,14 @@ async def test_two_guardrails_in_a_row_keep_the_order_and_cost_two_checks() -> N
     assert checked_end - end == pytest.approx(0.05, abs=1e-6)
 
 
+async def test_two_guardrails_in_a_row_keep_the_spaces() -> None:
+    redact = Guardrail(lambda words: words.text.replace("two", "three"))
+    refuse = Guardrail(lambda words: "near" not in words.text, line="Ask us.")
+    call, acted = await told(cascade([redact, refuse, Guardrail(lambda words: True)]))
+    assert agent_items(call)[0][0] == "The shop is open. Take three pills daily. Come by any time. Ask us."
+    assert [signal.text for signal in acted] == ["Take two pills daily.", "It is near."]  # what is changed, and no more
+
+
 async def test_a_sentence_that_ends_in_a_number_is_spoken_as_soon_as_it_is_checked() -> None:
     begun = []
     for spoken in ([], [Guardrail(timed(0.03))]):
@@ -372,6 +380,24 @@ async def test_typed_words_are_checked_and_audio_does_not_wait() -> None:
         await call.session.send(UserText(text="the password is none", author="supervisor", respond=False))
         await call.waits_until(8)
     assert call.log == [f"agent: {LINE}", "caller: hello", "agent: Yes.", "supervisor: the password is none"]
+
+
+async def test_many_typed_texts_with_a_check_that_hangs_hold_up_no_speech() -> None:
+    async def hang(words: Checked) -> bool:
+        await anyio.sleep_forever()
+        return True
+
+    guardrail = CallerGuardrail(hang, when_late="pass", deadline_s=0.5)
+    async with heard_call(cascade(heard=[guardrail]), may_fail=True) as call:
+        sent = anyio.current_time()
+        for number in range(200):
+            await call.session.send(UserText(text=f"text {number}", respond=False))
+        await call.says()
+        assert anyio.current_time() - sent < 1
+        await call.waits_until(12)
+    assert [line for line in call.log if line.startswith("caller: text")] == [f"caller: text {at}" for at in range(64)]
+    assert "caller: hello" in call.log
+    assert any(error.message.startswith("64 texts are being checked already") for error in call.errors)
 
 
 async def test_a_caller_is_heard_whose_check_fails_open() -> None:

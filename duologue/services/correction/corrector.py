@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from heapq import nlargest
+from typing import NamedTuple, TypeAlias
 
 from .frequency import ORDINARY, counts, usage
+from .kept import kept_words
 from .sounds import coarse, folded, metaphone, simple_spelling, skeleton, unlikeness, word_matches
-from .vocabulary import CONTEXT, Context, Form, Term, Vocabulary
+from .vocabulary import CONTEXT, Context, Form, Term, Vocabulary, edges
 
 MAX_WINDOW = 6
 """The most words that are taken for one misheard term; more if a term or an alias has more."""
@@ -21,22 +23,16 @@ REPLY = 6
 """The first words of a transcript, for which the agent's latest sentence is context."""
 MAX_CHARACTERS = 4_000
 """Characters of a text that are corrected. The rest stays as it is."""
+MAX_COMPARED = 500
+"""Terms with which the words of one transcript are compared, at most: each takes some 50 µs. The words that are left
+are corrected only where they are a term's own. Long transcripts and vocabularies of some ten thousand terms need so
+many."""
+_CLOSEST = 24  # forms with which some words are compared, of those in the index
 _CACHE = 20_000
 _LETTERS = (3, 28)  # of a window
 
-# Never part of a correction: they change what is said more than any name.
-_NEGATIONS = (
-    "no not none never nor neither nothing nobody nowhere without cannot cant dont doesnt didnt isnt arent wasnt werent"
-    " wont wouldnt shouldnt couldnt hasnt havent hadnt aint nicht kein keine keinen nie ne pas jamais nunca jamás nada"
-)
-_NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-    " eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million half double"
-)
-_KEPT = frozenset(f"{_NEGATIONS} {_NUMBERS}".split())
 _OWNERS = frozenset(["my", "your", "his", "her", "our", "their", "its"])
 _ARTICLES = frozenset(["a", "an", "of", "to"])  # a misheard term may begin with them
-_DIGIT = re.compile(r"\d")
 _GAP = re.compile(r"[ \u00a0-]+")
 
 
@@ -61,12 +57,17 @@ class _Token(NamedTuple):
     start: int
     end: int
     folded: str
+    kept: bool  # a number or a negation
 
 
 class _Match(NamedTuple):
     form: Form
     score: float
     exact: bool
+
+
+_Matches: TypeAlias = tuple[tuple[_Match, ...], int]
+"""Forms that are like some words, the best first, and the number of those that were compared."""
 
 
 class _Found(NamedTuple):
@@ -85,6 +86,7 @@ class Corrector:
     def __init__(self, vocabulary: Vocabulary, language: str = "en") -> None:
         self.vocabulary = vocabulary
         self._counts = counts(language)
+        self._kept = kept_words(language)
         self._window = max(MAX_WINDOW, vocabulary.longest)
         self._own = {
             term.term: Context(frozenset(map(folded, term.context)), frozenset(map(folded, term.context)))
@@ -97,35 +99,38 @@ class Corrector:
             frozenset().union(*(context.after for context in contexts)),
             frozenset().union(*(context.sure for context in contexts)),
         )
-        self._cache: dict[tuple[bool | str, ...], tuple[_Match, ...]] = {}
+        self._cache: dict[tuple[bool | str, ...], _Matches] = {}
 
     def correct(self, text: str, before: str = "") -> Corrected:
         """Return the text with the terms put right. The agent's words `before` it are context for a short reply."""
-        words = [_without_owner(text, match) for match in word_matches(text[:MAX_CHARACTERS])]
+        words = [self._token(text, match) for match in word_matches(text[:MAX_CHARACTERS])]
         used = [usage(self._counts, word.folded) for word in words]
         asked = frozenset(folded(match.group()) for match in word_matches(before[-MAX_CHARACTERS:]))
         found: list[_Found] = []
+        left = MAX_COMPARED
         for first in range(len(words)):
             for end in range(first + 1, min(len(words), first + self._window) + 1):
                 last = words[end - 1]
-                if last.folded in _KEPT or _DIGIT.search(last.folded) or not last.folded:
+                if last.kept or not last.folded:
                     break
                 if end - first > 1 and not _GAP.fullmatch(text, words[end - 2].end, last.start):
                     break
                 place = _Window(words, used[first:end], first, end, asked)
-                best = self._best(place)
+                best, compared = self._best(place, compare=left > 0)
+                left -= compared
                 if best is not None:
                     found.append(best)
         return self._applied(text, words, found)
 
-    def _best(self, window: _Window) -> _Found | None:
+    def _best(self, window: _Window, *, compare: bool) -> tuple[_Found | None, int]:
+        """Return the best form for some words, and the number of forms that they were compared with."""
         said = tuple(word.folded for word in window.words[window.first : window.end])
-        exact = self.vocabulary.exact.get(said)
+        exact, compared = self.vocabulary.exact.get(said), 0
         if exact is not None:
             matches: Sequence[_Match] = [_Match(form, 1.0, True) for form in exact]
         else:
-            reach = window.reach(self._any_context)
-            matches = self._matches(said, reach) if reach is not None else ()
+            reach = window.reach(self._any_context) if compare else None
+            matches, compared = self._matches(said, reach) if reach is not None else ((), 0)
         best: _Found | None = None
         for match in matches:
             near = self._allowed(match, window)
@@ -135,7 +140,7 @@ class Corrector:
                 rank += _IN_CONTEXT * near
                 if best is None or rank > best.rank:
                     best = _Found(window.first, window.end, match, rank)
-        return best
+        return best, compared
 
     def _applied(self, text: str, words: Sequence[_Token], found: list[_Found]) -> Corrected:
         taken: set[int] = set()
@@ -148,15 +153,25 @@ class Corrector:
         for each in sorted(chosen, key=lambda each: each.first):
             start, end = words[each.first].start, words[each.end - 1].end
             new = each.match.form.term.term
+            lead, tail = edges(new)  # of "C++", the text may have the signs already
+            start -= len(lead) * (place <= start - len(lead) and text[:start].endswith(lead))
+            end += len(tail) * text.startswith(tail, end)
             if text[start:end] != new:
                 changes.append(Change(start, end, text[start:end], new))
                 corrected += text[place:start] + new
                 place = end
         return Corrected(corrected + text[place:], tuple(changes))
 
+    def _token(self, text: str, match: re.Match[str]) -> _Token:
+        """Return a word of a text, without the 's of an owner."""
+        start, end = match.span()
+        if match.group()[-2:].lower() in ("'s", "’s"):
+            end -= 2
+        return _Token(start, end, folded(text[start:end]), match.group() in self._kept)
+
     # -- the forms that sound like some words --------------------------------------------------------------------------
 
-    def _matches(self, window: tuple[str, ...], fuzzy: bool) -> tuple[_Match, ...]:
+    def _matches(self, window: tuple[str, ...], fuzzy: bool) -> _Matches:
         found = self._cache.get((fuzzy, *window))
         if found is None:
             if len(self._cache) >= _CACHE:
@@ -164,26 +179,31 @@ class Corrector:
             found = self._cache[fuzzy, *window] = self._looked_up(window, fuzzy)
         return found
 
-    def _looked_up(self, window: tuple[str, ...], fuzzy: bool) -> tuple[_Match, ...]:
+    def _looked_up(self, window: tuple[str, ...], fuzzy: bool) -> _Matches:
         letters = "".join(window)
         if not _LETTERS[0] <= len(letters) <= _LETTERS[1]:
-            return ()
+            return (), 0
         from rapidfuzz.distance import Levenshtein
 
         near = Levenshtein.normalized_similarity
         key, spelled = coarse("".join(map(metaphone, window))), simple_spelling(letters)
         bones = skeleton(spelled)
-        found = []
+        likely = []
         for form in self.vocabulary.near((key, bones), fuzzy=fuzzy):
             same = max(near(key, form.coarse), near(bones, form.skeleton))
-            if same < _LEAST_KEY or near(spelled, form.spelling, score_cutoff=_LEAST_SPELLING) == 0.0:
-                continue
+            alike = near(spelled, form.spelling, score_cutoff=_LEAST_SPELLING)
+            if same >= _LEAST_KEY and alike:
+                likely.append((alike, same, form))
+        if len(likely) > _CLOSEST:  # only large vocabularies have so many
+            likely = nlargest(_CLOSEST, likely, key=lambda each: (each[0], -each[2].place))
+        found = []
+        for _, same, form in likely:
             sounds = 1 - unlikeness(spelled, form.spelling) / max(len(spelled), len(form.spelling))
             score = 0.1 * same + 0.85 * sounds + 0.05 * near(letters, form.letters)
             if score >= _LEAST:
                 found.append(_Match(form, score, False))
         found.sort(key=lambda match: (-match.score, match.form.place))
-        return tuple(found[:6])
+        return tuple(found[:6]), len(likely)
 
     # -- the words that may be replaced --------------------------------------------------------------------------------
 
@@ -292,11 +312,3 @@ _COMMON_EDGE = (0.93, 0.93, 0.84, 0.66)
 _SURE = 0.93
 _IN_CONTEXT = 0.05
 _LONGER = 0.07
-
-
-def _without_owner(text: str, match: re.Match[str]) -> _Token:
-    """Return a word of a text, without the 's of an owner."""
-    start, end = match.span()
-    if match.group()[-2:].lower() in ("'s", "’s"):
-        end -= 2
-    return _Token(start, end, folded(text[start:end]))

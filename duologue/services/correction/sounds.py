@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations
 
-_WORD = re.compile(r"[^\W_]+(?:['’&.-][^\W_]+)*")
+# Accents and vowel signs that stand behind their letter, and the joiners of Indic and Arabic scripts.
+_MARKS = "\u200c\u200d" + "".join(chr(c) for c in range(0x300, 0x1D00) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
+_LETTERS = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*"
+_WORD = re.compile(rf"{_LETTERS}(?:['’&.-]{_LETTERS})*")
+_INDIC = 0x900
+"""From here on, signs are vowels, which make another word. Before it they are accents and the like."""
 # Consonants that are easily taken for each other have one letter; vowels and the weak h, w and y have none.
 _COARSE = str.maketrans("BDGVZJ0MX", "PTKFSXTNX", "AEIOUHWY")
 # Sounds are letters: A, I, U, O are the long vowels of "day", "my", "moon" and "no"; x is the sound of "sh".
@@ -72,7 +77,11 @@ def folded(word: str) -> str:
     if word.isascii():
         return "".join(filter(str.isalnum, word.lower()))
     plain = unicodedata.normalize("NFKD", word.casefold()).translate(_PLAIN)
-    return "".join(filter(str.isalnum, plain))
+    return "".join(filter(_is_spoken, plain))
+
+
+def _is_spoken(letter: str) -> bool:
+    return letter.isalnum() or (ord(letter) >= _INDIC and letter in _MARKS and letter not in "\u200c\u200d")
 
 
 @lru_cache(maxsize=16_384)

@@ -106,6 +106,12 @@ class Form:
         self.skeleton = skeleton(self.spelling)
 
 
+def edges(term: str) -> tuple[str, str]:
+    """Return the signs before the first word of a term and behind its last one: "", "++" for "C++"."""
+    words = list(word_matches(term))
+    return term[: words[0].start()], term[words[-1].end() :]
+
+
 def tolerance(key: str) -> int:
     """Return the number of letters in which a coarse key may differ."""
     return 0 if len(key) < 3 else 1 if len(key) < 6 else 2
