@@ -63,8 +63,8 @@ def result_of(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
     if method == "resources/list":
         number = int(params.get("cursor") or 0)
         time.sleep(0.2)
-        more = "0" if "circle" in FLAGS else str(number + 1)
-        return {"resources": [{"uri": f"shop://{number}", "name": "hours"}], "nextCursor": more}
+        following = "0" if "circle" in FLAGS else str(number + 1)
+        return {"resources": [{"uri": f"shop://{number}", "name": "hours"}], "nextCursor": following}
     if method == "tools/call" and params["name"] == "tool_6":
         return {"content": "not a list"}
     if method == "tools/call":
