@@ -109,14 +109,19 @@ class Corrector:
         found: list[_Found] = []
         left = MAX_COMPARED
         for first in range(len(words)):
+            kept = False
             for end in range(first + 1, min(len(words), first + self._window) + 1):
                 last = words[end - 1]
-                if last.kept or not last.folded:
+                kept = kept or last.kept
+                if not last.folded:
                     break
                 if end - first > 1 and not _GAP.fullmatch(text, words[end - 2].end, last.start):
                     break
+                if kept and end - first == 1:
+                    continue
+                # Words with a number become a term only if they are one of its forms.
                 place = _Window(words, used[first:end], first, end, asked)
-                best, compared = self._best(place, compare=left > 0)
+                best, compared = self._best(place, compare=left > 0 and not kept)
                 left -= compared
                 if best is not None:
                     found.append(best)
