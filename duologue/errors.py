@@ -91,7 +91,7 @@ class IllegalState(DuologueError, RuntimeError):
     category = "internal"
 
 
-def words_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return the text of an error; the name of its type if it has none, or cannot tell it."""
     try:
         return str(error) or type(error).__name__

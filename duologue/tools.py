@@ -10,16 +10,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from typing import Annotated, Any, Literal
 from weakref import WeakKeyDictionary
 
 import msgspec
 
 from .agents.docstrings import summary as first_paragraph
-from .agents.tool import Tool
+from .agents.tool import Tool, is_async
 from .agents.tool_context import ToolContext
 from .errors import ConfigurationError, ToolError
 from .frames import HandoffCompleted, HandoffFailed, Say, Transfer
+from .processors.kernel.threads import TOOLS, PoolFull
 from .session.session import Session
 from .session.tool_calls import RegisteredCall
 from .transports.client import client_of
@@ -130,9 +134,10 @@ def transfer(destinations: Mapping[str, Destination | tuple[str, Destination]], 
         transfer({"nurse": call_a_nurse, "billing": ("For bills.", Transfer(target="billing"))})
 
     A `Transfer` names an agent, an engine or both, and needs a `Handoff` in the pipeline; the new agent goes on. A
-    function gets those of `context`, `reason` and `summary` that it names. Its result goes to the model. The model
-    learns of a failure as well: no caller waits for somebody who does not come. Each destination may have a description
-    for the model, by default the first paragraph of the function's docstring. `options` are those of `Tool`.
+    function gets those of `context`, `reason` and `summary` that it names; a plain `def` runs in a thread. Its result
+    goes to the model. The model learns of a failure as well: no caller waits for somebody who does not come. Each
+    destination may have a description for the model, by default the first paragraph of the function's docstring.
+    `options` are those of `Tool`.
 
     Raises ConfigurationError without a destination, and for one of another type.
     """
@@ -154,8 +159,7 @@ def transfer(destinations: Mapping[str, Destination | tuple[str, Destination]], 
             return await _handed_over(context.session, msgspec.structs.replace(way, reason=reason, summary=summary))
         known = {"context": context, "reason": reason, "summary": summary}
         named = inspect.signature(way).parameters
-        result = way(**{name: value for name, value in known.items() if name in named})
-        return await result if inspect.isawaitable(result) else result
+        return await _result_of(partial(way, **{name: value for name, value in known.items() if name in named}))
 
     names = Literal[tuple(ways)]  # type: ignore[valid-type]
     hand_on.__annotations__ = {
@@ -166,6 +170,21 @@ def transfer(destinations: Mapping[str, Destination | tuple[str, Destination]], 
     }
     described = "Hand the call on to somebody else. Tell the caller before you do."
     return Tool(hand_on, **{"name": "transfer", "description": described, "cancel_on_interruption": False, **options})
+
+
+async def _result_of(function: Callable[[], Any]) -> Any:
+    """Return the result of a function. A plain one runs in a thread, and no cancellation ends the wait for it."""
+    if is_async(function):
+        return await function()
+    try:
+        work = asyncio.ensure_future(TOOLS.run(copy_context().run, function, label="transfer"))
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({work})
+        result = work.result()
+    except PoolFull:
+        raise ToolError("too many tools are running: try again later") from None
+    return await result if inspect.isawaitable(result) else result
 
 
 async def _handed_over(session: Session[Any], frame: Transfer) -> dict[str, str]:

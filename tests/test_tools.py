@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,26 @@ async def test_a_call_is_transferred_to_a_person_by_the_application() -> None:
             {"error": "nobody is there for a bill in transfer"},
         ]
         assert said(call)[-1] == "I am sorry."
+
+
+@pytest.mark.real_clock
+async def test_a_plain_function_that_dials_holds_no_call_up_and_its_late_result_is_told() -> None:
+    dial = threading.Event()
+
+    def call_the_desk() -> str:
+        assert threading.current_thread() is not threading.main_thread()
+        assert dial.wait(30)
+        return "the desk comes"
+
+    tool = transfer({"desk": call_the_desk}, timeout_s=0.2)
+    llm = MockLLM([handing("desk"), "I am still dialling.", "They come."])
+    async with story(Tools([tool]), llm=llm) as call:
+        await call.types("The desk, please.")
+        await call.until(lambda: results(call), "it still runs")
+        assert results(call)[0]["status"].startswith("still running")
+        dial.set()
+        await call.until(lambda: "They come." in said(call), "the late result is told")
+        assert results(call) == ["the desk comes"]
 
 
 async def test_a_call_is_transferred_to_an_agent() -> None:

@@ -31,8 +31,8 @@ class ToolSource:
     async def open(self, session: Any, changed: Callable[[], None]) -> None:
         """Prepare the tools for a call, and return soon: the call waits for this.
 
-        `changed` is called, on the loop of the call, whenever `tools` has changed. A failure is reported to the
-        session, and never raised.
+        `changed` is called, on the loop of the call, whenever `tools` has changed. An error that this raises is
+        reported, and the call goes on with the tools that the source has.
         """
 
     async def close(self, session: Any) -> None:

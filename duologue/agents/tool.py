@@ -105,7 +105,7 @@ class Tool:
             raise ConfigurationError("nobody waits for a nonblocking tool: leave its filler out")
         check_filler(filler)
         self.function = function
-        self._is_async = _is_async(function)
+        self._is_async = is_async(function)
         named = function.func if isinstance(function, partial) else function
         self.name = name or getattr(named, "__name__", "")
         if not callable(function):
@@ -150,7 +150,7 @@ class Tool:
             """Stands in for the signature, which the schema gives."""
 
         tool = cls(call, name=name, **options)
-        tool.function, tool._is_async = handler, _is_async(handler)
+        tool.function, tool._is_async = handler, is_async(handler)
         tool._arguments = None
         tool.spec = ToolSpec(name=name, description=plain.get("description") or "", parameters=parameters)
         return tool
@@ -164,7 +164,7 @@ class Tool:
     def with_function(self, function: Callable[..., Any]) -> Tool:
         """Return the same tool, as models see it, that calls another function with the same arguments."""
         tool = copy.copy(self)
-        tool.function, tool._is_async = function, _is_async(function)
+        tool.function, tool._is_async = function, is_async(function)
         return tool
 
     @property
@@ -218,7 +218,7 @@ def check_filler(filler: object) -> None:
         raise ConfigurationError(f"a filler is a text, or a function that returns one, not {filler!r}")
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., Any]) -> bool:
     while isinstance(function, partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

@@ -36,6 +36,9 @@ RELIST_S = 5.0
 TERMINATED = "Session terminated"
 """The text of the package's error for a session that an HTTP server does not know any more."""
 
+REFUSED = "Server returned an error response"
+"""The text of the package's error for an answer with the status of an error."""
+
 
 class Gone(Exception):
     """The connection has ended. The message says how."""
@@ -66,6 +69,7 @@ class ServerConnection:
         self._start_s = start_s
         self._changed, self._failed = changed, failed
         self._process: ServerProcess | None = None
+        self._status = ""  # of the latest answer over HTTP, if it was an error
         self._client: Client | None = None
         self._moved = asyncio.Event()  # set, and replaced, at every change of state
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -102,7 +106,7 @@ class ServerConnection:
             try:
                 await self._live()
             except Exception as error:
-                why = _reason(error)
+                why = self._named(_reason(error))
             finally:
                 self._client = None
             process = self._process.why if self._process is not None else ""
@@ -149,8 +153,15 @@ class ServerConnection:
             async with self._process.connected() as streams:
                 yield streams
         else:
-            async with http.http_streams(self._place) as streams:
+            async with http.http_streams(self._place, self._answered) as streams:
                 yield streams
+
+    def _answered(self, status: str) -> None:
+        self._status = status
+
+    def _named(self, why: str) -> str:
+        """Return a reason with the HTTP status, which the package's error does not have."""
+        return f"{why} ({self._status})" if self._status and why == REFUSED else why
 
     async def _until_lost(self) -> str:
         if self._process is None:
@@ -253,7 +264,7 @@ class ServerConnection:
                 if error.code == wire.CONNECTION_CLOSED:
                     break
                 if error.message != TERMINATED:
-                    raise ToolError(f"the server {self.name!r}: {one_line(str(error))}") from error
+                    raise ToolError(f"the server {self.name!r}: {self._named(one_line(str(error)))}") from error
                 if attempt == 2:
                     raise ToolError(f"the server {self.name!r} does not keep its sessions") from error
                 self._client = None  # the server does not know the session: the request was not carried out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -50,13 +50,21 @@ async def _bound(response: httpx2.Response) -> None:
 
 
 @asynccontextmanager
-async def http_streams(endpoint: Endpoint) -> AsyncIterator[Any]:
-    """Give the streams of the messages with an endpoint."""
+async def http_streams(endpoint: Endpoint, answered: Callable[[str], None]) -> AsyncIterator[Any]:
+    """Give the streams of the messages with an endpoint.
+
+    `answered` gets the status of each answer to a message, such as "HTTP 401 Unauthorized", "" if it is no error.
+    """
+
+    async def note(response: httpx2.Response) -> None:
+        if response.request.method == "POST":
+            answered(f"HTTP {response.status_code} {response.reason_phrase}".rstrip() if response.is_error else "")
+
     client = httpx2.AsyncClient(
         headers=dict(endpoint.headers or {}),
         auth=endpoint.auth,
         timeout=httpx2.Timeout(CONNECT_S, read=READ_S),
-        event_hooks={"response": [_bound]},
+        event_hooks={"response": [_bound, note]},
     )
     async with (
         client,

@@ -1,4 +1,4 @@
-"""Lists of tools on their way to the package: one that is described wrongly costs no other."""
+"""Lists of tools on their way to the package: a malformed tool costs no other tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("duologue.mcp")
 class CheckedMessages:
     """The messages of a server, as its stream gives them, without the tools that the package would refuse.
 
-    The package refuses a whole list for one of these, and with it the server.
+    The package refuses a whole list for one malformed tool, and with it the server.
     """
 
     def __init__(self, server: str, stream: Any) -> None:

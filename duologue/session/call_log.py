@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ..errors import words_of
+from ..errors import error_text
 from .call_events import (
     AccessSwitched,
     ClientMoved,
@@ -49,7 +49,7 @@ class CallLog:
 
     def ends(self, at: float, reason: str, error: BaseException | None, abandoned: Sequence[str]) -> None:
         """Write the last line: the outcome."""
-        failed = f", {type(error).__name__}: {words_of(error)}" if error is not None else ""
+        failed = f", {type(error).__name__}: {error_text(error)}" if error is not None else ""
         left = f", left behind: {', '.join(abandoned)}" if abandoned else ""
         log.info("session %s: ended after %.1f s: %s%s%s", self._id, at, reason, failed, left)
 

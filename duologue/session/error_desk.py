@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
-from ..errors import DuologueError, words_of
+from ..errors import DuologueError, error_text
 from ..frames import ErrorRaised, Frame
 from .logs import Repeats
 
@@ -80,7 +80,7 @@ class ErrorDesk:
             )
         if isinstance(frame, ErrorRaised) and not fatal:
             return
-        message = words_of(error) + while_doing + more
+        message = error_text(error) + while_doing + more
         signal = ErrorRaised(processor=processor, category=category, message=message, fatal=fatal)
         self._waiting.append((signal, error, left_out is not None))
         if len(self._waiting) == 1:

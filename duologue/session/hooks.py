@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigurationError, DeadlineExceeded, DuologueError, words_of
+from ..errors import ConfigurationError, DeadlineExceeded, DuologueError, error_text
 from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
 from ..processors.kernel.tasks import stopped
 from .conversation import Conversation
@@ -138,7 +138,7 @@ class Hooks:
                 call = msgspec.structs.replace(call, arguments=answer.arguments)
             except Exception as error:
                 self._report(error, "hook", call)
-                return call_refused(call, f"refused: {words_of(error)}")
+                return call_refused(call, f"refused: {error_text(error)}")
         if call.arguments != asked:
             self._log_changed(call)
         self._broadcast(ToolCalled(call_id=call.call_id, name=call.name, arguments=call.arguments, turn=call.turn))

@@ -13,7 +13,7 @@ import msgspec
 
 from ..agents.agent import Agent
 from ..agents.engine import EngineConfig
-from ..errors import ConfigurationError, words_of
+from ..errors import ConfigurationError, error_text
 from ..frames.text import well_formed
 
 log = logging.getLogger("duologue")
@@ -104,7 +104,7 @@ class Prompts:
         except AttributeError:
             silent = False
         except Exception as error:
-            silent, why = False, f"its value cannot be told: {type(error).__name__}: {words_of(error)}"
+            silent, why = False, f"its value cannot be told: {type(error).__name__}: {error_text(error)}"
         if not silent and name not in self._unknown and len(self._unknown) < MAX_UNKNOWN:
             self._unknown |= {name}
             log.warning("session %s: {%s} stays in a text: %s", self._session.id, name, why)
@@ -116,7 +116,7 @@ def _told_by(agent: Agent, function: Callable[[Any], Any], session: PromptOwner)
         text = function(session)
     except (Exception, SystemExit) as error:
         raise ConfigurationError(
-            f"the instructions of agent {agent.name!r}: {type(error).__name__}: {words_of(error)}"
+            f"the instructions of agent {agent.name!r}: {type(error).__name__}: {error_text(error)}"
         ) from error
     if inspect.iscoroutine(text):
         text.close()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -124,3 +127,76 @@ async def test_an_address_where_nothing_is_and_one_that_is_no_server_are_named(p
 def test_headers_and_authentication_are_sent(port: int) -> None:
     with connected(at(port, headers={"Authorization": "Bearer x"})):
         pass
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers each message with the status in its path, or only calls of tools if the path says so."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        _, when, status = self.path.split("/")
+        if when == "all" or asked["method"] == "tools/call":
+            self._send(int(status), b"secret")
+        elif asked["method"] in ANSWERS:
+            answer = {"jsonrpc": "2.0", "id": asked["id"], "result": ANSWERS[asked["method"]]}
+            self._send(200, json.dumps(answer).encode())
+        elif "id" in asked:
+            refused = {"code": -32601, "message": "Method not found"}
+            self._send(200, json.dumps({"jsonrpc": "2.0", "id": asked["id"], "error": refused}).encode())
+        else:
+            self._send(202, b"")
+
+    def do_GET(self) -> None:
+        self._send(405, b"")
+
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+ANSWERS = {
+    "initialize": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {"tools": {}},
+        "serverInfo": {"name": "strict", "version": "1"},
+    },
+    "tools/list": {"tools": [{"name": "look", "inputSchema": {"type": "object"}}]},
+}
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "500 Internal Server Error"])
+async def test_the_status_of_a_refusal_is_named(refusing: str, status: str) -> None:
+    model = Model()
+    source = MCPTools("strict", url=f"{refusing}/all/{status[:3]}", **PATIENT)
+    async with source, call_of(model, source) as call:
+        await call.types("Hello.")
+    assert f"'strict' is not connected: Server returned an error response (HTTP {status})" in errors(call)[0]
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "429 Too Many Requests", "503 Service Unavailable"])
+async def test_the_status_of_a_call_that_is_refused_is_named(refusing: str, status: str) -> None:
+    model = Model(("look", {}))
+    source = MCPTools("strict", url=f"{refusing}/calls/{status[:3]}", **PATIENT)
+    async with source, call_of(model, source) as call:
+        await answers(call, "Go.")
+    assert results(call) == [{"error": f"the server 'strict': Server returned an error response (HTTP {status})"}]

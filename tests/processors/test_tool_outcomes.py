@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from duologue import Agent, ConfigurationError, Tool, ToolError
+from duologue.agents.sources import ToolSource
 from duologue.testing import MockLLM, Reply, calls, chat
 from duologue.tools import ToolContext
 
@@ -169,3 +170,44 @@ def test_a_parameter_with_a_name_that_no_field_can_have_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match="tool 'odd'"):
         Tool(odd)
+
+
+# -- sources of tools that fail ----------------------------------------------------------------------------------------
+
+
+class Source(ToolSource):
+    """A source with faults."""
+
+    name = "rooms"
+
+    def __init__(self, fault: str) -> None:
+        self._fault = fault
+        self._asked = 0
+
+    def tools(self, session: Any) -> Any:
+        self._asked += 1
+        if self._fault == "tools" or (self._fault == "later" and self._asked > 2):
+            raise RuntimeError("no list")
+        return ["not a tool"] if self._fault == "wrong" else []
+
+    async def open(self, session: Any, changed: Callable[[], None]) -> None:
+        if self._fault == "open":
+            raise RuntimeError("no door")
+        if self._fault == "hangs":
+            await asyncio.sleep(1_000_000)
+
+
+@pytest.mark.parametrize("fault", ["tools", "later", "wrong", "open", "hangs"])
+@pytest.mark.parametrize("shared", [False, True], ids=["of the agent", "of all"])
+async def test_a_source_that_fails_costs_no_call_and_no_tool(fault: str, shared: bool) -> None:
+    async def own() -> str:
+        return "mine"
+
+    source = Source(fault)
+    agent = Agent(name="Ann", tools=[own] if shared else [own, source])
+    model = MockLLM([[calls("own")], "Done."])
+    async with chat(agent, model, shared=[source] if shared else []) as talk:
+        reply = await talk.say("Go.")
+    assert (reply.text, reply.calls[0].result) == ("Done.", "mine")
+    assert "the source of tools 'rooms'" in talk.errors[0].message
+    assert talk.errors[0].category == "service"

@@ -17,7 +17,7 @@ import msgspec
 from ...agents.agent import Agent
 from ...agents.engine import Engine, EngineConfig, plain_specs
 from ...agents.flow import Cast
-from ...errors import ConfigurationError, DeadlineExceeded, words_of
+from ...errors import ConfigurationError, DeadlineExceeded, error_text
 from ...frames import Configure, Frame, HandoffCompleted, HandoffFailed, HandoffStarted, Say, ToolCall, ToolResult
 from ...session.life import State
 from ...session.session import Session
@@ -206,7 +206,7 @@ async def _take_over(owner: Processor, cast: Cast, engines: Engines, wanted: Wan
         takeover = Takeover(session, engines, engine, configured, exchange, owner.name)
     except Exception as error:
         session.report(error, owner.name)
-        return words_of(error)
+        return error_text(error)
     # In its own task: the outcome is known before the old engine has closed.
     owner.host.start_task(owner, takeover.run()).add_done_callback(takeover.ended)
     return await takeover.outcome

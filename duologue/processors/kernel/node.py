@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from ...errors import BadInput, ConfigurationError, DuologueError, IllegalState, words_of
+from ...errors import BadInput, ConfigurationError, DuologueError, IllegalState, error_text
 from ...frames import Control, End, Frame, Output, Signal
 from .handlers import Spec, find_handler, frame_family, read_spec
 from .host import Direction, Host, Target
@@ -329,7 +329,7 @@ def _guard_output(handler: Target, host: Host, processor: Node) -> Target:
 def _report_failure(error: Exception, host: Host, processor: Node, frame: Frame, failures: int) -> None:
     """Report an error of a handler. A bug (category `internal`) that each of `MAX_FAILURES` frames meets is fatal."""
     if failures == MAX_FAILURES and getattr(error, "category", "internal") == "internal":
-        what = words_of(error)
+        what = error_text(error)
         broken = DuologueError(f"{processor.name} has failed {failures} times in a row: {what}")
         broken.__cause__ = error
         host.report(broken, processor.name, frame, fatal=True)

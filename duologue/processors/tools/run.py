@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ...agents.tool import Tool
 from ...agents.tool_context import ToolContext
-from ...errors import BadInput, DeadlineExceeded, ToolError, words_of
+from ...errors import BadInput, DeadlineExceeded, ToolError, error_text
 from ...frames import ApprovalGiven, ApprovalWanted, Say, Signal, ToolCall
 from ...frames.text import well_formed
 from ...session.session import Session
@@ -221,7 +221,7 @@ class ToolRun:
 
     def _failed(self, error: BaseException) -> Told:
         log.error("session %s: %s failed", self._session.id, described(self.call), exc_info=error)
-        words = words_of(error)
+        words = error_text(error)
         reported = ToolError(f"tool {self.tool.name!r}: {type(error).__name__}: {words}")
         reported.__cause__ = error
         self._session.report(reported, self.owner.name)

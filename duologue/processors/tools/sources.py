@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -11,9 +12,12 @@ from ...agents.engine import Engine, plain_specs
 from ...agents.flow import TOOL_NAME
 from ...agents.sources import ToolSource, named_apart
 from ...agents.tool import Tool
+from ...errors import DeadlineExceeded, ServiceError, error_text
 from ...frames import Configure
 from ...session.session import Session
 from ..kernel.groups import active_members, leaves
+
+log = logging.getLogger("duologue")
 
 
 @runtime_checkable
@@ -44,15 +48,45 @@ class Sources:
         if not sources:
             return {}
         own = (tool.name for tool in agent.toolset) if agent is not None else ()
-        listed = ((source.name, source.tools(self._session)) for source in dict.fromkeys(sources))
+        listed = ((source.name, self._listed(source)) for source in dict.fromkeys(sources))
         found = named_apart(listed, (*self._taken, *own))
         self._given.update(found)
         return found
 
+    def _listed(self, source: ToolSource) -> Sequence[Tool]:
+        """Return the tools that a source has. One that fails has none, and costs no call and no other tool."""
+        try:
+            tools = list(source.tools(self._session))
+            if wrong := [tool for tool in tools if not isinstance(tool, Tool)]:
+                raise TypeError(f"{wrong[0]!r} is not a Tool")
+        except Exception as error:
+            self._failed(source, error)
+            return ()
+        return tools
+
     async def open(self, changed: Callable[[], None]) -> None:
-        """Open the sources of all agents, at the same time. `changed` is called when their tools have changed."""
+        """Open the sources of all agents, at the same time. `changed` is called when their tools have changed.
+
+        A failure, or a source that takes longer than three quarters of `Deadlines.start_s`, is reported: the call goes
+        on.
+        """
         self.opened = tuple(dict.fromkeys((*self._shared, *_agents_sources(self._session))))
-        await asyncio.gather(*(source.open(self._session, changed) for source in self.opened))
+        await asyncio.gather(*(self._open(source, changed) for source in self.opened))
+
+    async def _open(self, source: ToolSource, changed: Callable[[], None]) -> None:
+        limit_s = 0.75 * self._session.deadlines.start_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await source.open(self._session, changed)
+        except TimeoutError:
+            self._failed(source, DeadlineExceeded(f"it was not open after {limit_s:g} s"))
+        except Exception as error:
+            self._failed(source, error)
+
+    def _failed(self, source: ToolSource, error: Exception) -> None:
+        log.warning("session %s: the source of tools %r", self._session.id, source.name, exc_info=error)
+        why = f"the source of tools {source.name!r}: {type(error).__name__}: {error_text(error)}"
+        self._session.report(ServiceError(why), source.name)
 
     async def close(self) -> None:
         """Close the sources."""

@@ -14,7 +14,7 @@ from ...agents.engine import Engine
 from ...agents.fields import check_several
 from ...agents.sources import ToolSource, WithImages
 from ...agents.tool import Filler, Tool, ToolSpec
-from ...errors import BadInput, ConfigurationError, IllegalState, ToolError, words_of
+from ...errors import BadInput, ConfigurationError, IllegalState, ToolError, error_text
 from ...frames import (
     ApprovalGiven,
     HandoffCompleted,
@@ -30,8 +30,7 @@ from ..kernel.groups import active_leaves, leaves
 from ..kernel.node import Node
 from ..processor import Processor, handles
 from .filler import Fillers
-from .pictures import show_images
-from .results import plain_result
+from .results import plain_result, show_images
 from .run import Told, ToolRun, decided, described
 from .sources import Sources
 
@@ -42,18 +41,20 @@ RESULT_MAX_LENGTH = 16_384
 """Characters of a result that reach the model. The rest is cut, with a notice."""
 
 
+def _every(pipeline: Node) -> list[Tools]:
+    return [leaf for leaf in leaves(pipeline) if isinstance(leaf, Tools)]
+
+
 def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:
     """Return the specifications of the tools that every agent has: those given to the pipeline's `Tools`."""
-    return tuple(spec for leaf in leaves(pipeline) if isinstance(leaf, Tools) for spec in leaf.specs)
+    return tuple(spec for tools in _every(pipeline) for spec in tools.specs)
 
 
 def more_tools(session: Session, agent: Agent | None) -> tuple[ToolSpec, ...]:
     """Return the specifications of the tools that an agent has beside its own: shared tools and those of sources."""
-    shared = shared_tools(session.pipeline)
-    first = next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Tools)), None)
-    if first is None:
-        return shared
-    return (*shared, *(tool.spec for tool in first.sources.tools(agent).values()))
+    found = _every(session.pipeline)
+    shared = tuple(spec for tools in found for spec in tools.specs)
+    return (*shared, *(tool.spec for tool in found[0].sources.tools(agent).values())) if found else shared
 
 
 class Tools(Processor):
@@ -110,15 +111,15 @@ class Tools(Processor):
     @cached_property
     def sources(self) -> Sources:
         """The sources of the call. The first `Tools` of a pipeline has them for all others."""
-        every = [leaf for leaf in leaves(self.session.pipeline) if isinstance(leaf, Tools)]
+        every = _every(self.session.pipeline)
         if every[0] is not self:
             return every[0].sources
         shared = [source for tools in every for source in tools._given_sources]
-        return Sources(self.session, shared, (spec.name for spec in shared_tools(self.session.pipeline)))
+        return Sources(self.session, shared, (spec.name for tools in every for spec in tools.specs))
 
     @property
     def _leads(self) -> bool:
-        return next(leaf for leaf in leaves(self.session.pipeline) if isinstance(leaf, Tools)) is self
+        return _every(self.session.pipeline)[0] is self
 
     async def open(self) -> None:
         """Open the sources of tools. One that is slow gives its tools later."""
@@ -137,7 +138,7 @@ class Tools(Processor):
     @handles(SessionStarted, HandoffCompleted)
     def sync(self, signal: SessionStarted | HandoffCompleted) -> None:
         """Give the engine tools of sources that have come while it was configured."""
-        if self._leads and self.sources.opened:
+        if self.sources.opened and self._leads:
             self.spawn(self.sources.sync)
 
     # -- calls -------------------------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ class Tools(Processor):
 
     def _speaks_for_all(self) -> bool:
         """Return True if this is the first `Tools` of the pipeline, and none of them announces an outcome itself."""
-        found = [leaf for leaf in leaves(self.session.pipeline) if isinstance(leaf, Tools)]
+        found = _every(self.session.pipeline)
         return self is found[0] and not any(tools._announces for tools in found)
 
     def announce(self, signal: ApprovalGiven) -> None:
@@ -243,7 +244,7 @@ class Tools(Processor):
             result, failed = plain_result(told.result, self._max_length), told.failed
         except Exception as error:  # code of the result object may raise any error
             log.error("session %s: the result of %s", self.session.id, described(call), exc_info=error)
-            why = f"{type(error).__name__}: {words_of(error)}"
+            why = f"{type(error).__name__}: {error_text(error)}"
             reported = ToolError(f"tool {call.name!r}: its result is not JSON: {why}")
             self.session.report(reported, self.name)
             result, failed = {"error": "the tool returned a value that is not JSON"}, True

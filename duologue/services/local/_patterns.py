@@ -34,7 +34,7 @@ _PATTERN_TOKEN = re.compile(r"\{[^{}]*\}|[\[\]()|*{}]|[^\s\[\](){}|*]+")
 _SLOT_NAME = re.compile(r"[A-Za-z]\w*")
 
 
-def words_of(text: str) -> tuple[str, ...]:
+def words_in(text: str) -> tuple[str, ...]:
     """Return the words of an utterance, without punctuation, with contractions in their long forms."""
     text = text.replace("’", "'")
     for short, long in _CONTRACTIONS:
@@ -61,7 +61,7 @@ class Slot:
         if kind == "number":
             return Slot(name, number=True)
         values = tuple(" ".join(value.split()) for value in kind.split("|"))
-        if not all(words_of(value) for value in values):
+        if not all(words_in(value) for value in values):
             raise ConfigurationError(f"{source}: slot {name!r} has an empty choice")
         return Slot(name, values)
 
@@ -78,7 +78,7 @@ class Slot:
                     yield end, number
         elif self.values:
             for value in self.values:
-                wanted = tuple(word.casefold() for word in words_of(value))
+                wanted = tuple(word.casefold() for word in words_in(value))
                 if folded[start : start + len(wanted)] == wanted:
                     yield start + len(wanted), value
         else:
@@ -91,7 +91,7 @@ class Slot:
             digit = f"({'|'.join(UNITS)})"
             digits = f"{digit} [{digit} [{digit} [{digit} [{digit} [{digit}]]]]]"
             return f"({digits}|{'|'.join(TEENS)}|({'|'.join(TENS)}) [({'|'.join(UNITS[1:])})])"
-        return _either(" ".join(words_of(value)).casefold() for value in self.values)
+        return _either(" ".join(words_in(value)).casefold() for value in self.values)
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ class _Parser:
 
 
 def _literals(token: str) -> Iterator[_Literal]:
-    words, written = words_of(token), _WORD.findall(token.replace("’", "'"))
+    words, written = words_in(token), _WORD.findall(token.replace("’", "'"))
     if len(words) != len(written):
         written = [" ".join(written), *[""] * (len(words) - 1)]
     for word, as_written in zip(words, written, strict=True):

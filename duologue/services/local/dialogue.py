@@ -34,7 +34,7 @@ from typing import Any, Protocol
 from ...errors import ConfigurationError, ToolError
 from ..context import Message, ToolRequest
 from ._calls import error_in, is_pending, last_calls, same_calls
-from ._patterns import Slot, words_of
+from ._patterns import Slot, words_in
 from ._rules import RESERVED, CompiledRule, Memory, Rule, ToolUse, Wording, check_placeholders, names_of, say
 from ._templates import render_value
 
@@ -216,7 +216,7 @@ class Rules:
     def _decide(self, state: _DialogueState, utterance: str) -> _Move:
         asked, state.pending = state.pending, None
         state.memory["utterance"] = utterance.strip()
-        words = words_of(utterance)[:MAX_UTTERANCE_WORDS]
+        words = words_in(utterance)[:MAX_UTTERANCE_WORDS]
         for rule, captured, answering in self._candidates(asked, words):
             if decision := self._use(state, rule, captured, answering):
                 return decision
@@ -267,7 +267,7 @@ class Rules:
 
     def _mentioned(self, state: _DialogueState, rule: CompiledRule, captured: Memory) -> dict[str, Any]:
         """Return the slots with questions that the utterance fills already, with their values."""
-        words = words_of(state.memory["utterance"])[:MAX_UTTERANCE_WORDS]
+        words = words_in(state.memory["utterance"])[:MAX_UTTERANCE_WORDS]
         found = {name: _part_answer(slot, words) for name, slot in rule.asked.items() if slot.values}
         taken = captured.values()
         return {name: value for name, value in found.items() if value is not None and value not in taken}
