@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from base64 import b64decode
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 import anyio
@@ -81,9 +82,15 @@ async def from_url(url: str, *, limits: ImageLimits = DEFAULT_IMAGES, rules: Ima
 
 
 async def ready_image(
-    frame: UserImage, *, limits: ImageLimits = DEFAULT_IMAGES, rules: ImageRules = DEFAULT_RULES
+    frame: UserImage,
+    *,
+    limits: ImageLimits = DEFAULT_IMAGES,
+    rules: ImageRules = DEFAULT_RULES,
+    room: AbstractAsyncContextManager[object] | None = None,
 ) -> UserImage:
     """Return the frame with an image that a model takes: fetched, checked, upright, one frame, within the limits.
+
+    It is converted within `room`, by which a call has one thread at a time, whatever else it has fetched.
 
     Raises BadInput for an image that is damaged, too long, too large or of another type, or an address that is refused;
     DeadlineExceeded if it takes longer than `rules.deadline_s`; ServiceError if a server cannot be reached;
@@ -95,7 +102,8 @@ async def ready_image(
             data, declared = frame.image, frame.mime
             if not data:
                 data, declared = _in_url(frame.url, rules) or await fetch(frame.url, rules)
-            found = await IMAGES.run(convert, data, declared, limits, rules, _what(frame), label="convert")
+            async with room or nullcontext():
+                found = await IMAGES.run(convert, data, declared, limits, rules, _what(frame), label="convert")
     except TimeoutError as error:
         what = f"the image at {public_address(frame.url)[:200]}" if frame.url else _what(frame)
         raise DeadlineExceeded(f"{what} was not ready within {rules.deadline_s:g} s") from error

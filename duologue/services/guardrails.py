@@ -42,7 +42,7 @@ DEADLINE_S = 1.0
 CONCURRENCY = 8
 """Checks of one guardrail that run at once by default."""
 MAX_WAITING = 64
-"""Sentences that wait for their checks. Beyond that the model waits. So many typed texts: further ones are refused."""
+"""Sentences that wait for their checks; beyond that the model waits. Also typed texts; beyond that they are refused."""
 LINE = "Sorry, I cannot talk about that."
 """The default line in the place of a sentence that is refused."""
 _SPOKEN: frozenset[Action] = frozenset({"pass", "block", "replace", "drop", "stop"})

@@ -56,6 +56,7 @@ class Pictures:
         self._coming: UserImage | None = None  # the newest frame that is not ready
         self._frame_ready = False  # the frame before it is
         self._news: asyncio.Event | None = None  # for those who wait; few calls have images
+        self._room: asyncio.Lock | None = None  # one image at a time is converted: other calls need threads as well
         self._watching = False
         self._newest: tuple[UserImage, float] | None = None  # the newest frame that is ready, and its loop time
         self._shown: tuple[int, str, UserImage] | None = None  # the turn, the item's id and the frame shown last
@@ -126,7 +127,8 @@ class Pictures:
     async def _made_ready(self, frame: UserImage) -> UserImage:
         limits = self._viewer.image_limits
         assert limits is not None, "it is refused otherwise"
-        return await ready_image(frame, limits=limits, rules=self._viewer.image_rules)
+        self._room = self._room or asyncio.Lock()
+        return await ready_image(frame, limits=limits, rules=self._viewer.image_rules, room=self._room)
 
     async def ready(self) -> None:
         """Wait until all images are ready, and the first frame of a camera, but not longer than `WAIT_S` seconds."""

@@ -132,6 +132,14 @@ def test_numbers_and_negations_stay_in_each_language(language: str, said: str) -
         assert corrector.correct(phrase, "What is your name?").text == phrase
 
 
+def test_an_alias_with_a_number_is_obeyed() -> None:
+    terms = [Term(term="Metformin", aliases=("met four men",), category="medicine"), Term(term="Dos Santos")]
+    corrector = Corrector(Vocabulary(terms), "es")
+    assert corrector.correct("I take met four men daily").text == "I take Metformin daily"
+    assert corrector.correct("I take met five men daily").text == "I take met five men daily"
+    assert corrector.correct("soy dos santos").text == "soy Dos Santos"
+
+
 @pytest.mark.parametrize(
     ("term", "alias", "heard", "right"),
     [
@@ -334,6 +342,8 @@ async def test_the_services_of_the_pipeline_are_told_the_heaviest_terms_first(bi
         (f"term\n{'x' * 100}\n", "at most 80"),
         ("term\none two three four five six seven\n", "1 to 6 words"),
         ('term\n"Metformin\n', "line|unexpected end"),
+        ("term,alias\nMetformin,met\n", "no column 'alias'"),
+        ("term,aliases\nMetformin,met,mit\n", "line 2: the line has more values"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, text: str, why: str) -> None:
@@ -342,6 +352,12 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, text: str, why:
     with pytest.raises(BadInput, match=why) as error:
         Vocabulary.load(path)
     assert "terms.csv" in str(error.value)
+
+
+def test_names_of_columns_may_have_capitals_and_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "terms.csv"
+    path.write_text("Term, Aliases ,\nMetformin,met for men,\n".replace(" ,\n", "\n", 1), encoding="utf-8-sig")
+    assert Vocabulary.load(path).terms == (Term(term="Metformin", aliases=("met for men",)),)
 
 
 def test_a_file_that_is_missing_or_not_text(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue import Agent, Cascade, Endpointing, Fallback, Handoff, Interruption, Vad
+from duologue import Agent, Cascade, Endpointing, Fallback, Handoff, Interruption, Vad, images
 from duologue.errors import ConfigurationError
 from duologue.frames import CallerStartedSpeaking, ErrorRaised, Transfer, UserImage, UserText
 from duologue.images import ImageLimits
+from duologue.images.decoding import convert
 from duologue.services.context import IMAGE_COMES, IMAGE_LEFT_OUT, IMAGE_UNSEEN
 from duologue.services.google import GeminiLive
 from duologue.services.llm import Message
@@ -125,6 +127,25 @@ async def test_too_many_images_at_once_are_refused() -> None:
         await call.waits_until(6)
         assert len(call.errors) == 12
         assert [item.kind for item in call.session.conversation] == ["note"] * 10
+
+
+async def test_the_images_of_one_call_do_not_hold_up_those_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    converted: list[str] = []
+
+    def slow(*given: Any) -> Any:
+        time.sleep(0.02)  # in a thread
+        converted.append(given[-1])
+        return convert(*given)
+
+    monkeypatch.setattr(images, "convert", slow)
+    async with story() as many, story() as other:
+        for number in range(10):
+            await many.session.send(UserImage(image=CMYK, name=f"{number}"))
+        await other.session.send(UserImage(image=CMYK, name="mine"))
+        await other.waits_until(2)
+        assert not many.errors + other.errors
+    assert len(converted) == 11
+    assert converted.index("'mine'") < 4
 
 
 def _leaves(call: Any) -> list[Any]:

@@ -25,8 +25,7 @@ MAX_CHARACTERS = 4_000
 """Characters of a text that are corrected. The rest stays as it is."""
 MAX_COMPARED = 500
 """Terms with which the words of one transcript are compared, at most: each takes some 50 µs. The words that are left
-are corrected only where they are a term's own. Long transcripts and vocabularies of some ten thousand terms need so
-many."""
+are corrected only where they are a term's own. Vocabularies of some ten thousand terms reach it."""
 _CLOSEST = 24  # forms with which some words are compared, of those in the index
 _CACHE = 20_000
 _LETTERS = (3, 28)  # of a window
@@ -109,14 +108,19 @@ class Corrector:
         found: list[_Found] = []
         left = MAX_COMPARED
         for first in range(len(words)):
+            kept = False
             for end in range(first + 1, min(len(words), first + self._window) + 1):
                 last = words[end - 1]
-                if last.kept or not last.folded:
+                kept = kept or last.kept
+                if not last.folded:
                     break
                 if end - first > 1 and not _GAP.fullmatch(text, words[end - 2].end, last.start):
                     break
+                if kept and end - first == 1:
+                    continue
+                # Words with a number become a term only if they are one of its forms.
                 place = _Window(words, used[first:end], first, end, asked)
-                best, compared = self._best(place, compare=left > 0)
+                best, compared = self._best(place, compare=left > 0 and not kept)
                 left -= compared
                 if best is not None:
                     found.append(best)
@@ -194,7 +198,7 @@ class Corrector:
             alike = near(spelled, form.spelling, score_cutoff=_LEAST_SPELLING)
             if same >= _LEAST_KEY and alike:
                 likely.append((alike, same, form))
-        if len(likely) > _CLOSEST:  # only large vocabularies have so many
+        if len(likely) > _CLOSEST:  # only in large vocabularies
             likely = nlargest(_CLOSEST, likely, key=lambda each: (each[0], -each[2].place))
         found = []
         for _, same, form in likely:

@@ -189,9 +189,14 @@ def read_terms(path: str | Path) -> list[Term]:
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
-            if "term" not in (rows.fieldnames or ()):
+            rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+            if "term" not in rows.fieldnames:
                 raise BadInput(f"{path}: the first line names the columns {', '.join(COLUMNS)}")
+            if unknown := [name for name in rows.fieldnames if name not in COLUMNS]:
+                raise BadInput(f"{path}: there is no column {unknown[0]!r:.60}: there are {', '.join(COLUMNS)}")
             for row in rows:
+                if any(row.pop(None, ())):
+                    raise BadInput(f"{path}, line {rows.line_num}: the line has more values than there are columns")
                 terms.append(_term(row))
                 if len(terms) > MAX_TERMS:
                     raise BadInput(f"{path}: more than {MAX_TERMS} terms")
