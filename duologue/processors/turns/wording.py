@@ -85,7 +85,7 @@ def rule_of(text: str, lexicon: Lexicon, asked: Asked = "") -> str | None:
         if not punctuated and _begins_clause(said, lexicon):
             return "clause begun"
     if asks:
-        return "question"
+        return "marked question" if mark in "?؟" else "question"
     if lexicon.verb_last and not complete and not punctuated:
         return "fragment"
     if asked in ("yes_no", "detail"):

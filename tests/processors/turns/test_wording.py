@@ -205,7 +205,7 @@ def test_each_rule_brings_fewer_cut_offs_or_earlier_ends_on_the_tuning_set() -> 
         assert fewer > cut_offs or sum(later) > sum(ends), rule
 
 
-BY_HAND = {"answer", "closed", "full number", "open, but punctuated"}
+BY_HAND = {"answer", "closed", "full number", "marked question", "open, but punctuated"}
 
 
 def test_the_weights_are_those_of_the_tuning_set() -> None:
