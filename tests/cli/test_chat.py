@@ -69,7 +69,11 @@ def test_a_piped_chat_with_the_demos_agents() -> None:
 
 def test_an_interrupt_ends_the_chat_in_order() -> None:
     command = [sys.executable, "-m", "duologue", "chat", DEMO, "--scripted"]
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as chatting:
+
+    def heed_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background inherits that they are ignored
+
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, preexec_fn=heed_interrupts) as chatting:
         assert chatting.stdout is not None
         assert chatting.stderr is not None
         while b"How can I help you?" not in (line := chatting.stdout.readline()):
