@@ -2,8 +2,8 @@
 
 `python -m benchmarks.turns.fit` has fitted them on the tuning set, with four languages in one. Those with
 few cases there are set by hand: "answer", "full number" and "open, but punctuated". So is "closed": in calls thanks are
-all more often than in the tuning set. So is "marked question": the set has no punctuation, and a recogniser that writes a
-question mark has also heard the melody.
+all more often than in the tuning set. So is "marked question": the set has no punctuation, and a recogniser that writes
+a question mark has also heard the melody.
 """
 
 from __future__ import annotations
