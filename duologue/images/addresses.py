@@ -32,7 +32,7 @@ _REFUSED: tuple[IPv4Network | IPv6Network, ...] = tuple(
 _GLOBAL_UNICAST = IPv6Network("2000::/3")  # outside are loopback, mapped IPv4, NAT64, private and link-local addresses
 
 
-def is_public_address(address: str, also: Sequence[str] = ()) -> bool:
+def is_public_ip(address: str, also: Sequence[str] = ()) -> bool:
     """Return True if an IP address is public, or in one of the networks `also`. Names and zones are not."""
     try:
         ip = ipaddress.ip_address(address)

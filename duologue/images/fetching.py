@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput, MissingExtra, ServiceError, public_address
 from ..processors.kernel.threads import Pool
-from .addresses import is_public_address
+from .addresses import is_public_ip
 from .kinds import check_declared
 from .limits import ImageRules
 
@@ -152,7 +152,7 @@ def checked_backend(networks: tuple[str, ...]) -> Any:
                 found = await addresses_of(host, port)
             except OSError as error:
                 raise BadInput(f"the image's host {host[:200]!r} has no address") from error
-            if not found or not all(is_public_address(address, networks) for address in found):
+            if not found or not all(is_public_ip(address, networks) for address in found):
                 # The address itself is not told: the name may be one of an internal network.
                 raise BadInput(f"no image is fetched from {host[:200]}: it is not a public address")
             problem: Exception | None = None

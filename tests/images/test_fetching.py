@@ -12,7 +12,7 @@ import pytest
 from duologue import images
 from duologue.errors import BadInput, DeadlineExceeded, ServiceError
 from duologue.images import fetching
-from duologue.images.addresses import is_public_address
+from duologue.images.addresses import is_public_ip
 from duologue.images.limits import ImageRules
 from duologue.testing.tls import loopback
 from tests.images.samples import as_jpeg
@@ -205,7 +205,7 @@ async def test_a_slow_server(name: str) -> None:
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "2001:4860:4860::8888"])
 def test_public_addresses(address: str) -> None:
-    assert is_public_address(address)
+    assert is_public_ip(address)
 
 
 @pytest.mark.parametrize(
@@ -217,10 +217,10 @@ def test_public_addresses(address: str) -> None:
      "ff02::1", "5f00::1"],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address: str) -> None:
-    assert not is_public_address(address)
+    assert not is_public_ip(address)
 
 
 def test_networks_that_the_application_names() -> None:
-    assert is_public_address("10.1.2.3", ("10.1.0.0/16",))
-    assert not is_public_address("10.2.2.3", ("10.1.0.0/16", "fd00::/8"))
-    assert is_public_address("fd00::1", ("fd00::/8",))
+    assert is_public_ip("10.1.2.3", ("10.1.0.0/16",))
+    assert not is_public_ip("10.2.2.3", ("10.1.0.0/16", "fd00::/8"))
+    assert is_public_ip("fd00::1", ("fd00::/8",))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import BadInput, ConfigurationError, MissingExtra
+from ...images.addresses import is_public_ip
 
 try:
     import aiortc
@@ -187,7 +187,7 @@ class Peer:
         address = (parts[4], parts[5])
         if address in self._addresses:
             return True
-        if parts[2].lower() != "udp" or (self._public_only and not _is_public(parts[4])):
+        if parts[2].lower() != "udp" or (self._public_only and not is_public_ip(parts[4])):
             return False
         if len(self._addresses) >= MAX_ADDRESSES:
             return False
@@ -311,13 +311,6 @@ def guard_sending(pc: RTCPeerConnection) -> None:
             await send(data)
 
     transport._send_data = guarded  # type: ignore[method-assign]
-
-
-def _is_public(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:  # a name, of the local network
-        return False
 
 
 def type_name(error: Exception) -> str:

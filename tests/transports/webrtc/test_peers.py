@@ -139,6 +139,7 @@ async def test_an_offer_names_few_addresses(monkeypatch: pytest.MonkeyPatch, pub
 
     monkeypatch.setattr(aioice.Connection, "add_remote_candidate", counted)
     addresses = [f"10.1.{number // 200}.{number % 200}" for number in range(150)] + ["8.8.8.8", "fd00::1", "127.0.0.1"]
+    addresses += ["64:ff9b::a00:1", "2002:a00:1::1", "224.0.1.1"]  # 10.0.0.1 by NAT64 and 6to4, and a group
     async with line(public_candidates_only=public_only) as it:
         client = WebRTCClient(it.request)
         sdp = (await client.offer())["sdp"]
