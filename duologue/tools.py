@@ -11,7 +11,6 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
 from typing import Annotated, Any, Literal
 from weakref import WeakKeyDictionary
@@ -19,11 +18,10 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from .agents.docstrings import summary as first_paragraph
-from .agents.tool import Tool, is_async
+from .agents.tool import Tool, is_async, run_in_thread
 from .agents.tool_context import ToolContext
 from .errors import ConfigurationError, ToolError
 from .frames import HandoffCompleted, HandoffFailed, Say, Transfer
-from .processors.kernel.threads import TOOLS, PoolFull
 from .session.session import Session
 from .session.tool_calls import RegisteredCall
 from .transports.client import client_of
@@ -176,15 +174,11 @@ async def _result_of(function: Callable[[], Any]) -> Any:
     """Return the result of a function. A plain one runs in a thread, and no cancellation ends the wait for it."""
     if is_async(function):
         return await function()
-    try:
-        work = asyncio.ensure_future(TOOLS.run(copy_context().run, function, label="transfer"))
-        while not work.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({work})
-        result = work.result()
-    except PoolFull:
-        raise ToolError("too many tools are running: try again later") from None
-    return await result if inspect.isawaitable(result) else result
+    work = asyncio.ensure_future(run_in_thread(function, "transfer"))
+    while not work.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({work})
+    return work.result()
 
 
 async def _handed_over(session: Session[Any], frame: Transfer) -> dict[str, str]:

@@ -203,11 +203,7 @@ class Tool:
         try:
             if self._is_async:
                 return await function()
-            try:
-                result = await TOOLS.run(copy_context().run, function, label=self.name)
-            except PoolFull:
-                raise ToolError("too many tools are running: try again later") from None
-            return await result if inspect.isawaitable(result) else result
+            return await run_in_thread(function, self.name)
         finally:
             current_context.reset(before)
 
@@ -218,7 +214,20 @@ def check_filler(filler: object) -> None:
         raise ConfigurationError(f"a filler is a text, or a function that returns one, not {filler!r}")
 
 
+async def run_in_thread(function: Callable[[], Any], label: str) -> Any:
+    """Return the result of a plain function, which runs in a thread for tools.
+
+    Raises ToolError if no thread is free. Cancelling ends the wait, not the work.
+    """
+    try:
+        result = await TOOLS.run(copy_context().run, function, label=label)
+    except PoolFull:
+        raise ToolError("too many tools are running: try again later") from None
+    return await result if inspect.isawaitable(result) else result
+
+
 def is_async(function: Callable[..., Any]) -> bool:
+    """Return True if calling a function, a partial of one, or an object with `__call__` gives a coroutine."""
     while isinstance(function, partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
