@@ -197,12 +197,26 @@ class ModelCheck(OwnModel):
 class Checker(Processor):
     """The base of guardrails: the check, its limits, and the signal."""
 
-    def __init__(self, checking: Checking, own: Verdict, name: str, allowed: frozenset[Action]) -> None:
-        if own.action not in allowed - {"pass", "block"}:
+    def __init__(
+        self,
+        check: Check,
+        allowed: frozenset[Action],
+        *,
+        action: Action,
+        line: str,
+        deadline_s: float,
+        when_late: Otherwise,
+        when_failed: Otherwise,
+        concurrency: int,
+        name: str,
+    ) -> None:
+        self._checking = Checking(
+            check, deadline_s=deadline_s, when_late=when_late, when_failed=when_failed, concurrency=concurrency
+        )
+        if action not in allowed - {"pass", "block"}:
             possible = ", ".join(sorted(allowed - {"pass", "block"}))
-            raise ConfigurationError(f"action is {own.action!r}: it is one of {possible}")
-        self._checking = checking
-        self._own = own
+            raise ConfigurationError(f"action is {action!r}: it is one of {possible}")
+        self._own = Verdict(action, "" if action == "drop" else line)
         self._allowed = allowed
         self._name = name
         self._stops: list[Callable[[], None]] = []

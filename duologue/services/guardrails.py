@@ -30,7 +30,7 @@ from ..processors.kernel.tasks import Stopped
 from ..processors.processor import handles
 from ..session.session import Session
 from ..session.tool_calls import call_refused
-from .checking import Action, Check, Checked, Checker, Checking, Judged, ModelCheck, Otherwise, Verdict
+from .checking import Action, Check, Checked, Checker, Judged, ModelCheck, Otherwise, Verdict
 from .llm import LLM
 from .sentences import SentenceSplitter
 from .tts import TTS
@@ -96,10 +96,17 @@ class Guardrail(Checker):
         concurrency: int = CONCURRENCY,
         name: str = "",
     ) -> None:
-        checking = Checking(
-            check, deadline_s=deadline_s, when_late=when_late, when_failed=when_failed, concurrency=concurrency
+        super().__init__(
+            check,
+            _SPOKEN,
+            action=action,
+            line=line,
+            deadline_s=deadline_s,
+            when_late=when_late,
+            when_failed=when_failed,
+            concurrency=concurrency,
+            name=name,
         )
-        super().__init__(checking, Verdict(action, "" if action == "drop" else line), name, _SPOKEN)
         self._inside = False  # between a model and a voice
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._queue: DrainableLane | None = None
@@ -301,10 +308,17 @@ class CallerGuardrail(Checker):
         concurrency: int = CONCURRENCY,
         name: str = "",
     ) -> None:
-        checking = Checking(
-            check, deadline_s=deadline_s, when_late=when_late, when_failed=when_failed, concurrency=concurrency
+        super().__init__(
+            check,
+            _HEARD,
+            action=action,
+            line=line,
+            deadline_s=deadline_s,
+            when_late=when_late,
+            when_failed=when_failed,
+            concurrency=concurrency,
+            name=name,
         )
-        super().__init__(checking, Verdict(action, "" if action == "drop" else line), name, _HEARD)
         self._typed: DrainableLane | None = None
         self._waiting = 0  # texts that are being checked
 
