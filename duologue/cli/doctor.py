@@ -59,6 +59,16 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
         {"rapidfuzz": "rapidfuzz", "jellyfish": "jellyfish", "spellchecker": "pyspellchecker"},
     ),
     "mcp": ("tools of MCP servers", {"mcp": "mcp"}),
+    "trace": ("signed traces", {"cryptography": "cryptography"}),
+    "redis": ("traces in Redis", {"redis": "redis"}),
+    "otel": (
+        "OpenTelemetry",
+        {
+            "opentelemetry.sdk": "opentelemetry-sdk",
+            "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
+        },
+    ),
+    "prometheus": ("metrics for Prometheus", {"prometheus_client": "prometheus-client"}),
     "docs": (
         "the documentation's site",
         {"material": "mkdocs-material", "mkdocstrings_handlers.python": "mkdocstrings-python"},
