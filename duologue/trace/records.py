@@ -80,11 +80,11 @@ def _part_of(part: msgspec.Raw) -> Any:
     return data
 
 
-_encoder = msgspec.json.Encoder(enc_hook=lambda value: _as_text(value))
+_encoder = msgspec.json.Encoder(enc_hook=lambda value: _repr_of(value))
 _decoder = msgspec.json.Decoder(Record)
 
 
-def _as_text(value: object) -> str:
+def _repr_of(value: object) -> str:
     try:
         return repr(value)[:1_000]
     except BaseException:  # of the application's object
@@ -100,7 +100,7 @@ def encode_part(data: Any) -> bytes:
     try:
         part = _encoder.encode(data)
     except Exception:
-        part = _encoder.encode({"unencodable": _as_text(data).encode(errors="replace").decode()})
+        part = _encoder.encode({"unencodable": _repr_of(data).encode(errors="replace").decode()})
     if len(part) > MAX_CONTENT:
         part = _encoder.encode({"left_out_bytes": len(part)})
     return part
