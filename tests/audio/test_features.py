@@ -76,3 +76,16 @@ def test_silence_is_no_copy() -> None:
     assert Played(played, 2000).likeness(np.zeros(2000, np.float32))[0] == 0
     assert Played(np.zeros(6800, np.float32), 2000).likeness(played[:2000])[0] == 0
     assert Played(played[:100], 2000).likeness(played) == (0.0, 0)
+
+
+def test_the_silence_after_what_was_played_is_a_part_of_it() -> None:
+    played = np.random.default_rng(3).normal(0, 3000, 6800).astype(np.float32)
+    reference = Played(played, 2000, 2000)
+    for silence in (1, 160, 1900):
+        heard = np.concatenate([played[silence - 2000 :], np.zeros(silence, np.float32)])
+        alike, place = reference.likeness(heard, silence)
+        assert alike > 0.99
+        assert place == 6800 + silence - 2000
+    alike, place = reference.likeness(played[3000:3700])
+    assert alike > 0.99
+    assert place == 3000
