@@ -82,7 +82,7 @@ def _window(size: int, rate: float) -> tuple[Samples, Samples, int, int]:
     return window.astype(np.float32), (own / own[0]).astype(np.float32), low, high
 
 
-class Played:
+class EchoSource:
     """A sound that was played, made ready for finding copies of it in what is heard.
 
     Half of the work depends on what was played only, and may be done before the sound is heard in which to look.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..._arrays import Samples
-from ...audio.features import FRAME_S, HOP_S, Played, periodicity, reduced
+from ...audio.features import FRAME_S, HOP_S, EchoSource, periodicity, reduced
 from ...audio.vad import LatestAudio
 from ...errors import ConfigurationError
 from ...frames import BotStoppedSpeaking
@@ -90,7 +90,7 @@ class Acoustics:
         self._echo_path = EchoPath()
         self._mic = LatestAudio()
         self._agent = LatestAudio(WINDOW_S + LATEST_ECHO_S)
-        self._reference: Played | None = None  # what the agent has said, made ready at a rate
+        self._reference: EchoSource | None = None  # what the agent has said, made ready at a rate
         self._reference_hz = 0.0
         self._sought_s = -math.inf  # when the caller's sound was looked at for the last time
         self._forgetting: asyncio.TimerHandle | None = None
@@ -210,7 +210,7 @@ class Acoustics:
             self._echo_s = now
         return is_echo
 
-    def _prepare(self, rate: float) -> Played:
+    def _prepare(self, rate: float) -> EchoSource:
         """Make what the agent has said ready, at the rate of the caller's reduced sound."""
         import numpy as np
 
@@ -221,7 +221,7 @@ class Acoustics:
         most, window = round((WINDOW_S + LATEST_ECHO_S) * rate), round(WINDOW_S * rate)
         if len(played) < most:
             played = np.concatenate([np.zeros(most - len(played), np.float32), played])
-        self._reference, self._reference_hz = Played(played, window, window), rate
+        self._reference, self._reference_hz = EchoSource(played, window, window), rate
         return self._reference
 
     def learn(self, start_s: float, end_s: float) -> None:
