@@ -103,7 +103,7 @@ class EchoSource:
         if length:
             np.subtract(samples[1:], samples[:-1], out=steps[1:length])
             steps[length] = -samples[-1]
-        self._length = _length(length + more)
+        self._length = _transform_length(length + more)
         self._spectrum = np.fft.rfft(steps, self._length)
         self._energy = np.zeros(len(steps))
         np.cumsum(np.square(steps[:-1], dtype=np.float64), out=self._energy[1:])
@@ -139,6 +139,6 @@ class EchoSource:
         return math.sqrt(squares[place]), place
 
 
-def _length(least: int) -> int:
+def _transform_length(least: int) -> int:
     """Return a length of which the Fourier transform is fast."""
     return min(odd << max(0, math.ceil(math.log2(max(1, least) / odd))) for odd in (1, 3, 5, 9))

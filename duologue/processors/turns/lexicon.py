@@ -126,7 +126,7 @@ def _all() -> dict[str, Lexicon]:
     return {code: parse(code, (folder / f"{code}.toml").read_text(encoding="utf-8")) for code in known_languages()}
 
 
-def load() -> None:
+def read_lexicons() -> None:
     """Read all lexicons, which takes about 40 ms once in a process. The first words of a call need not wait for it."""
     _all()
 
