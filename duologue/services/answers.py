@@ -233,8 +233,6 @@ class Answers(Service):
             if not isinstance(frame, Say):
                 self.queue(frame)
 
-    # -- one job after the other -------------------------------------------------------------------------------------
-
     def queue(self, frame: Input) -> None:
         """Queue a job. It is done with the present configuration. Texts that wait already are answered together."""
         self._jobs.put(frame, partial(self._work, config=self.config))
@@ -263,18 +261,17 @@ class Answers(Service):
                     self._unanswered = "words"
             elif self._jobs.has_included(frame) and not self._is_answered_anyway(frame):
                 pass  # an answer has been given that knew it
-            elif isinstance(frame, Say) and frame.call_id and not self._is_awaited(frame):
+            elif isinstance(frame, Say) and frame.call_id and not _is_awaited(self.session, frame):
                 pass  # a filler that nobody waits for
             elif isinstance(frame, Say):
                 turn = asked_in if asked_in == floor.turn > 0 else self.begin_turn(protected=frame.protected)
                 await self._speak(turn, config, frame.text)
             elif asked_in and asked_in == floor.turn and "words" not in (self._said, self._unanswered):
                 turn = asked_in
-                await self._answer_with_results(turn, "", frame)
+                await _answer_with_results(self, turn, "", frame)
             elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
                 turn = self.begin_turn()
-                extra = frame.instructions if isinstance(frame, _WITH_SETTINGS) else ""
-                await self._answer_with_results(turn, extra, frame)
+                await _answer_with_results(self, turn, extra_of(frame), frame)
             elif self._unanswered in ("noise", "failed"):
                 turn = await self._not_understood(config)
         except Exception as error:
@@ -282,24 +279,31 @@ class Answers(Service):
         for each in {asked_in, turn} - {0}:
             self.settle(each)
 
-    async def _answer_with_results(self, turn: int, extra: str, frame: Input) -> None:
-        """Answer, and note the results that wait for an answer of their own: this one includes them."""
-        results, kept = self._jobs.results, len(self._kept)
-        await self._answer(turn, extra, frame)
-        if len(self._kept) == kept and turn > self.session.floor.fence:
-            self._jobs.included(results)
-
     def _is_answered_anyway(self, frame: Input) -> bool:
         """Return True if the model will answer a result without a request, which is then expected."""
         return False
 
-    def _is_awaited(self, filler: Say) -> bool:
-        """Return True while the caller waits for the result for which a text fills the time."""
-        call = self.session.calls.get(filler.call_id)
-        return call is not None and call.open and filler.turn == self.session.floor.turn
+
+async def _answer_with_results(answers: Answers, turn: int, extra: str, frame: Input) -> None:
+    """Answer, and note the results that wait for an answer of their own: this one includes them."""
+    results, kept = answers._jobs.results, len(answers._kept)
+    await answers._answer(turn, extra, frame)
+    if len(answers._kept) == kept and turn > answers.session.floor.fence:
+        answers._jobs.included(results)
+
+
+def _is_awaited(session: Session, filler: Say) -> bool:
+    """Return True while the caller waits for the result for which a text fills the time."""
+    call = session.calls.get(filler.call_id)
+    return call is not None and call.open and filler.turn == session.floor.turn
 
 
 _WITH_SETTINGS = (Respond, EndOfTurn)
+
+
+def extra_of(frame: Input) -> str:
+    """Return the instructions for the answer to a frame alone: see `Respond`."""
+    return frame.instructions if isinstance(frame, _WITH_SETTINGS) else ""
 
 
 def tool_choice_of(frame: Input) -> str:

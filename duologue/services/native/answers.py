@@ -81,9 +81,11 @@ class NativeAnswers(NativeService):
                 self._kept.append(Say(text=text))
 
     def _is_answered_anyway(self, frame: Input) -> bool:
-        asks = self.parts.asks
+        results = self.parts.asks.results
         return (
-            isinstance(frame, ToolResult) and asks.goes_on_after(frame.turn) and asks.results.no_reply_since(frame.turn)
+            isinstance(frame, ToolResult)
+            and results.answered_by_itself(frame.turn)
+            and results.no_reply_since(frame.turn)
         )
 
     def ask_again(self, failed: Ask) -> None:

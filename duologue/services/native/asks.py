@@ -87,6 +87,11 @@ class Results:
         self.give(frame)
         return frame
 
+    def answered_by_itself(self, turn: int) -> bool:
+        """Return True if the provider answers the results of a turn that were given without a request."""
+        dialect = self._provider.dialect
+        return dialect is not None and dialect.answers_results and self._given[turn] > 0
+
     def no_reply_since(self, turn: int) -> bool:
         """Return True if results of a turn were given, and no reply has begun since."""
         return self._given[turn] > 0 and self._begun_before[turn] == self.begun
@@ -154,7 +159,7 @@ class Asks:
     async def go_on(self, turn: int) -> bool:
         """Continue a turn with the results of its tools. Returns False if no connection is left."""
         begun, given = self.results.begun, self.results.of(turn)
-        by_itself = self.goes_on_after(turn)
+        by_itself = self.results.answered_by_itself(turn)
         if not by_itself:
             await self._provider.until(lambda: not (self.busy or self._turns.waiting) or self._provider.given_up)
             if self.results.begun > begun:
@@ -164,11 +169,6 @@ class Asks:
             return await self.ask(turn, by_itself=by_itself)
         finally:
             self.results.forget(turn, given)
-
-    def goes_on_after(self, turn: int) -> bool:
-        """Return True if the provider answers the results of a turn that were given without a request."""
-        dialect = self._provider.dialect
-        return dialect is not None and dialect.answers_results and self.results.of(turn) > 0
 
     async def ask(
         self,
