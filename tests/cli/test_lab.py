@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -107,8 +106,8 @@ def test_the_local_services_need_neither_key_nor_network(tmp_path: Path) -> None
 
 
 def test_prices_of_a_file_replace_those_of_the_package(folder: Path, tmp_path: Path) -> None:
-    prices = tmp_path / "prices.json"
-    prices.write_text(json.dumps([{"model": "nova-3", "usd": 0.6, "per": "minute"}]))
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[models."nova-3"]\nunit = ["minute"]\ninput_minute = 0.6\n')
     (folder / "hello_world.txt").write_text("Hello, [/b] world!")  # not markup of the terminal
     ask = ("stt", "--services", "deepgram", "--clips", folder, "--snr", "", "--scripted", "--virtual")
     result = lab(*ask, "--out", tmp_path, "--prices", prices)
@@ -135,7 +134,7 @@ def test_prices_of_a_file_replace_those_of_the_package(folder: Path, tmp_path: P
         (["stt", "--snr", "nan"], "'nan' is not a signal-to-noise ratio"),
         (["stt", "--clips", "nowhere"], "there is no folder nowhere"),
         (["tts", "--texts", "nowhere"], "nowhere cannot be read"),
-        (["stt", "--prices", "nowhere"], "nowhere is not a list of prices"),
+        (["stt", "--prices", "nowhere"], "prices of nowhere: "),
         (["stt", "--language", "klingon"], "unknown locale 'klingon'"),
     ],
 )
