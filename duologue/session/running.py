@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..frames import Signal, Usage
@@ -69,9 +69,9 @@ class Running:
         self._used[4] += characters
         self._grow(characters * self._price.characters / 1e6)
 
-    def told(self, used: Usage) -> None:
-        """Take what the vendor has reported in place of the estimate, for a report that is broadcast later."""
-        usd = self._meter.prices.cost(used) or 0.0
+    def told(self, used: Iterable[Usage]) -> None:
+        """Take what the vendor has reported in place of the estimate, for reports that are broadcast later."""
+        usd = self._meter.prices.total(used)
         grown, self.usd = usd - self.usd, usd
         self._meter.grow(grown)
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from duologue.frames import Usage
-from duologue.session.usage import PRICES, Price, UsageTotals, cost
+from duologue.session.prices import Price
+from duologue.session.usage import UsageTotals
 
 
 def totals(*used: Usage) -> UsageTotals:

@@ -258,6 +258,7 @@ CONSUMED = Usage(
     cached_tokens=5,
     input_audio_tokens=20,
     output_audio_tokens=12,
+    thought_tokens=3,
 )
 
 
@@ -273,7 +274,11 @@ def test_usage_may_come_before_the_end_or_after_it() -> None:
     content(gemini, modelTurn=speech(ONE))
     assert read(gemini, usageMetadata=USAGE) == []
     assert content(gemini, turnComplete=True) == [ResponseFinished(response="r1", usage=CONSUMED)]
+    assert read(gemini, usageMetadata=USAGE) == []  # told before
+    content(gemini, modelTurn=speech(TWO))
+    assert content(gemini, turnComplete=True) == [ResponseFinished(response="r2")]
     assert read(gemini, usageMetadata=USAGE) == [Consumed(usage=CONSUMED)]
+    assert read(gemini, usageMetadata=USAGE) == []
 
 
 def test_extended_thinking_ends_when_it_is_idle() -> None:

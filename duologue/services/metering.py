@@ -1,0 +1,49 @@
+"""`Metering`: the consumption of a speech service, estimated between its reports."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from ..frames import Signal, Usage
+from ..session.running import Running
+
+
+class Speaking(Protocol):
+    """The part of a speech service that its metering uses. In a `Fallback`, `at_work` is the service at work."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def at_work(self) -> Any: ...
+    @property
+    def session(self) -> Any: ...
+    def broadcast(self, signal: Signal) -> None: ...
+
+
+class Metering:
+    """The account of a speech service: `running` grows with its work, `report` takes its place."""
+
+    def __init__(self, service: Speaking) -> None:
+        self._service = service
+        self._running: Running | None = None  # made for the first work
+
+    @property
+    def running(self) -> Running:
+        """The estimate since the last report, of the service at work."""
+        running, service = self._running, self._service.at_work
+        if running is None or running.service != service.name or running.model != service.model:
+            if running is not None:
+                running.close()
+            running = self._running = self._service.session.cost.running(service.name, service.model)
+        return running
+
+    def report_soon(self, usage: Usage) -> None:
+        """Report after what follows from the work at once: the caller waits for that."""
+        asyncio.get_running_loop().call_soon(self.report, usage)
+
+    def report(self, usage: Usage) -> None:
+        """Broadcast a report, in place of the estimate."""
+        if self._running is not None:
+            self._running.settle()
+        self._service.broadcast(usage)
