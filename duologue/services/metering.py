@@ -9,7 +9,7 @@ from ..frames import Signal, Usage
 from ..session.running import Running
 
 
-class Speaking(Protocol):
+class MeteredService(Protocol):
     """The part of a speech service that its metering uses. In a `Fallback`, `at_work` is the service at work."""
 
     @property
@@ -24,7 +24,7 @@ class Speaking(Protocol):
 class Metering:
     """The account of a speech service: `running` grows with its work, `report` takes its place."""
 
-    def __init__(self, service: Speaking) -> None:
+    def __init__(self, service: MeteredService) -> None:
         self._service = service
         self._running: Running | None = None  # made for the first work
 

@@ -28,6 +28,7 @@ from ..processors.kernel.groups import Tap, leaves, members
 from ..processors.kernel.host import Deadlines
 from ..processors.kernel.node import Node
 from .audio import Access, CallAudio
+from .call_trace import CallTrace
 from .conversation import Conversation
 from .cost import CostMeter
 from .error_desk import ErrorPolicy
@@ -60,12 +61,11 @@ class Session(Generic[Data]):
     The logger `duologue.call` has a line at INFO for the begin and the end of the call, each hand-off, connection and
     client, and at DEBUG for each turn and tool. Words, arguments and results are in it only with `log_words`.
 
-    With `budget_usd` above 0, the call ends with the reason "budget" as soon as the conversation has cost that many US
-    dollars: see `cost`. `prices`, a mapping or a TOML file, go before the package's; `carried_usd` is the cost of
-    earlier calls of the conversation.
+    With `budget_usd`, the call ends with the reason "budget" once the conversation has cost that many US dollars, and
+    `carried_usd` in earlier calls: see `cost`. `prices`, a mapping or a TOML file, go before the package's. `trace`
+    keeps what happens in the call: see `duologue.trace.Trace`.
 
-    Raises ConfigurationError for malformed prices, for a processor that belongs to another session, and for one that
-    cannot work in its place: the message has the reason and the mend.
+    Raises ConfigurationError for malformed prices, and for a processor of another session or in a wrong place.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Session(Generic[Data]):
         carried_usd: float = 0.0,
         log_words: bool = False,
         data: Data | None = None,
+        trace: CallTrace | None = None,
     ) -> None:
         self.id = id or _call_id(pipeline) or uuid.uuid4().hex[:12]
         self.pipeline = pipeline
@@ -89,6 +90,8 @@ class Session(Generic[Data]):
         """The active agent's definition."""
         self.data: Data = {} if data is None else data  # type: ignore[assignment]
         """The application's own state of the call, of any type. The framework only reads it."""
+        self.trace = trace
+        """Keeps what happens in the call; None without a trace."""
         self.prompts = Prompts(self)
         """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
