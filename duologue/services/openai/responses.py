@@ -128,7 +128,8 @@ class InputItems:
         transcript = TurnTranscribed(
             item=message.item_id or self._item, text=message.transcript or "", language=message.language
         )
-        return [*self._final(transcript), *self._consumed(message.usage)]
+        final = self._final(transcript)
+        return [*final, *self._consumed(message.usage)] if final else []
 
     def on_no_transcript(self, message: TranscriptFailed) -> list[Event]:
         """A turn could not be transcribed."""
