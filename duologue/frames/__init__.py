@@ -6,7 +6,6 @@ from .base import Control, Frame, Input, Output, Signal, Word
 from .codec import SCHEMA_VERSION, decode, encode, frame_types
 from .control import Configure, End, Transfer
 from .signals import (
-    AMOUNTS,
     AccessChanged,
     ApprovalGiven,
     ApprovalWanted,
@@ -51,7 +50,6 @@ from .user import (
 )
 
 __all__ = [
-    "AMOUNTS",
     "SCHEMA_VERSION",
     "AccessChanged",
     "ApprovalGiven",

@@ -223,7 +223,7 @@ class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
 class CostChanged(CallEvent, frozen=True, kw_only=True, tag="cost_changed"):
     """The cost of the call has changed: at most one event a second, and one at the end, which is `final`.
 
-    A call that has consumed nothing has no such event.
+    A call that has consumed nothing has none.
     """
 
     cost: Cost

@@ -8,8 +8,11 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from ..agents.engine import Engine
 from ..errors import BadInput, BudgetUsedUp, ConfigurationError
-from ..frames import AMOUNTS, ConnectionChanged, HandoffCompleted, SessionEnding, Signal, Usage
+from ..frames import ConnectionChanged, HandoffCompleted, SessionEnding, Signal, Usage
+from ..frames.signals import AMOUNTS
+from ..processors.kernel.groups import members
 from .prices import Prices
 from .running import NO_PRICE, Clock, Clocks, Running
 from .usage import estimate
@@ -68,8 +71,8 @@ class CostMeter:
     """The cost of a call in US dollars, from the reports of its services.
 
     Between the reports it counts estimates. The conversation's cost spans all legs of the call and `carried_usd`; a
-    leg ends when another connection, or another engine, takes the conversation. What is reported after the end of the
-    call does not count.
+    leg ends when another connection, or another engine, takes the conversation. Reports after the end of the
+    call do not count.
     """
 
     def __init__(
@@ -123,7 +126,7 @@ class CostMeter:
 
     @property
     def left_usd(self) -> float:
-        """What is left of the budget; infinite without one. `reset` does not change it."""
+        """The rest of the budget; infinite without one. `reset` does not change it."""
         return max(0.0, self._limit - self._now_usd())
 
     @property
@@ -235,7 +238,10 @@ class CostMeter:
     # -- legs, and the end -----------------------------------------------------------------------------------------
 
     def _connection(self, signal: ConnectionChanged) -> None:
-        if signal.state == "active" and signal.how:  # of an engine, which knows the conversation
+        if signal.state != "active" or not signal.how:
+            return
+        nodes = members(self._session.pipeline)
+        if any(isinstance(node, Engine) and node.name == signal.engine for node in nodes):  # no service of a cascade
             if self._connected:
                 self._begin_leg()
             self._connected = True

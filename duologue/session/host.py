@@ -295,7 +295,7 @@ class SessionHost:
 
     def stop_spending(self, error: BudgetUsedUp) -> None:
         """End the call now: its budget is used up. Nothing of the agent's goes out any more, and nothing new begins."""
-        self.life.finish("budget", error)
+        self.life.finish("budget")
         self.life.draining = True
         if self.life.state is State.ACTIVE:
             self.session.interrupt("budget")

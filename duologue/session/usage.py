@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from ..frames import AMOUNTS, Usage
+from ..frames import Usage
+from ..frames.signals import AMOUNTS
 from ..processors.kernel.groups import leaves
 from .prices import Price, PriceGiven, Prices
 

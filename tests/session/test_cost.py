@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue import ConfigurationError, Pipeline, Processor, Session
-from duologue.frames import AMOUNTS, ErrorRaised, HandoffCompleted, Interrupted, SessionEnding, Usage
+from duologue.frames import ErrorRaised, HandoffCompleted, Interrupted, SessionEnding, Usage
+from duologue.frames.signals import AMOUNTS
 from duologue.session import Outcome
 from duologue.session.call_events import CallEnding, CostChanged, FeedEvent
 from duologue.session.cost import MAX_TOKENS, CostMeter
@@ -59,6 +62,20 @@ async def running(*processors: Processor, **options: Any) -> AsyncIterator[Runni
 def assert_cost(cost: CostMeter, usd: float, leg_usd: float) -> None:
     assert cost.usd == pytest.approx(usd)
     assert cost.leg_usd == pytest.approx(leg_usd)
+
+
+def test_the_page_on_money(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "money.md"
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+    names: dict[str, Any] = {"__name__": "money.md"}
+    exec(compile(code, "money.md", "exec", flags=0, dont_inherit=True), names)
+    run_virtual(names["main"])
+    assert capsys.readouterr().out.splitlines() == [
+        "about $0.029 a minute",
+        "budget - the call has cost $0.0109 of its budget of $0.01",
+        "budget $0.01",
+        "True ['MockLLM', 'MockTTS']",
+    ]
 
 
 # -- the account -------------------------------------------------------------------------------------------------------
@@ -274,7 +291,7 @@ async def test_the_call_ends_when_its_budget_is_used_up() -> None:
         assert call.session.draining
         call.spends(output_tokens=1_000)
         await anyio.sleep(1)
-    assert (call.outcome.reason, call.outcome.error.__class__.__name__) == ("budget", "BudgetUsedUp")
+    assert (call.outcome.reason, call.outcome.error) == ("budget", None)
     assert [error.category for error in call.errors] == ["budget"]
     assert call.outcome.cost.usd == pytest.approx(0.06)
     assert len(cut) == 1

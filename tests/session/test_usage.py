@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from duologue import Cascade, ConfigurationError, Pipeline
-from duologue.frames import AMOUNTS, Usage
+from duologue.frames import Usage
+from duologue.frames.signals import AMOUNTS
 from duologue.session.prices import Price, Prices
 from duologue.session.usage import UsageTotals, estimate
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
