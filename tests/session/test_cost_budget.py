@@ -16,6 +16,7 @@ from duologue.testing.conformance.rig import Rig
 from duologue.testing.conformance.rigs.cascade import CascadeRig
 from duologue.testing.conformance.rigs.google import GeminiRig
 from duologue.testing.conformance.rigs.openai import OpenAIRig
+from duologue.testing.conformance.scenarios.connections import reconnected
 from duologue.testing.conformance.scenarios.words import LONG
 from duologue.testing.scripted.server import Speak
 
@@ -92,3 +93,31 @@ async def test_what_the_vendor_reports_takes_the_place_of_the_estimate(rig: Rig)
     assert not any(one.estimated for one in call.came(Usage))
     assert call.outcome.cost.estimated_usd == 0
     assert call.outcome.cost.usd > 0
+
+
+@pytest.mark.parametrize("rig", [OpenAIRig(), GeminiRig()], ids=lambda rig: rig.name)
+async def test_a_lost_connection_ends_the_leg_and_loses_no_cost(rig: Rig) -> None:
+    script = [[Speak(f"{LONG} {LONG}", pace=1.0)], [Speak("The end.")], [Speak("It is sunny.")]]
+    async with rig.start(script) as far, calling(rig, far, prices=PRICES) as call:
+        cost = call.session.cost
+        await call.says(STORY)
+        await call.agent_begins()
+        await call.waits(2.0)
+        before_usd, estimated_usd, reported = cost.usd, cost.estimated_usd, len(call.came(Usage))
+        assert 0 < estimated_usd <= before_usd
+        await far.drop(1011)
+        await reconnected(call)
+        # What the lost connection has not reported counts as estimated, and the next leg begins at nothing.
+        lost = call.came(Usage)[reported]
+        assert lost.estimated
+        assert lost.output_audio_s == pytest.approx(estimated_usd / USD_PER_S, abs=0.3)
+        assert cost.usd >= before_usd
+        assert cost.leg_usd < cost.usd
+        await call.hears()
+        ended_usd = cost.usd
+        assert ended_usd > before_usd
+    assert call.outcome is not None
+    assert call.outcome.cost.usd == pytest.approx(ended_usd, abs=0.02)
+    assert call.outcome.cost.leg_usd < call.outcome.cost.usd
+    told = sum((call.session.cost.prices.cost(one) or 0.0) for one in call.came(Usage))
+    assert call.outcome.cost.usd == pytest.approx(told)
