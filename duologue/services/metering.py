@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from ..frames import Signal, Usage
 from ..session.running import Running
 
@@ -38,8 +40,18 @@ class Metering:
             running = self._running = self._service.session.cost.running(service.name, service.model)
         return running
 
-    def report_soon(self, usage: Usage) -> None:
-        """Report after what follows from the work at once: the caller waits for that."""
+    def report_soon(self, usage: Usage, told: Usage | None) -> None:
+        """Report after what follows from the work at once: the caller waits for that.
+
+        `told` are the amounts as the vendor reports them. Without it, tokens of audio are estimated.
+        """
+        rate = self.running.input_tokens_per_s
+        if told is not None:
+            seconds = told.input_audio_s or usage.input_audio_s
+            usage = replace(told, service=usage.service, model=usage.model, input_audio_s=seconds)
+        elif rate:
+            tokens = round(usage.input_audio_s * rate)
+            usage = replace(usage, input_tokens=tokens, input_audio_tokens=tokens, estimated=True)
         asyncio.get_running_loop().call_soon(self.report, usage)
 
     def report(self, usage: Usage) -> None:

@@ -250,7 +250,7 @@ class STT(ExpectsTerms, TellsProbableEnd):
         if said is None:
             self.abandon()
         usage = Usage(service=self.at_work.name, model=self.at_work.model, input_audio_s=fed_s)
-        self._transcribing.metering.report_soon(usage)
+        self._transcribing.metering.report_soon(usage, heard.usage)
         await self._tell(
             UserTranscript(
                 text=heard.text.strip(),

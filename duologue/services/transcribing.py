@@ -12,7 +12,7 @@ import msgspec
 
 from ..audio.resample import MonoAt
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ..frames import EndOfTurn, Input, Signal, SpeechStarted, UserAudio, Word
+from ..frames import EndOfTurn, Input, Signal, SpeechStarted, Usage, UserAudio, Word
 from ..processors.kernel.lane import Lane, Overdue, Patience
 from ..processors.kernel.tasks import Work
 from .metering import Metering
@@ -117,12 +117,16 @@ class CallerSpeech:
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True):
-    """The text of an utterance, "" for none. Word times are in seconds from the utterance's start."""
+    """The text of an utterance, "" for none. Word times are in seconds from the utterance's start.
+
+    `usage` is the consumption as the vendor reports it; None for a vendor that does not: the seconds of audio count.
+    """
 
     text: str
     confidence: float = 1.0
     language: str = ""
     words: tuple[Word, ...] = ()
+    usage: Usage | None = None
 
 
 class Transcriber(Recovering, Protocol):

@@ -41,6 +41,11 @@ class Running:
         """The estimate in US dollars."""
         self._used = [0.0, 0.0, 0.0, 0.0, 0.0]  # tokens read and written, seconds heard and spoken, characters
 
+    @property
+    def input_tokens_per_s(self) -> float:
+        """The tokens of a second of audio that the service takes, 0 if it does not charge them."""
+        return self._price.input_tokens_per_s
+
     def read(self, tokens: float) -> None:
         """Count tokens of text that the model reads."""
         self._used[0] += tokens

@@ -292,6 +292,11 @@ class Responses:
         return token_usage(usage, self._model)
 
 
+def consumed(usage: WireUsage | None) -> Usage | None:
+    """Return what a transcript has consumed, None if the server does not say."""
+    return None if usage is None or usage == NOTHING_USED else token_usage(usage, "")
+
+
 def token_usage(usage: WireUsage, model: str) -> Usage:
     """Return consumption in tokens or in seconds of audio as `Usage`."""
     taken, given = usage.input_token_details or InputTokens(), usage.output_token_details or OutputTokens()
