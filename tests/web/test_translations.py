@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from duologue.cli.view import ViewRows
 from duologue.frames import Usage
 from duologue.session.call_events import (
@@ -121,6 +123,15 @@ def test_a_tool_that_still_runs_has_not_stopped() -> None:
 
     assert told("running", {"status": "still running", "progress": "three"}) == []
     assert told("answered", "five") == ["llm-function-call-stopped"]
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_only_a_client_that_may_see_the_cost_reads_it_in_an_error(usage: bool) -> None:
+    event = Failed(processor="Session", category="budget", message="it has cost $0.05", fatal=False)
+    ((kind, data),) = RtviMessages("c1", usage=usage).translate(event)
+    assert kind == "error"
+    assert isinstance(data, dict)
+    assert ("$0.05" in data["error"]) is usage
 
 
 def test_the_pages_messages() -> None:
