@@ -15,7 +15,7 @@ from ..frames.signals import AMOUNTS
 from ..processors.kernel.groups import members
 from .prices import Prices
 from .running import NO_PRICE, Clock, Clocks, Running
-from .usage import estimate
+from .usage import UsageTotals, estimate
 
 S = TypeVar("S", bound=Signal)
 
@@ -59,6 +59,7 @@ class Metered(Protocol):
     """The part of a session that its meter uses."""
 
     pipeline: Any
+    usage: UsageTotals
 
     @property
     def now(self) -> Callable[[], float]: ...
@@ -175,9 +176,10 @@ class CostMeter:
 
     def add(self, used: Usage) -> None:
         """Count a report. One with an impossible amount is reported as an error, and counts without that amount."""
+        used = self._checked(used)
+        self._session.usage.add(used)
         if self._closed:
             return
-        used = self._checked(used)
         key = (used.service, used.model)
         usd = self.prices.cost(used)
         before = self._by_service.get(key, 0.0)

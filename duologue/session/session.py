@@ -119,7 +119,6 @@ class Session(Generic[Data]):
         self.hooks = Hooks(
             self.host.report, self.host.broadcast, self.conversation, self.host.life.tasks.start, self.deadlines.stop_s
         )
-        self.usage.follow(self.on)
         self.cost = CostMeter(self, Prices.of(prices), budget_usd, carried_usd, self.host.stop_spending)
         """The cost of the call and of its conversation, as it grows."""
         self.host.check_wiring()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,6 @@ class UsageTotals:
 
     def __iter__(self) -> Iterator[Usage]:
         return iter(self.by_service.values())
-
-    def follow(self, on: Callable[[type[Usage], Callable[[Usage], None]], object]) -> None:
-        """Count the reports of a session. `on` registers the listener."""
-        on(Usage, self.add)
 
     def add(self, usage: Usage) -> None:
         """Count one report."""

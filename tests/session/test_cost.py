@@ -148,6 +148,7 @@ async def test_an_impossible_amount_is_reported_and_counts_as_nothing(name: str,
         call.spends(**{name: amount})
         expected = 0 if name == "output_tokens" else 0.01
         assert call.session.cost.usd == pytest.approx(expected)
+        assert [getattr(total, name) for total in call.session.usage] == [0]
         (error,) = call.errors
         assert error.category == "bad_input"
         assert name in error.message
