@@ -54,6 +54,11 @@ class Metering:
             usage = replace(usage, input_tokens=tokens, input_audio_tokens=tokens, estimated=True)
         asyncio.get_running_loop().call_soon(self.report, usage)
 
+    def give_up(self) -> None:
+        """Report the estimate: the service stops in the middle of its work."""
+        if self._running is not None and (used := self._running.estimate()) is not None:
+            self.report(used)
+
     def report(self, usage: Usage) -> None:
         """Broadcast a report, in place of the estimate."""
         if self._running is not None:

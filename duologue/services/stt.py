@@ -178,9 +178,9 @@ class STT(ExpectsTerms, TellsProbableEnd):
         The audio from before the detected start comes first, then the `SpeechStarted`, the rest, and the `EndOfTurn`
         if it was here already, and then the audio of the last `preroll_ms` from between utterances.
         """
-        self._listening = False
+        cut, self._listening = self._listening, False
         speech = self._speech.release()
-        self._transcribing.stop()
+        self._transcribing.stop(cut=cut)
         return speech
 
     def adopt(self, speech: Sequence[Input]) -> None:

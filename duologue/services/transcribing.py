@@ -171,8 +171,10 @@ class Transcribing:
     def _have_patience(self) -> None:
         self.patience = Patience(self._leave_behind, self._service.session.deadlines.stop_s)
 
-    def stop(self) -> None:
-        """Stop all calls: the speech was released."""
+    def stop(self, *, cut: bool) -> None:
+        """Stop all calls: the speech was released. With `cut`, in the middle of an utterance."""
+        if cut:
+            self.metering.give_up()
         self.patience.give_up()
         self.recovery.stop()
         if self._work is not None:

@@ -120,6 +120,8 @@ class TTS(Preparing):
         self._ahead.close()
         if self._sentences is not None and not self._recovery.opening:
             self._sentences.close()
+            self._metering.give_up()
+            self._speech.characters = 0
 
     async def drain(self) -> None:
         """Wait until all text that was taken has been pushed as audio."""
