@@ -18,7 +18,7 @@ AnswerSetting = Literal["turn_instructions", "no_tools", "tool_choice"]
 
 
 Billing = Literal["tokens", "clock", "audio", "characters", "none"]
-"""What a provider charges for: tokens, the time of the open connection, seconds of audio, characters, or nothing."""
+"""The unit of a provider's charges: tokens, the time of the open connection, seconds of audio, characters, or none."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     tools: Literal["blocking", "async", "none"]
     """The tool calls of the model. After a "blocking" call it waits for the result; during an "async" one it speaks."""
     billing: Billing
-    """What the provider charges for."""
+    """The unit of the provider's charges."""
     session_limit_s: float | None = None
     """Seconds after which the provider ends a connection; None without a limit."""
     affect: bool = False

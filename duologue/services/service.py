@@ -36,7 +36,7 @@ class Service(Processor):
     is_made = False
     """True once `__init__` has run."""
     billing: Billing = "none"
-    """What the vendor charges for."""
+    """The unit of the vendor's charges."""
 
     def __init__(self) -> None:
         self.is_made = True

@@ -80,7 +80,7 @@ class Responses:
         self._usage: Usage | None = None
         """The latest usage of the response in progress."""
         self._told: Usage | None = None
-        """The usage that was told last, until another response begins."""
+        """The latest usage in an event, until another response begins."""
         self._caller_said = ""
         self._caller_language = ""
 

@@ -41,7 +41,7 @@ class Consumption:
             self._service.broadcast(used)
 
     def abandon(self, *, going_on: bool) -> None:
-        """The connection is lost. What was `going_on` on it, or had just ended, will not be reported."""
+        """The connection is lost: replies `going_on`, or just ended, will not be reported."""
         if going_on or self.untold is not None:
             self.give_up()
 

@@ -262,7 +262,7 @@ class Responses:
         usage = self._usage(response.usage)
         if response_id in self._over:
             if usage is None or self._over[response_id]:
-                return []  # it was told before
+                return []  # it was counted before
             self._over[response_id] = True
             return [Consumed(usage=usage)]
         status, reason, code = _outcome(response)
