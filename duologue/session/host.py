@@ -299,6 +299,9 @@ class SessionHost:
         self.life.draining = True
         if self.life.state is State.ACTIVE:
             self.session.interrupt("budget")
+        # For readers of the log only: without a text it is not sent to a model.
+        told = {"category": error.category, "error": str(error)}
+        self.session.conversation.add("note", "system", name="error", data=told)
         self.report(error, "Session")
 
     def start_task(

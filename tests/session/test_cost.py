@@ -21,6 +21,7 @@ from duologue.session import Outcome
 from duologue.session.call_events import CallEnding, CostChanged, FeedEvent
 from duologue.session.cost import MAX_TOKENS, CostMeter
 from duologue.session.prices import Price, Prices
+from duologue.session.rows import Row, RowEvent, to_row
 from duologue.testing.clock import run as run_virtual
 
 PRICES = {
@@ -282,8 +283,10 @@ async def test_the_budget_ends_the_call_in_silence_at_the_moment_it_is_used_up()
 
 async def test_the_call_ends_when_its_budget_is_used_up() -> None:
     cut: list[Interrupted] = []
+    rows: list[RowEvent | None] = []
     async with running(budget_usd=0.05) as call:
         call.session.on(Interrupted, cut.append)
+        call.session.feed.on(lambda event: rows.append(to_row(event, "s", None)))
         for _ in range(4):
             call.spends(output_tokens=1_000)
         assert not call.session.cost.exhausted
@@ -294,6 +297,10 @@ async def test_the_call_ends_when_its_budget_is_used_up() -> None:
         await anyio.sleep(1)
     assert (call.outcome.reason, call.outcome.error) == ("budget", None)
     assert [error.category for error in call.errors] == ["budget"]
+    (row,) = [row for row in rows if isinstance(row, Row)]
+    assert (row.type, row.role, row.metadata["name"]) == ("note", "system", "error")
+    assert row.message == call.errors[0].message
+    assert [item.name for item in call.session.conversation] == ["error"]
     assert call.outcome.cost.usd == pytest.approx(0.06)
     assert len(cut) == 1
 
