@@ -14,13 +14,11 @@ from ..frames import ConnectionChanged, HandoffCompleted, SessionEnding, Signal,
 from ..frames.signals import AMOUNTS
 from ..processors.kernel.groups import members
 from .prices import Prices
-from .running import NO_PRICE, Clock, Clocks, Running
+from .running import MAX_TOKENS, NO_PRICE, Clock, Clocks, Running
 from .usage import UsageTotals, estimate
 
 S = TypeVar("S", bound=Signal)
 
-MAX_TOKENS = 10_000_000
-"""The most tokens or characters of one report: beyond that it is wrong. No model's context has more."""
 MAX_S = 86_400.0
 """The most seconds of one report."""
 SETTLED_S = 60.0

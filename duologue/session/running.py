@@ -9,11 +9,14 @@ from typing import Protocol
 
 from ..frames import Signal, Usage
 from .prices import Price, Prices
+from .usage import add_usage
 
 TICK_S = 1.0
 """Seconds between reports of a connection that is charged by the clock."""
 CHARACTERS_PER_TOKEN = 4
 """For estimates, as in `duologue.services.context`."""
+MAX_TOKENS = 10_000_000
+"""The most tokens or characters of one report: beyond that it is wrong. No model's context has more."""
 NO_PRICE = Price()
 
 
@@ -32,13 +35,14 @@ class Running:
     A call of a method costs a few multiplications: it may be made for every frame.
     """
 
-    __slots__ = ("_meter", "_price", "_used", "model", "service", "usd")
+    __slots__ = ("_again", "_meter", "_price", "_used", "model", "service", "usd")
 
     def __init__(self, meter: Growing, service: str, model: str, price: Price) -> None:
         self._meter, self._price = meter, price
         self.service, self.model = service, model
         self.usd = 0.0
         """The estimate in US dollars."""
+        self._again: Usage | None = None  # the context that is read again
         self._used = [0.0, 0.0, 0.0, 0.0, 0.0]  # tokens read and written, seconds heard and spoken, characters
 
     @property
@@ -50,6 +54,22 @@ class Running:
         """Count tokens of text that the model reads."""
         self._used[0] += tokens
         self._grow(tokens * self._price.text_input / 1e6)
+
+    def reads_again(self, told: Usage) -> None:
+        """Count the context of the response before, as `told`: the model reads it again, cached if it can."""
+        tokens, audio = told.input_tokens + told.output_tokens, told.input_audio_tokens + told.output_audio_tokens
+        if tokens <= MAX_TOKENS:
+            audio = min(audio, tokens)
+            again = Usage(
+                service=self.service,
+                model=self.model,
+                input_tokens=tokens,
+                cached_tokens=tokens,
+                input_audio_tokens=audio,
+                cached_audio_tokens=audio,
+            )
+            self._again = again if self._again is None else add_usage(self._again, again)
+            self._grow(self._price.of(again))
 
     def wrote(self, characters: int) -> None:
         """Count text that the model has written."""
@@ -83,7 +103,7 @@ class Running:
     def settle(self) -> None:
         """Forget the estimate: the vendor's report takes its place, at once."""
         self._meter.grow(-self.usd)
-        self.usd, self._used = 0.0, [0.0, 0.0, 0.0, 0.0, 0.0]
+        self.usd, self._used, self._again = 0.0, [0.0, 0.0, 0.0, 0.0, 0.0], None
 
     def close(self) -> None:
         """Forget the estimate for good."""
@@ -93,10 +113,10 @@ class Running:
     def estimate(self) -> Usage | None:
         """Return the consumption as an estimated report, None if there is none."""
         read, written, heard_s, spoken_s, characters = self._used
-        if not any(self._used):
+        if not (any(self._used) or self._again):
             return None
         heard, spoken = heard_s * self._price.input_tokens_per_s, spoken_s * self._price.output_tokens_per_s
-        return Usage(
+        used = Usage(
             service=self.service,
             model=self.model,
             input_tokens=round(read) + round(heard),
@@ -108,6 +128,7 @@ class Running:
             characters=round(characters),
             estimated=True,
         )
+        return used if self._again is None else add_usage(used, self._again)
 
     def _grow(self, usd: float) -> None:
         self.usd += usd

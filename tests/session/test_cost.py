@@ -19,9 +19,10 @@ from duologue.frames import ErrorRaised, HandoffCompleted, Interrupted, SessionE
 from duologue.frames.signals import AMOUNTS
 from duologue.session import Outcome
 from duologue.session.call_events import CallEnding, CostChanged, FeedEvent
-from duologue.session.cost import MAX_TOKENS, CostMeter
+from duologue.session.cost import CostMeter
 from duologue.session.prices import Price, Prices
 from duologue.session.rows import Row, RowEvent, to_row
+from duologue.session.running import MAX_TOKENS
 from duologue.testing.clock import run as run_virtual
 
 PRICES = {
@@ -234,6 +235,27 @@ async def test_an_estimate_counts_until_the_report_takes_its_place() -> None:
         estimate.settle()
         call.spends(output_tokens=100)
         assert cost.usd == pytest.approx(0.001)
+        assert cost.estimated_usd == 0
+
+
+async def test_the_context_that_is_read_again_is_estimated_from_the_report_before() -> None:
+    async with running() as call:
+        cost, estimate = call.session.cost, call.session.cost.running("S", "model")
+        estimate.reads_again(
+            Usage(service="S", input_tokens=900, input_audio_tokens=300, output_tokens=100, output_audio_tokens=100)
+        )
+        assert cost.estimated_usd == pytest.approx(600e-6 + 400 * 20e-6)
+        told = estimate.estimate()
+        assert told is not None
+        assert (told.input_tokens, told.input_audio_tokens, told.cached_tokens, told.estimated) == (
+            1000,
+            400,
+            1000,
+            True,
+        )
+        estimate.settle()
+        assert cost.estimated_usd == 0
+        estimate.reads_again(Usage(service="S", input_tokens=MAX_TOKENS + 1))
         assert cost.estimated_usd == 0
 
 

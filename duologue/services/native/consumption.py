@@ -24,6 +24,7 @@ class Consumption:
         self._rate = service.capabilities.output_sample_rate
         self.running = service.session.cost.running(service.name, service.model)
         """The estimate since the last report."""
+        self._context: Usage | None = None  # the latest report
         self.untold: Reply | None = None
         """A reply that has ended, but whose consumption is still to come."""
 
@@ -46,9 +47,11 @@ class Consumption:
             self.give_up()
 
     def begins(self) -> None:
-        """A reply begins: the report of the one before will not come any more."""
+        """A reply begins: the report of the one before will not come any more, and the context is read again."""
         if self.untold is not None:
             self.give_up()
+        if self._context is not None:
+            self.running.reads_again(self._context)
 
     def ended(self, reply: Reply, usage: Usage | None) -> None:
         """A reply has ended. Its consumption may come later."""
@@ -78,6 +81,7 @@ class Consumption:
             sent_s = self._uplink.take_sent_s()
             usage = msgspec.structs.replace(usage, model=service.model, input_audio_s=sent_s)
             self.running.settle()
+            self._context = usage
         service.broadcast(msgspec.structs.replace(usage, service=service.name))
 
     def _is_own(self, usage: Usage) -> bool:
