@@ -48,6 +48,7 @@ from .call_events import (
     WordsGuarded,
 )
 from .conversation import Conversation
+from .cost import CostMeter
 from .latency import PushObserver
 from .ledger import Ledger
 from .usage import UsageTotals
@@ -74,6 +75,8 @@ class FeedSource(PushObserver, Protocol):
     def floor(self) -> FloorState: ...
     @property
     def usage(self) -> UsageTotals: ...
+    @property
+    def cost(self) -> CostMeter: ...
     def on(self, signal_type: type[SignalT], listener: Callable[[SignalT], Any]) -> Callable[[], None]: ...
     def report(self, error: Exception, processor: str, frame: Frame | None = None) -> None: ...
 
