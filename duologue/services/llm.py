@@ -249,6 +249,8 @@ class LLM(Asking):
             self._filled = turn if answer.filled else self._filled
         if turn <= session.floor.fence or self._unheard:
             status, reason = "interrupted", ""
+        if model:
+            session.ledger.complete(response_id)
         await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))
         return status
 

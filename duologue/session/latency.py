@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Protocol
 
 from ..errors import MissingExtra
-from ..frames import BotAudio, BotStartedSpeaking, BotText, EndOfTurn, Frame, ToolCall, ToolResult, UserTranscript
-from ..processors.kernel.host import Direction
-from ..processors.kernel.node import Node
+from .call_events import CallEvent, FeedEvent, Recognised, ResponseReached, Speaking, ToolChanged, TurnOver
 
 STAGES = ("endpointing", "transcript", "tool", "first_token", "first_audio", "transport")
 """The stages of a turn's latency, in order. `tool` is the time in which tools ran before the first token, and
 `first_token` the time of the model's requests before and after."""
-SAME_SPEECH_S = 0.3
-"""Two detectors place the end of the same speech at most this many seconds apart."""
+EVENTS: tuple[type[CallEvent], ...] = (TurnOver, Recognised, ResponseReached, Speaking, ToolChanged)
+"""The events of a call from which the latencies follow."""
 
 
-class PushObserver(Protocol):
+class Watched(Protocol):
+    """The part of a feed that a `LatencyMeter` uses."""
+
+    def on(self, listener: Callable[[FeedEvent], None], *kinds: type[CallEvent]) -> Callable[[], None]: ...
+
+
+class WithFeed(Protocol):
     """The part of a session that a `LatencyMeter` uses."""
 
-    def now(self) -> float: ...
-    def observe(self, tap: Callable[[Node, Direction, Frame], None]) -> Callable[[], None]: ...
+    @property
+    def feed(self) -> Watched: ...
 
 
 @dataclass(slots=True)
@@ -62,62 +66,66 @@ class TurnLatency:
 
 
 class LatencyMeter:
-    """Observes every push of a session and keeps the latency of its last `limit` turns."""
+    """Takes the events of a call, live from a session's feed or recorded, and keeps the latency of its last turns.
 
-    def __init__(self, session: PushObserver, limit: int = 1_000) -> None:
+    Without a session the events are given to `take`. At most `limit` turns are kept.
+    """
+
+    def __init__(self, session: WithFeed | None = None, limit: int = 1_000) -> None:
         self.turns: list[TurnLatency] = []
-        self._session = session
         self._limit = limit
         self._open: TurnLatency | None = None
         self._tools: set[str] = set()  # calls that run
         self._tools_since = 0.0
-        self._stop = session.observe(self._see)
+        self._stop = session.feed.on(self.take, *EVENTS) if session is not None else lambda: None
+
+    @classmethod
+    def of(cls, events: Iterable[FeedEvent], limit: int = 1_000) -> LatencyMeter:
+        """Return the latencies of a recorded call."""
+        meter = cls(limit=limit)
+        for event in events:
+            meter.take(event)
+        return meter
 
     def __iter__(self) -> Iterator[TurnLatency]:
         return iter(turn for turn in self.turns if turn.total_ms is not None)
 
     def stop(self) -> None:
-        """Stop observing."""
+        """Take no further events of the session."""
         self._stop()
 
-    def _see(self, node: Node, direction: Direction, frame: Frame) -> None:
-        now = self._session.now()
-        if isinstance(frame, EndOfTurn):
-            if self.turns and abs(self.turns[-1].speech_end - frame.at) < SAME_SPEECH_S:
-                return  # another detector has found the end of the same speech
-            if self._open is None or self._open.speech_end != frame.at:
-                self._open = TurnLatency(0, frame.at, now)
-                self._tools.clear()
-                self.turns.append(self._open)
-                del self.turns[: -self._limit]
-            return
-        turn = self._open
-        if turn is None:
-            return
-        if isinstance(frame, ToolCall | ToolResult):
-            if turn.first_token is None and turn.first_audio is None:
-                self._see_tool(turn, frame, now)
-        elif isinstance(frame, UserTranscript):
-            if frame.final and turn.transcript is None:
-                turn.transcript = now
-        elif isinstance(frame, BotText):
-            if turn.first_token is None:
-                turn.turn, turn.first_token = frame.turn, now
-        elif isinstance(frame, BotAudio):
-            if turn.first_audio is None:
-                turn.first_audio = now
-        elif isinstance(frame, BotStartedSpeaking) and turn.first_audio is not None:
-            turn.heard, self._open = now, None
+    def take(self, event: FeedEvent) -> None:
+        """Take the next event of the call. Other events than `EVENTS` are ignored."""
+        if isinstance(event, TurnOver):
+            self._open = TurnLatency(0, event.speech_end_s, event.at)
+            self._tools.clear()
+            self.turns.append(self._open)
+            del self.turns[: -self._limit]
+        elif (turn := self._open) is not None:
+            self._see(turn, event)
 
-    def _see_tool(self, turn: TurnLatency, frame: ToolCall | ToolResult, now: float) -> None:
-        if isinstance(frame, ToolCall):
+    def _see(self, turn: TurnLatency, event: FeedEvent) -> None:
+        match event:
+            case ToolChanged() if turn.first_token is None and turn.first_audio is None:
+                self._see_tool(turn, event)
+            case Recognised(final=True) if turn.transcript is None:
+                turn.transcript = event.at
+            case ResponseReached(point="text") if turn.first_token is None:
+                turn.turn, turn.first_token = event.turn, event.at
+            case ResponseReached(point="audio") if turn.first_audio is None:
+                turn.turn, turn.first_audio = event.turn, event.at
+            case Speaking(who="agent", speaking=True) if turn.first_audio is not None:
+                turn.heard, self._open = event.at, None
+
+    def _see_tool(self, turn: TurnLatency, event: ToolChanged) -> None:
+        if event.state == "called":
             if not self._tools:
-                self._tools_since = now
-            self._tools.add(frame.call_id)
-        elif frame.call_id in self._tools:
-            self._tools.discard(frame.call_id)
+                self._tools_since = event.at
+            self._tools.add(event.call_id)
+        elif event.state in ("running", "answered") and event.call_id in self._tools:
+            self._tools.discard(event.call_id)
             if not self._tools:
-                turn.tool_s += now - self._tools_since
+                turn.tool_s += event.at - self._tools_since
 
     def median_ms(self) -> float:
         """Return the median of all turns' totals in milliseconds; 0 without turns."""
