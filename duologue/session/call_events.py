@@ -122,9 +122,9 @@ class ResponseText(CallEvent, frozen=True, kw_only=True, tag="response_text"):
 
 
 class ResponseReached(CallEvent, frozen=True, kw_only=True, tag="response_reached"):
-    """A response has its first `text`, all the text of its model (`written`), or its first `audio` in the playout.
+    """A response has come to a point: its first `text`, or its first `audio` in the playout.
 
-    `written` comes in cascades only, and only for answers of the model.
+    For the answer of a cascade's model also: the model is `asked`, and has `written` all its text or was stopped.
     """
 
     id: str

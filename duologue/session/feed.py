@@ -127,7 +127,10 @@ class Feed:
         self._measure()
 
     def _follower(self) -> FeedMessages:
-        return FeedMessages(self._session, self._emit, lambda: bool(self._watchers))
+        return FeedMessages(self._session, self._emit, self._shows_messages)
+
+    def _shows_messages(self) -> bool:
+        return any(watcher.wants(MessageChanged) for watcher in self._watchers)
 
     def _emit(self, event: FeedEvent) -> None:
         kind = type(event)

@@ -186,8 +186,9 @@ class Response:
         return heard_text(self.text, self.words, self.played_s, total_s)
 
 
-Point = Literal["text", "written", "audio"]
-"""A point that a response reaches: its first text, all the text of its model, its first audio."""
+Point = Literal["asked", "text", "written", "audio"]
+"""A point that a response reaches: a model is asked for it, its first text, all the text of its model, its first audio.
+"""
 
 
 class LedgerWatcher(Protocol):
@@ -200,7 +201,7 @@ class LedgerWatcher(Protocol):
         """More of the response was played, or its text was corrected."""
 
     def reached(self, response: Response, point: Point) -> None:
-        """The response has its first text, all the text of its model, or its first audio."""
+        """The response has come to this point."""
 
     def all_given(self, frame: ResponseEnded) -> None:
         """The engine has finished a response."""
@@ -258,10 +259,10 @@ class Ledger:
             if first and self.watcher is not None:
                 self.watcher.reached(response, "text")
 
-    def complete(self, response_id: str) -> None:
-        """Record that the model has given all its text of a drafted response, or was stopped."""
+    def reach(self, response_id: str, point: Literal["asked", "written"]) -> None:
+        """Record that a model is asked for a drafted response, or has given all its text, or was stopped."""
         if (response := self.pending.get(response_id)) and self.watcher is not None:
-            self.watcher.reached(response, "written")
+            self.watcher.reached(response, point)
 
     def take(self, response_id: str, speaker: object) -> None:
         """Make `speaker` the speaker of a drafted response. Only the first to take a response counts."""

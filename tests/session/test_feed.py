@@ -209,7 +209,7 @@ async def test_a_turn_is_told_and_timed_without_observing_every_push() -> None:
         await call.waits_until(4.0)
     (ended,) = [event for event in everything if isinstance(event, TurnOver)]
     points = [event.point for event in everything if isinstance(event, ResponseReached)]
-    assert points == ["text", "written", "audio"]
+    assert points == ["asked", "text", "written", "audio"]
     assert not any(isinstance(event, TurnTimed) for event in everything)
     (turn,) = timed
     assert isinstance(turn, TurnTimed)

@@ -1,0 +1,138 @@
+"""Spans and metrics of whole calls, received over OTLP by a receiver on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from duologue import Agent, Cascade, Endpointing, Handoff, Interruption, Processor, Tools, Vad
+from duologue.services.google import GeminiLive
+from duologue.services.openai import OpenAIRealtime
+from duologue.testing import Call, MockSTT, MockTTS
+from duologue.testing.scripted import CallTool, ScriptedGemini, ScriptedOpenAI, Speak
+from duologue.testing.scripted_llm import ScriptedLLM, calls, hands_off
+from tests.telemetry.receiver import Receiver
+
+SECRET = "zanzibar"
+"""Stands in the instructions, in the words of both sides, in the arguments and the results of tools."""
+LONG = f"The {SECRET} has many parts, and I could speak about each of them for a very long time, if you let me."
+
+Engine = Callable[[], AbstractAsyncContextManager[Processor]]
+
+
+def native_script(request: Any) -> list[Any]:
+    """The acts of the model of a native engine."""
+    last = request.history[-1]
+    said = last.text.lower()
+    if last.role == "tool" or "result" in said:
+        return [Speak(f"It is the {SECRET}.", 1.0)]
+    if "look" in said:
+        return [CallTool("look_up", {"word": SECRET})]
+    if "long" in said:
+        return [Speak(LONG, 8.0)]
+    if "bill" in said:
+        return [CallTool("handoff_conversation", {"agent": "Bob", "summary": SECRET, "reason": SECRET})]
+    return [Speak(f"Hello, {SECRET}.", 1.0)]
+
+
+RULES: Any = {
+    "look": [calls("look_up", word=SECRET), f"It is the {SECRET}."],
+    "long": LONG,
+    "bill": [hands_off("Bob", summary=SECRET, reason=SECRET), f"Your {SECRET} is 5 pounds."],
+}
+
+
+@asynccontextmanager
+async def cascade() -> AsyncIterator[Processor]:
+    yield Cascade(MockSTT([f"hello {SECRET}"]), ScriptedLLM(RULES, otherwise=f"Hello, {SECRET}."), MockTTS())
+
+
+@asynccontextmanager
+async def openai() -> AsyncIterator[Processor]:
+    async with ScriptedOpenAI(native_script) as server:
+        yield OpenAIRealtime(api_key="test", base_url=server.url)
+
+
+@asynccontextmanager
+async def gemini() -> AsyncIterator[Processor]:
+    async with ScriptedGemini(native_script) as server:
+        yield GeminiLive(api_key="test", base_url=server.url, ssl_context=server.ssl_context)
+
+
+ENGINES: dict[str, tuple[Engine, str]] = {
+    "cascade": (cascade, "ScriptedLLM"),
+    "openai": (openai, "openai"),
+    "gemini": (gemini, "gcp.gemini"),
+}
+
+
+def through(receiver: Receiver, *engine: Processor, **options: Any) -> Call:
+    """A call with two agents and a tool, whose telemetry goes to the receiver."""
+
+    async def look_up(word: str) -> str:
+        """Look a word up."""
+        with receiver.tracer.start_as_current_span("query"):
+            await asyncio.sleep(0.1)
+        return f"{word}: {SECRET}"
+
+    agents = [Agent(name="Ann", instructions=f"Know {SECRET}.", tools=[look_up]), Agent(name="Bob", instructions="Be.")]
+    call = Call.through(Vad(), Endpointing(), Interruption(), *engine, Handoff(agents), Tools(), **options)
+    receiver.telemetry.attach(call.session)
+    return call
+
+
+@pytest.mark.parametrize("name", ENGINES)
+async def test_a_call_is_one_tree_of_spans_without_its_words(name: str) -> None:
+    make, provider = ENGINES[name]
+    with Receiver() as receiver:
+        async with make() as engine, through(receiver, engine) as call:
+            await call.says("hello")
+            await call.hears()
+            await call.types("Look it up")
+            await call.settles()
+            await call.types("Say something long")
+            await call.agent_begins()
+            await call.waits(1.0)
+            call.session.interrupt()
+            await call.types("I have a question about my bill")
+            await call.settles()
+        receiver.flush()
+        root = receiver.check_tree()
+        print(
+            *sorted(
+                ((s.start_s - root.start_s, s.end_s - root.start_s, s) for s in receiver.spans), key=lambda x: x[0]
+            ),
+            sep="\n",
+        )
+    assert root.name == "call"
+    assert {span.attributes["gen_ai.conversation.id"] for span in receiver.named("invoke_agent")} == {call.session.id}
+    chats = receiver.named("chat")
+    assert len(chats) >= 4
+    for span in chats:
+        assert span.attributes["gen_ai.operation.name"] == "chat"
+        assert span.attributes["gen_ai.provider.name"] == provider
+        assert span.attributes["gen_ai.usage.input_tokens"] > 0 or span.attributes["duologue.status"] == "interrupted"
+    tool, query = receiver.one("execute_tool look_up"), receiver.one("query")
+    assert query.parent == tool.id
+    assert tool.attributes["gen_ai.tool.call.id"]
+    cut = [span for span in receiver.named("invoke_agent") if span.attributes.get("duologue.interrupted")]
+    assert len(cut) == 1
+    moved = receiver.one("handoff Bob")
+    assert any(moved.id in span.links for span in receiver.named("invoke_agent Bob"))
+    assert receiver.named("speech_to_text")
+    assert bool(receiver.named("text_to_speech")) == (name == "cascade")
+    assert bool(receiver.named("connect")) == (name != "cascade")
+    assert not any(SECRET.encode() in body for body in receiver.bodies)
+    assert {
+        "gen_ai.client.operation.duration",
+        "gen_ai.client.token.usage",
+        "gen_ai.execute_tool.duration",
+        "duologue.turn.first_audio",
+        "duologue.interruptions",
+        "duologue.calls",
+        "duologue.handoffs",
+    } <= set(receiver.metrics)
