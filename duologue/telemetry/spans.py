@@ -216,6 +216,8 @@ class CallSpans:
         self._services.forget()
         begun = self._handoff
         if begun is None or begun.target != event.target:
+            if event.state == "failed" and not self._maker.words:  # a model may have invented the name
+                event = msgspec.structs.replace(event, target=names.UNKNOWN)
             begun = msgspec.structs.replace(event, at=event.at - event.gap_ms / 1000)
         self._tell_handoff(msgspec.structs.replace(event, at=begun.at), event.at, "handoff", done=event.state)
 

@@ -29,8 +29,10 @@ MAX_UTTERANCES = 64
 class TurnSpan(Noted):
     """The span of a turn: an agent's work for what the caller has said."""
 
-    def __init__(self, number: int, agent: str, span: Span, at: float) -> None:
+    def __init__(self, number: int, agent: str, span: Span, began_at: float, at: float) -> None:
         super().__init__(span)
+        self.began_at = began_at
+        self.opened_at = at
         self.number = number
         self.agent = agent
         self.last_at = at
@@ -80,6 +82,7 @@ class TurnSpans:
         self._turns: dict[int, TurnSpan] = {}
         self._silent: TurnSpan | None = None  # the agent has fallen silent: it ends unless this was an interruption
         self._agent_speaks = False
+        self._caller_since: float | None = None  # the caller's latest speech, before the next turn
         self._heard: list[Recognised] = []
         self._answers: dict[str, _Answer] = {}
 
@@ -127,7 +130,11 @@ class TurnSpans:
                 self._close(before, before.last_at)
         heard, self._heard = self._heard, []
         links, self.links = tuple(self.links), []
-        began_at = min([event.at, *(one.start_s for one in heard if one.start_s > 0)])
+        spoke = [one.start_s for one in heard if one.start_s > 0]
+        if self._caller_since is not None:
+            spoke.append(self._caller_since)
+        self._caller_since = None
+        began_at = min([event.at, *spoke])
         attributes = {
             names.OPERATION: names.INVOKE_AGENT,
             names.CONVERSATION_ID: self._conversation.session_id,
@@ -136,7 +143,7 @@ class TurnSpans:
         }
         name = f"{names.INVOKE_AGENT} {event.agent}".strip()
         span = self._maker.begin(name, began_at, attributes, self._call, links)
-        turn = self.latest = self._turns[event.turn] = TurnSpan(event.turn, event.agent, span, event.at)
+        turn = self.latest = self._turns[event.turn] = TurnSpan(event.turn, event.agent, span, began_at, event.at)
         for one in heard:
             self._tell_heard(one, span)
         return turn
@@ -151,8 +158,9 @@ class TurnSpans:
         self._maker.end(turn.span, at, turn.failed)
 
     def speaking(self, event: Speaking) -> None:
-        """The agent is heard, or no longer."""
-        if event.who != "agent":
+        """The caller speaks; or the agent is heard, or no longer."""
+        if event.who == "caller":
+            self._caller_since = event.at if event.speaking else self._caller_since
             return
         self._agent_speaks = event.speaking
         for turn in self._turns.values():
@@ -187,12 +195,17 @@ class TurnSpans:
 
     def recognised(self, event: Recognised) -> None:
         """The caller's words were transcribed."""
-        if event.final:
+        if not event.final:
+            return
+        turn = self.latest
+        if turn is not None and event.start_s < turn.opened_at:  # a native engine's, which come after the answer
+            self._tell_heard(event, turn.span, turn.began_at)
+        else:
             self._heard.append(event)
             if len(self._heard) > MAX_UTTERANCES and self._call is not None:
                 self._tell_heard(self._heard.pop(0), self._call)
 
-    def _tell_heard(self, event: Recognised, parent: Span) -> None:
+    def _tell_heard(self, event: Recognised, parent: Span, not_before: float = 0.0) -> None:
         service = self._services.get("stt") or self._services.get("engine")
         attributes = self._of_service(names.SPEECH_TO_TEXT, service)
         attributes["duologue.stt.delay_ms"] = round(max(0.0, event.at - event.end_s) * 1000, 3)
@@ -201,7 +214,7 @@ class TurnSpans:
             attributes["duologue.language"] = event.language
         if self._maker.words:
             attributes[names.OUTPUT_MESSAGES] = message("user", event.text)
-        began_at = min(event.start_s, event.at) if event.start_s > 0 else event.at
+        began_at = min(max(event.start_s, not_before), event.at) if event.start_s > 0 else event.at
         name = named(names.SPEECH_TO_TEXT, service)
         self._maker.tell(name, (began_at, event.at), attributes, parent, kind=kind_of(service))
 

@@ -35,7 +35,7 @@ def native_script(request: Any) -> list[Any]:
     if "long" in said:
         return [Speak(LONG, 8.0)]
     if "bill" in said:
-        return [CallTool("handoff_conversation", {"agent": "Bob", "summary": SECRET, "reason": SECRET})]
+        return [CallTool("handoff_conversation", {"target": "Bob", "summary": SECRET, "reason": SECRET})]
     return [Speak(f"Hello, {SECRET}.", 1.0)]
 
 
@@ -102,12 +102,6 @@ async def test_a_call_is_one_tree_of_spans_without_its_words(name: str) -> None:
             await call.settles()
         receiver.flush()
         root = receiver.check_tree()
-        print(
-            *sorted(
-                ((s.start_s - root.start_s, s.end_s - root.start_s, s) for s in receiver.spans), key=lambda x: x[0]
-            ),
-            sep="\n",
-        )
     assert root.name == "call"
     assert {span.attributes["gen_ai.conversation.id"] for span in receiver.named("invoke_agent")} == {call.session.id}
     chats = receiver.named("chat")
@@ -115,7 +109,7 @@ async def test_a_call_is_one_tree_of_spans_without_its_words(name: str) -> None:
     for span in chats:
         assert span.attributes["gen_ai.operation.name"] == "chat"
         assert span.attributes["gen_ai.provider.name"] == provider
-        assert span.attributes["gen_ai.usage.input_tokens"] > 0 or span.attributes["duologue.status"] == "interrupted"
+    assert sum(span.attributes.get("gen_ai.usage.output_tokens", 0) for span in chats) > 0
     tool, query = receiver.one("execute_tool look_up"), receiver.one("query")
     assert query.parent == tool.id
     assert tool.attributes["gen_ai.tool.call.id"]
@@ -123,7 +117,7 @@ async def test_a_call_is_one_tree_of_spans_without_its_words(name: str) -> None:
     assert len(cut) == 1
     moved = receiver.one("handoff Bob")
     assert any(moved.id in span.links for span in receiver.named("invoke_agent Bob"))
-    assert receiver.named("speech_to_text")
+    assert {span.parent for span in receiver.named("speech_to_text")} <= {span.id for span in receiver.named("invoke")}
     assert bool(receiver.named("text_to_speech")) == (name == "cascade")
     assert bool(receiver.named("connect")) == (name != "cascade")
     assert not any(SECRET.encode() in body for body in receiver.bodies)
