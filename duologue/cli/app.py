@@ -154,6 +154,12 @@ def serve(
     client_may_configure: Annotated[
         bool, typer.Option(help="Let clients of OpenAI's API set the instructions and the voice.")
     ] = False,
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Export spans and metrics by OTLP, as the variables OTEL_… say.")
+    ] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Serve the metrics for Prometheus at /metrics, for clients with the key.")
+    ] = False,
 ) -> None:
     """Serve your agents by WebRTC, WebSocket and a page.
 
@@ -171,6 +177,8 @@ def serve(
             page=page,
             controls=controls,
             client_may_configure=client_may_configure,
+            otel=otel,
+            metrics=metrics,
             open_to_all=open_to_all,
             allowed_origins=allowed_origin or (),
             allowed_hosts=allowed_host or (),

@@ -251,7 +251,7 @@ class LLM(Asking):
             self._filled = turn if answer.filled else self._filled
         if turn <= session.floor.fence or self._unheard:
             status, reason = "interrupted", ""
-        if model:
+        if model and status == "completed":
             session.ledger.reach(response_id, "written")
         await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))
         return status

@@ -124,7 +124,7 @@ class ResponseText(CallEvent, frozen=True, kw_only=True, tag="response_text"):
 class ResponseReached(CallEvent, frozen=True, kw_only=True, tag="response_reached"):
     """A response has come to a point: its first `text`, or its first `audio` in the playout.
 
-    For the answer of a cascade's model also: the model is `asked`, and has `written` all its text or was stopped.
+    For the answer of a cascade's model also: the model is `asked`, and has `written` all its text.
     """
 
     id: str

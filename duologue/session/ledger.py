@@ -260,7 +260,7 @@ class Ledger:
                 self.watcher.reached(response, "text")
 
     def reach(self, response_id: str, point: Literal["asked", "written"]) -> None:
-        """Record that a model is asked for a drafted response, or has given all its text, or was stopped."""
+        """Record that a model is asked for a drafted response, or has given all its text."""
         if (response := self.pending.get(response_id)) and self.watcher is not None:
             self.watcher.reached(response, point)
 

@@ -31,10 +31,10 @@ class Outbox:
         self._running = False
         self._told = False
 
-    def put(self, job: Job) -> None:
-        """Add a job. Never waits and never raises."""
+    def put(self, job: Job, *, beyond: bool = False) -> None:
+        """Add a job, also `beyond` the limit. Never waits and never raises."""
         with self._lock:
-            if len(self._jobs) >= self._max_waiting:
+            if len(self._jobs) >= self._max_waiting and not beyond:
                 self.dropped += 1
                 return
             self._jobs.append(job)
@@ -68,5 +68,5 @@ class Outbox:
     def flush(self, timeout_s: float) -> bool:
         """Wait until all jobs that were put are done. Returns False after `timeout_s` seconds. Blocks the thread."""
         done = threading.Event()
-        self.put(done.set)
+        self.put(done.set, beyond=True)
         return done.wait(timeout_s)

@@ -13,8 +13,6 @@ try:
 except ImportError as error:
     raise MissingExtra("Prometheus", "prometheus", str(error)) from error
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
-
 _UNITS = {"s": "seconds", "USD": "usd"}
 
 
@@ -26,6 +24,8 @@ def prometheus_name(instrument: Instrument) -> str:
 
 class PrometheusSink:
     """Keeps the metrics in a registry of their own, or in that of the application."""
+
+    media_type = CONTENT_TYPE_LATEST
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..errors import MissingExtra
@@ -45,7 +46,7 @@ class Telemetry:
     ) -> None:
         self._words = words
         self._outbox = Outbox()
-        self._provider = tracer_provider
+        self._providers = tuple(provider for provider in (tracer_provider, meter_provider) if provider is not None)
         self._tracer: Any = None
         self._prometheus: Any = None
         self._labels = BoundedLabels()
@@ -96,22 +97,27 @@ class Telemetry:
             except Exception:
                 log.debug("the lateness could not be recorded", exc_info=True)
 
+    @property
+    def metrics_type(self) -> str:
+        """The media type of `metrics_text`, "" without `prometheus`."""
+        media_type: str = self._prometheus.media_type if self._prometheus is not None else ""
+        return media_type
+
     def metrics_text(self) -> bytes:
         """Return the metrics in Prometheus' text format. Empty without `prometheus`."""
         text: bytes = self._prometheus.text() if self._prometheus is not None else b""
         return text
 
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
-        """Wait until all spans that have ended are exported, at the end of a program. Blocks the thread.
+        """Wait until all spans that have ended, and the metrics, are exported, at the end of a program.
 
-        Returns False if that takes longer than `timeout_s` seconds.
+        Blocks the thread. Returns False if it takes longer than `timeout_s` seconds. Providers of the process that were
+        not given to this object are flushed by the application.
         """
-        self._outbox.put(self._flush_provider)
+        for provider in self._providers:
+            if (flush := getattr(provider, "force_flush", None)) is not None:
+                self._outbox.put(partial(flush, int(timeout_s * 1000)), beyond=True)
         return self._outbox.flush(timeout_s)
-
-    def _flush_provider(self) -> None:
-        if (flush := getattr(self._provider, "force_flush", None)) is not None:
-            flush(int(FLUSH_S * 1000))
 
 
 class CallTelemetry:

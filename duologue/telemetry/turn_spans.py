@@ -273,8 +273,10 @@ class TurnSpans:
             attributes[names.FIRST_CHUNK_S] = round(max(0.0, min(first) - answer.opened_at), 6)
         attributes[names.FINISH_REASONS] = ("stop",) if status == "completed" else ("error",)
         attributes |= tokens_of(answer.used)
-        if self._maker.words and (item := self._conversation.get(answer.id)) is not None:
-            attributes[names.OUTPUT_MESSAGES] = message("assistant", item.written or item.text)
+        if self._maker.words:
+            given, item = self._conversation.ledger.get(answer.id), self._conversation.get(answer.id)
+            said = given.written or given.text if given is not None else item.text if item is not None else ""
+            attributes[names.OUTPUT_MESSAGES] = message("assistant", said)
         failed = self.category if status == "failed" else ""
         times, parent = (answer.opened_at, at), answer.turn.span
         self._maker.tell(named(names.CHAT, service), times, attributes, parent, kind=kind_of(service), failed=failed)
