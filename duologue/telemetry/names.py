@@ -67,4 +67,5 @@ def tool_failure(result: object) -> str:
     """Return the type of the error that a tool's result tells the model, "" for a result."""
     if not (isinstance(result, dict) and isinstance(error := result.get("error"), str) and len(result) == 1):
         return ""
-    return next((kind for kind in ("cancelled", "denied") if error.startswith(kind)), "tool")
+    beginnings = {"cancelled": "cancelled", "the call ended": "cancelled", "denied": "denied"}
+    return next((kind for begins, kind in beginnings.items() if error.startswith(begins)), "tool")

@@ -1,4 +1,4 @@
-"""`SpanMaker`: makes the spans of one call within its bounds, and ends them in the outbox."""
+"""`SpanMaker`: makes the spans of one call within its bounds, and ends them in the errands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from . import names
-from .outbox import Outbox
+from .errands import Errands
 from .services import ServiceFacts
 
 MAX_SPANS = 10_000
@@ -27,7 +27,7 @@ MAX_WORDS = 4_096
 Attributes = dict[str, Any]
 
 
-class Noted:
+class OpenSpan:
     """A span that began, and the number of its events."""
 
     def __init__(self, span: Span) -> None:
@@ -38,20 +38,20 @@ class Noted:
 class SpanMaker:
     """Makes spans of one call. Times are session times in seconds; `began_ns` is the wall-clock time of zero."""
 
-    def __init__(self, tracer: trace.Tracer, outbox: Outbox, *, words: bool) -> None:
+    def __init__(self, tracer: trace.Tracer, errands: Errands, *, words: bool) -> None:
         self.words = words
         """True if the spans have words, arguments and results."""
         self.began_ns = 0
         self.left_out = 0
         """Spans beyond the limit of the call."""
-        self._tracer, self._outbox = tracer, outbox
+        self._tracer, self._errands = tracer, errands
         self._spans = 0
 
     def root(self, name: str, attributes: Attributes, links: tuple[Link, ...]) -> Span:
         """Begin the first span, at zero. It is a root: a call outlives the request that began it."""
         self._spans += 1
         return self._tracer.start_span(
-            name, otel_context.Context(), attributes=cut(attributes), links=links, start_time=self.began_ns
+            name, otel_context.Context(), attributes=cut_texts(attributes), links=links, start_time=self.began_ns
         )
 
     def begin(self, name: str, at: float, attributes: Attributes, parent: Span, links: tuple[Link, ...] = ()) -> Span:
@@ -60,7 +60,7 @@ class SpanMaker:
             return trace.INVALID_SPAN
         within = trace.set_span_in_context(parent, otel_context.Context())
         return self._tracer.start_span(
-            name[:MAX_ATTRIBUTE], within, attributes=cut(attributes), links=links, start_time=self._ns(at)
+            name[:MAX_ATTRIBUTE], within, attributes=cut_texts(attributes), links=links, start_time=self._ns(at)
         )
 
     def end(self, span: Span, at: float, failed: str = "") -> None:
@@ -68,7 +68,7 @@ class SpanMaker:
         if failed:
             span.set_attribute(names.ERROR_TYPE, failed)
             span.set_status(Status(StatusCode.ERROR))
-        self._outbox.put(partial(span.end, self._ns(at)))
+        self._errands.put(partial(span.end, self._ns(at)))
 
     def tell(
         self,
@@ -86,7 +86,7 @@ class SpanMaker:
                 attributes[names.ERROR_TYPE] = failed
             limit = MAX_WORDS if self.words else MAX_ATTRIBUTE
             ns = self._ns(times[0]), self._ns(max(times))
-            self._outbox.put(partial(self._make, name[:MAX_ATTRIBUTE], ns, cut(attributes, limit), parent, kind))
+            self._errands.put(partial(self._make, name[:MAX_ATTRIBUTE], ns, cut_texts(attributes, limit), parent, kind))
 
     def _make(self, name: str, ns: tuple[int, int], attributes: Attributes, parent: Span, kind: SpanKind) -> None:
         within = trace.set_span_in_context(parent, otel_context.Context())
@@ -95,11 +95,11 @@ class SpanMaker:
             span.set_status(Status(StatusCode.ERROR))
         span.end(ns[1])
 
-    def note(self, to: Noted, name: str, at: float, attributes: Attributes) -> None:
+    def note(self, to: OpenSpan, name: str, at: float, attributes: Attributes) -> None:
         """Add an event to a span."""
         if to.events < MAX_EVENTS:
             to.events += 1
-            to.span.add_event(f"duologue.{name}", cut(attributes), self._ns(at))
+            to.span.add_event(f"duologue.{name}", cut_texts(attributes), self._ns(at))
 
     def _ns(self, at: float) -> int:
         return self.began_ns + int(at * 1e9)
@@ -112,7 +112,7 @@ class SpanMaker:
         return True
 
 
-def cut(attributes: Attributes, limit: int = MAX_ATTRIBUTE) -> Attributes:
+def cut_texts(attributes: Attributes, limit: int = MAX_ATTRIBUTE) -> Attributes:
     """Return attributes with their texts cut."""
     return {name: value[:limit] if isinstance(value, str) else value for name, value in attributes.items()}
 
@@ -122,7 +122,7 @@ def named(operation: str, service: ServiceFacts | None) -> str:
     return f"{operation} {service.model if service is not None else ''}".strip()
 
 
-def kind_of(service: ServiceFacts | None) -> SpanKind:
+def span_kind(service: ServiceFacts | None) -> SpanKind:
     """Return CLIENT for a remote service, INTERNAL for one in this process."""
     return SpanKind.INTERNAL if service is None or service.in_process else SpanKind.CLIENT
 
@@ -132,7 +132,7 @@ def message(role: str, text: str) -> str:
     return msgspec.json.encode([{"role": role, "parts": [{"type": "text", "content": text}]}]).decode()
 
 
-def as_json(value: Any) -> str:
+def json_text(value: Any) -> str:
     """Return a value as JSON; the name of its type if it has no JSON."""
     try:
         return msgspec.json.encode(value).decode()

@@ -33,13 +33,13 @@ from ..session.call_events import (
     WordsGuarded,
 )
 from . import names
-from .outbox import Outbox
+from .errands import Errands
 from .services import ServicesAtWork
-from .span_maker import MAX_WORDS, Attributes, Noted, SpanMaker, as_json, cut
+from .span_maker import MAX_WORDS, Attributes, OpenSpan, SpanMaker, cut_texts, json_text
 from .turn_spans import TurnSpan, TurnSpans
 
 
-class _ToolCall:
+class _ToolSpan:
     """A tool's call in progress."""
 
     def __init__(self, name: str, called_at: float, turn: TurnSpan | None, arguments: Any = None) -> None:
@@ -61,7 +61,7 @@ class CallSpans:
         self,
         session: Any,
         tracer: trace.Tracer,
-        outbox: Outbox,
+        errands: Errands,
         services: ServicesAtWork,
         *,
         words: bool = False,
@@ -69,11 +69,11 @@ class CallSpans:
     ) -> None:
         self.call: Span | None = None
         self._session, self._services, self._links = session, services, links
-        self._maker = SpanMaker(tracer, outbox, words=words)
+        self._maker = SpanMaker(tracer, errands, words=words)
         self._turns = turns = TurnSpans(self._maker, services, session.conversation)
-        self._noted: Noted | None = None
+        self._noted: OpenSpan | None = None
         self._ended = False
-        self._tools: dict[str, _ToolCall] = {}
+        self._tools: dict[str, _ToolSpan] = {}
         self._handoff: HandedOff | None = None
         self._dialing: dict[str, ConnectionMoved] = {}
         self._takers: Mapping[type[CallEvent], Callable[[Any], None]] = {
@@ -118,7 +118,7 @@ class CallSpans:
         if self._session.agent is not None:
             attributes[names.AGENT_NAME] = self._session.agent.name
         self.call = self._maker.root("call", attributes, self._links)
-        self._noted = Noted(self.call)
+        self._noted = OpenSpan(self.call)
         self._turns.begin(self.call)
 
     def _end(self, event: CallEnding) -> None:
@@ -131,7 +131,7 @@ class CallSpans:
         for dialing in tuple(self._dialing.values()):
             self._tell_connection(dialing, at, "cancelled" if reason != "error" else category)
         self._turns.end(at)
-        self.call.set_attributes(cut({"duologue.end_reason": event.reason if self._maker.words else reason}))
+        self.call.set_attributes(cut_texts({"duologue.end_reason": event.reason if self._maker.words else reason}))
         self.call.set_attributes(self._totals())
         if self._maker.left_out:
             self.call.set_attribute("duologue.spans_left_out", self._maker.left_out)
@@ -151,7 +151,7 @@ class CallSpans:
     def _tool(self, event: ToolChanged) -> None:
         if event.state == "called" and event.item is not None:
             turn = self._turns.get(event.item.turn)
-            self._tools[event.call_id] = _ToolCall(
+            self._tools[event.call_id] = _ToolSpan(
                 self._tool_name(event.name), event.at, turn, arguments=event.arguments
             )
             if turn is not None:
@@ -171,14 +171,14 @@ class CallSpans:
     def _tool_started(self, event: ToolStarted) -> None:
         tool = self._tools.get(event.call_id)
         if tool is None:
-            tool = _ToolCall(self._tool_name(event.name), event.at, self._turns.get(event.turn))
+            tool = _ToolSpan(self._tool_name(event.name), event.at, self._turns.get(event.turn))
             self._tools[event.call_id] = tool
         tool.began_at = event.at
         tool.span = self._start_tool(event.call_id, tool, event.at)
         # This runs in the task of the tool's function: spans that the function makes are children of this one.
         otel_context.attach(trace.set_span_in_context(tool.span))
 
-    def _start_tool(self, call_id: str, tool: _ToolCall, at: float) -> Span:
+    def _start_tool(self, call_id: str, tool: _ToolSpan, at: float) -> Span:
         attributes = {
             names.OPERATION: names.EXECUTE_TOOL,
             names.TOOL_NAME: tool.name,
@@ -190,7 +190,7 @@ class CallSpans:
         assert parent is not None
         return self._maker.begin(f"{names.EXECUTE_TOOL} {tool.name}", at, attributes, parent)
 
-    def _untie(self, call_id: str, tool: _ToolCall, at: float) -> None:
+    def _untie(self, call_id: str, tool: _ToolSpan, at: float) -> None:
         """Let the turn end without a tool."""
         if (turn := tool.turn) is not None and call_id in turn.tools:
             turn.tools.discard(call_id)
@@ -202,8 +202,8 @@ class CallSpans:
         if tool.began_at is not None:
             span.set_attribute("duologue.tool.wait_ms", round((tool.began_at - tool.called_at) * 1000, 3))
         if self._maker.words:
-            content = {names.TOOL_ARGUMENTS: as_json(tool.arguments), names.TOOL_RESULT: as_json(result)}
-            span.set_attributes(cut(content, MAX_WORDS))
+            content = {names.TOOL_ARGUMENTS: json_text(tool.arguments), names.TOOL_RESULT: json_text(result)}
+            span.set_attributes(cut_texts(content, MAX_WORDS))
         self._maker.end(span, at, failed)
         self._untie(call_id, tool, at)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..errors import MissingExtra
 from ..session.call_events import CallEnding, CallEvent, FeedEvent
+from .errands import Errands
 from .instruments import LATENESS, BoundedLabels, OtelSink, Sink
 from .metrics import CallMetrics
-from .outbox import Outbox
 from .services import ServicesAtWork
 
 log = logging.getLogger("duologue")
@@ -45,7 +45,7 @@ class Telemetry:
         prometheus: bool = False,
     ) -> None:
         self._words = words
-        self._outbox = Outbox()
+        self._errands = Errands()
         self._providers = tuple(provider for provider in (tracer_provider, meter_provider) if provider is not None)
         self._tracer: Any = None
         self._prometheus: Any = None
@@ -56,7 +56,7 @@ class Telemetry:
                 from opentelemetry import trace
             except ImportError as error:
                 raise MissingExtra("OpenTelemetry", "otel", str(error)) from error
-            self._tracer = trace.get_tracer(SCOPE, _version(), tracer_provider)
+            self._tracer = trace.get_tracer(SCOPE, _released(), tracer_provider)
             sinks.append(OtelSink(meter_provider))
         if prometheus:
             from .prometheus import PrometheusSink
@@ -68,7 +68,7 @@ class Telemetry:
     @property
     def dropped(self) -> int:
         """The spans that found no room, because an exporter is too slow."""
-        return self._outbox.dropped
+        return self._errands.dropped
 
     def attach(self, session: Any, *, earlier: str = "") -> CallTelemetry:
         """Follow a session from now on. Call this before `Session.run`.
@@ -82,7 +82,9 @@ class Telemetry:
             from .span_maker import links_of
             from .spans import CallSpans
 
-            spans = CallSpans(session, self._tracer, self._outbox, services, words=self._words, links=links_of(earlier))
+            spans = CallSpans(
+                session, self._tracer, self._errands, services, words=self._words, links=links_of(earlier)
+            )
             readers.append((spans.take, spans.events))
         if self._sinks:
             metrics = CallMetrics(self._sinks, self._labels, services)
@@ -116,8 +118,8 @@ class Telemetry:
         """
         for provider in self._providers:
             if (flush := getattr(provider, "force_flush", None)) is not None:
-                self._outbox.put(partial(flush, int(timeout_s * 1000)), beyond=True)
-        return self._outbox.flush(timeout_s)
+                self._errands.put(partial(flush, int(timeout_s * 1000)), beyond=True)
+        return self._errands.flush(timeout_s)
 
 
 class CallTelemetry:
@@ -166,7 +168,7 @@ class CallTelemetry:
         return listener
 
 
-def _version() -> str:
+def _released() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -18,7 +18,7 @@ from ..session.call_events import (
 from ..session.conversation import Conversation
 from . import names
 from .services import ServiceFacts, ServicesAtWork
-from .span_maker import Attributes, Noted, SpanMaker, kind_of, message, named
+from .span_maker import Attributes, OpenSpan, SpanMaker, message, named, span_kind
 
 MAX_TURNS = 16
 """Turns whose span is open. At the limit the oldest is ended."""
@@ -26,7 +26,7 @@ MAX_UTTERANCES = 64
 """Utterances that wait for their turn. At the limit the oldest belongs to the call."""
 
 
-class TurnSpan(Noted):
+class TurnSpan(OpenSpan):
     """The span of a turn: an agent's work for what the caller has said."""
 
     def __init__(self, number: int, agent: str, span: Span, began_at: float, at: float) -> None:
@@ -49,7 +49,7 @@ class TurnSpan(Noted):
         return bool(self.responses or self.tools or self.waits_for_speech)
 
 
-class _Answer:
+class _AnswerSpans:
     """A response of the agent in progress."""
 
     def __init__(self, id: str, turn: TurnSpan, opened_at: float, *, asked: bool) -> None:
@@ -84,7 +84,7 @@ class TurnSpans:
         self._agent_speaks = False
         self._caller_since: float | None = None  # the caller's latest speech, before the next turn
         self._heard: list[Recognised] = []
-        self._answers: dict[str, _Answer] = {}
+        self._answers: dict[str, _AnswerSpans] = {}
 
     def begin(self, call: Span) -> None:
         """Begin with the span of the call."""
@@ -121,7 +121,7 @@ class TurnSpans:
         turn = turn or self._begin_turn(event)
         turn.responses.add(event.id)
         native = self._services.get("engine") is not None
-        self._answers[event.id] = _Answer(event.id, turn, event.at, asked=native)
+        self._answers[event.id] = _AnswerSpans(event.id, turn, event.at, asked=native)
 
     def _begin_turn(self, event: ResponseOpened) -> TurnSpan:
         assert self._call is not None
@@ -216,7 +216,7 @@ class TurnSpans:
             attributes[names.OUTPUT_MESSAGES] = message("user", event.text)
         began_at = min(max(event.start_s, not_before), event.at) if event.start_s > 0 else event.at
         name = named(names.SPEECH_TO_TEXT, service)
-        self._maker.tell(name, (began_at, event.at), attributes, parent, kind=kind_of(service))
+        self._maker.tell(name, (began_at, event.at), attributes, parent, kind=span_kind(service))
 
     def reached(self, event: ResponseReached) -> None:
         """A response has come to a point."""
@@ -249,7 +249,7 @@ class TurnSpans:
         else:
             answer.used = event.used
 
-    def _finish(self, answer: _Answer, at: float, status: str) -> None:
+    def _finish(self, answer: _AnswerSpans, at: float, status: str) -> None:
         del self._answers[answer.id]
         turn = answer.turn
         self._tell_chat(answer, at, status)
@@ -259,7 +259,7 @@ class TurnSpans:
         turn.responses.discard(answer.id)
         turn.last_at = max(turn.last_at, at)
 
-    def _tell_chat(self, answer: _Answer, at: float, status: str) -> None:
+    def _tell_chat(self, answer: _AnswerSpans, at: float, status: str) -> None:
         if answer.chat_told or not answer.asked:
             return
         answer.chat_told = True
@@ -279,9 +279,9 @@ class TurnSpans:
             attributes[names.OUTPUT_MESSAGES] = message("assistant", said)
         failed = self.category if status == "failed" else ""
         times, parent = (answer.opened_at, at), answer.turn.span
-        self._maker.tell(named(names.CHAT, service), times, attributes, parent, kind=kind_of(service), failed=failed)
+        self._maker.tell(named(names.CHAT, service), times, attributes, parent, kind=span_kind(service), failed=failed)
 
-    def _tell_speech(self, answer: _Answer, at: float, status: str) -> None:
+    def _tell_speech(self, answer: _AnswerSpans, at: float, status: str) -> None:
         voice = self._services.get("tts")
         if voice is None or answer.text_at is None:
             return
@@ -293,7 +293,7 @@ class TurnSpans:
             attributes |= {"duologue.tts.characters": used.characters, "duologue.tts.audio_s": used.output_audio_s}
         failed = self.category if status == "failed" and answer.audio_at is None else ""
         name, times = named(names.TEXT_TO_SPEECH, voice), (answer.text_at, at)
-        self._maker.tell(name, times, attributes, answer.turn.span, kind=kind_of(voice), failed=failed)
+        self._maker.tell(name, times, attributes, answer.turn.span, kind=span_kind(voice), failed=failed)
 
     def _of_service(self, operation: str, service: ServiceFacts | None) -> Attributes:
         attributes: Attributes = {names.OPERATION: operation, names.CONVERSATION_ID: self._conversation.session_id}

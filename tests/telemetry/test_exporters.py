@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 
 from duologue import Cascade
 from duologue.telemetry import Telemetry
-from duologue.telemetry.outbox import Outbox
+from duologue.telemetry.errands import Errands
 from duologue.testing import Call, MockLLM, MockSTT, MockTTS
 
 
@@ -81,18 +81,18 @@ async def test_an_error_of_the_set_up_ends_the_telemetry_of_the_call_alone() -> 
 
 
 def test_what_does_not_fit_is_dropped_and_counted() -> None:
-    outbox, gate, done = Outbox(max_waiting=2), threading.Event(), []
+    errands, gate, done = Errands(max_waiting=2), threading.Event(), []
     began = threading.Event()
 
     def wait() -> None:
         began.set()
         gate.wait(60)
 
-    outbox.put(wait)
+    errands.put(wait)
     assert began.wait(60)
     for number in range(5):
-        outbox.put(lambda number=number: done.append(number))  # type: ignore[misc]
-    assert outbox.dropped == 3
+        errands.put(lambda number=number: done.append(number))  # type: ignore[misc]
+    assert errands.dropped == 3
     gate.set()
-    assert outbox.flush(60)
+    assert errands.flush(60)
     assert done == [0, 1]

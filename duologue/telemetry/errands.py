@@ -1,4 +1,4 @@
-"""`Outbox`: ends spans in a thread of its own. An exporter that is slow, blocks or raises never delays a call."""
+"""`Errands`: ends spans in a thread of its own. An exporter that is slow, blocks or raises never delays a call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_WAITING = 10_000
 Job = Callable[[], object]
 
 
-class Outbox:
+class Errands:
     """Runs jobs one after the other, in a thread that ends when it has nothing to do."""
 
     def __init__(self, max_waiting: int = MAX_WAITING) -> None:
