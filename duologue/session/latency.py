@@ -10,11 +10,19 @@ from statistics import median
 from typing import Protocol
 
 from ..errors import MissingExtra
-from .call_events import CallEvent, FeedEvent, Recognised, ResponseReached, Speaking, ToolChanged, TurnOver
+from .call_events import CallEvent, FeedEvent, Recognised, ResponseReached, Speaking, ToolChanged, TurnOver, TurnTimed
 
 STAGES = ("endpointing", "transcript", "tool", "first_token", "first_audio", "transport")
 """The stages of a turn's latency, in order. `tool` is the time in which tools ran before the first token, and
 `first_token` the time of the model's requests before and after."""
+TARGETS_MS = {"endpointing": 200.0, "transcript": 200.0, "first_token": 400.0, "first_audio": 200.0, "total": 500.0}
+"""Milliseconds that good calls reach, by stage: the usual delay of a detector of speech, the quick end of
+speech-to-text and of text-to-speech services (200 to 500), the thinking of a model (200 to 400), and an answer that
+feels immediate. Tools and the network have none."""
+MOST_MS = 3_600_000.0
+"""The longest stage of a recorded turn."""
+MAX_BARS = 200
+"""Turns in a picture: the latest."""
 EVENTS: tuple[type[CallEvent], ...] = (TurnOver, Recognised, ResponseReached, Speaking, ToolChanged)
 """The events of a call from which the latencies follow."""
 
@@ -45,6 +53,19 @@ class TurnLatency:
     heard: float | None = None
     tool_s: float = 0.0
     """Seconds in which tools ran before the first token."""
+    call: str = ""
+    """The name of the call, where turns of several calls stand together."""
+
+    @classmethod
+    def recorded(cls, event: TurnTimed, call: str = "") -> TurnLatency:
+        """Return the latency of a turn from its event in a recorded call."""
+        ms = {stage: min(max(0.0, event.stages_ms.get(stage, 0.0)), MOST_MS) for stage in STAGES}
+        speech_end = event.at - sum(ms.values()) / 1000
+        turn_end = speech_end + ms["endpointing"] / 1000
+        transcript = turn_end + ms["transcript"] / 1000
+        token = transcript + (ms["tool"] + ms["first_token"]) / 1000
+        audio = token + ms["first_audio"] / 1000
+        return cls(event.turn, speech_end, turn_end, transcript, token, audio, event.at, ms["tool"] / 1000, call)
 
     @property
     def stages_ms(self) -> dict[str, float]:
@@ -58,6 +79,12 @@ class TurnLatency:
         out["tool"] = min(self.tool_s * 1000, out[answer])
         out[answer] -= out["tool"]
         return out
+
+    @property
+    def owner(self) -> str:
+        """The stage that took the most of the time."""
+        stages = self.stages_ms
+        return max(stages, key=lambda stage: stages[stage])
 
     @property
     def total_ms(self) -> float | None:
@@ -133,13 +160,17 @@ class LatencyMeter:
         return median(totals) if totals else 0.0
 
     def write_csv(self, path: Path) -> None:
-        """Write a row for each turn: number, end of speech in seconds, each stage and the total in milliseconds."""
+        """Write a row for each turn: its number, the end of speech in seconds, each stage and the total in ms.
+
+        The last columns are the stage that took the most, and the name of the call.
+        """
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["turn", "speech_end_s", *(f"{stage}_ms" for stage in STAGES), "total_ms"])
+            writer.writerow(["turn", "speech_end_s", *(f"{stage}_ms" for stage in STAGES), "total_ms", "owner", "call"])
             for turn in self:
                 stages = [f"{ms:.1f}" for ms in turn.stages_ms.values()]
-                writer.writerow([turn.turn, f"{turn.speech_end:.3f}", *stages, f"{turn.total_ms:.1f}"])
+                row = [turn.turn, f"{turn.speech_end:.3f}", *stages, f"{turn.total_ms:.1f}", turn.owner, turn.call]
+                writer.writerow(row)
 
     def write_picture(self, path: Path, title: str = "Where each turn's time went") -> None:
         """Write a PNG with a stacked bar for each turn. Raises MissingExtra without matplotlib."""
@@ -147,17 +178,19 @@ class LatencyMeter:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise MissingExtra("matplotlib", "cli", str(error)) from error
-        turns = list(self)
+        turns = list(self)[-MAX_BARS:]
         figure = Figure(figsize=(8, 1.6 + 0.4 * max(1, len(turns))), layout="constrained")
         axes = figure.subplots()
-        names = [f"turn {turn.turn}" for turn in turns]
+        names = [f"{turn.call} turn {turn.turn}".lstrip() for turn in turns]
+        rows = range(len(turns))
         left = [0.0] * len(turns)
         for stage in STAGES:
             widths = [turn.stages_ms[stage] for turn in turns]
-            axes.barh(names, widths, left=left, label=stage.replace("_", " "))
+            axes.barh(rows, widths, left=left, label=stage.replace("_", " "))
             left = [a + b for a, b in zip(left, widths, strict=True)]
         for row, total in enumerate(left):
             axes.annotate(f" {total:.0f} ms", (total, row), va="center", fontsize=9)
+        axes.set_yticks(rows, names)
         axes.invert_yaxis()
         axes.set_xlabel("milliseconds after the end of the caller's speech")
         axes.set_title(f"{title} (median {self.median_ms():.0f} ms)", fontsize=11)
