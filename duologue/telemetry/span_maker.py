@@ -6,13 +6,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from opentelemetry import context as otel_context
-from opentelemetry import trace
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from . import names
 from .errands import Errands
+from .otel import Link, Span, SpanKind, Status, StatusCode, TraceContextTextMapPropagator, otel_context, trace
 from .services import ServiceFacts
 
 MAX_SPANS = 10_000

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from opentelemetry import context as otel_context
-from opentelemetry import trace
-from opentelemetry.trace import Link, Span, SpanKind
 
 from ..session.call_events import (
     CallBegan,
@@ -34,6 +31,7 @@ from ..session.call_events import (
 )
 from . import names
 from .errands import Errands
+from .otel import Link, Span, SpanKind, otel_context, trace
 from .services import ServicesAtWork
 from .span_maker import MAX_WORDS, Attributes, OpenSpan, SpanMaker, cut_texts, json_text
 from .turn_spans import TurnSpan, TurnSpans

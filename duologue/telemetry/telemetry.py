@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..errors import MissingExtra
 from ..session.call_events import CallEnding, CallEvent, FeedEvent
 from .errands import Errands
 from .instruments import LATENESS, BoundedLabels, OtelSink, Sink
@@ -52,10 +51,8 @@ class Telemetry:
         self._labels = BoundedLabels()
         sinks: list[Sink] = []
         if opentelemetry:
-            try:
-                from opentelemetry import trace
-            except ImportError as error:
-                raise MissingExtra("OpenTelemetry", "otel", str(error)) from error
+            from .otel import trace
+
             self._tracer = trace.get_tracer(SCOPE, _released(), tracer_provider)
             sinks.append(OtelSink(meter_provider))
         if prometheus:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from opentelemetry.trace import Link, Span
-
 from ..frames import Usage
 from ..session.call_events import (
     Recognised,
@@ -17,6 +15,7 @@ from ..session.call_events import (
 )
 from ..session.conversation import Conversation
 from . import names
+from .otel import Link, Span
 from .services import ServiceFacts, ServicesAtWork
 from .span_maker import Attributes, OpenSpan, SpanMaker, message, named, span_kind
 
