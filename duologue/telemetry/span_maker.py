@@ -13,7 +13,7 @@ from .otel import Link, Span, SpanKind, Status, StatusCode, TraceContextTextMapP
 from .services import ServiceFacts
 
 MAX_SPANS = 10_000
-"""Spans of a call. Further ones are left out, and counted at the call's span."""
+"""Spans of a call. Further spans are left out, and counted at the call's span."""
 MAX_EVENTS = 100
 """Events of a span."""
 MAX_ATTRIBUTE = 256

@@ -103,7 +103,7 @@ class CallSpans:
             return
         if self.call is None:
             self._begin()
-        if not isinstance(event, SpeechCut | Speaking):  # an interruption is told after the silence that it makes
+        if not isinstance(event, SpeechCut | Speaking):  # an interruption comes after the silence that it makes
             self._turns.settle()
         self._takers[type(event)](event)
 
