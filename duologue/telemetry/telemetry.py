@@ -74,10 +74,10 @@ class Telemetry:
         """
         return CallTelemetry(session, self.readers(session, earlier))
 
-    def readers(self, session: Any, earlier: str = "") -> list[Reader]:
+    def readers(self, session: Any, earlier: str = "") -> list[FeedReader]:
         """Return the readers of one call's events, which follow nothing by themselves: `attach` registers them."""
         services = ServicesAtWork(session)
-        readers: list[Reader] = []
+        readers: list[FeedReader] = []
         if self._tracer is not None:
             from .span_maker import links_of
             from .spans import CallSpans
@@ -119,7 +119,7 @@ class Telemetry:
         return self._errands.flush(timeout_s)
 
 
-class Reader(Protocol):
+class FeedReader(Protocol):
     """Makes something of the events of one call."""
 
     @property
@@ -137,7 +137,7 @@ class Reader(Protocol):
 class CallTelemetry:
     """The telemetry of one call."""
 
-    def __init__(self, session: Any, readers: list[Reader]) -> None:
+    def __init__(self, session: Any, readers: list[FeedReader]) -> None:
         self._id = session.id
         self._readers = readers
         self._stops = [session.feed.on(self._guarded(reader.take), *reader.kinds) for reader in readers]
