@@ -58,7 +58,7 @@ class SpanMaker:
             return trace.INVALID_SPAN
         within = trace.set_span_in_context(parent, otel_context.Context())
         return self._tracer.start_span(
-            shortened(name),
+            short_text(name),
             within,
             attributes=cut_texts(attributes),
             links=links,
@@ -88,7 +88,7 @@ class SpanMaker:
                 attributes[names.ERROR_TYPE] = failed
             limit = MAX_WORDS if self.words else MAX_ATTRIBUTE
             ns = self._ns(times[0]), self._ns(max(times))
-            self._errands.put(partial(self._make, shortened(name), ns, cut_texts(attributes, limit), parent, kind))
+            self._errands.put(partial(self._make, short_text(name), ns, cut_texts(attributes, limit), parent, kind))
 
     def _make(self, name: str, ns: tuple[int, int], attributes: Attributes, parent: Span, kind: SpanKind) -> None:
         within = trace.set_span_in_context(parent, otel_context.Context())
@@ -116,10 +116,10 @@ class SpanMaker:
 
 def cut_texts(attributes: Attributes, limit: int = MAX_ATTRIBUTE) -> Attributes:
     """Return attributes with their texts cut, and without half characters, which no exporter can send."""
-    return {name: shortened(value, limit) if isinstance(value, str) else value for name, value in attributes.items()}
+    return {name: short_text(value, limit) if isinstance(value, str) else value for name, value in attributes.items()}
 
 
-def shortened(text: str, limit: int = MAX_ATTRIBUTE) -> str:
+def short_text(text: str, limit: int = MAX_ATTRIBUTE) -> str:
     """Return the beginning of a text, without half characters."""
     text = text[:limit]
     return text if text.isascii() else well_formed(text)
