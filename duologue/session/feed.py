@@ -59,6 +59,7 @@ class Feed:
         self._session = session
         self._watchers: list[_Watcher] = []
         self._messages: FeedMessages | None = None  # while nothing is followed
+        self._shows_messages = False  # somebody watches the messages while they change
         self._stop_levels: Callable[[], None] | None = None
         self._meter: LatencyMeter | None = None
         self._timed: TurnLatency | None = None
@@ -127,10 +128,7 @@ class Feed:
         self._measure()
 
     def _follower(self) -> FeedMessages:
-        return FeedMessages(self._session, self._emit, self._shows_messages)
-
-    def _shows_messages(self) -> bool:
-        return any(watcher.wants(MessageChanged) for watcher in self._watchers)
+        return FeedMessages(self._session, self._emit, lambda: self._shows_messages)
 
     def _emit(self, event: FeedEvent) -> None:
         kind = type(event)
@@ -170,7 +168,8 @@ class Feed:
         )
 
     def _measure(self) -> None:
-        """Measure levels and times only while a watcher asks for them."""
+        """Follow changing messages, and measure levels and times, only while a watcher asks for them."""
+        self._shows_messages = any(watcher.wants(MessageChanged) for watcher in self._watchers)
         levels, times = (any(watcher.wants(kind) for watcher in self._watchers) for kind in (Level, TurnTimed))
         if levels and self._stop_levels is None:
             self._stop_levels = self._session.on(AudioLevel, self._level)

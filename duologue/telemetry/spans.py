@@ -261,6 +261,7 @@ class CallSpans:
         self._dialing.pop(begun.engine, None)
         service = self._services.of(begun.engine)
         attributes: Attributes = {"duologue.service": begun.engine, "duologue.connection.why": begun.state}
+        attributes[names.CONVERSATION_ID] = self._session.id
         if service is not None:
             attributes[names.PROVIDER] = service.provider
         if begun.how:
