@@ -59,10 +59,10 @@ class Feed:
         self._session = session
         self._watchers: list[_Watcher] = []
         self._messages: FeedMessages | None = None  # while nothing is followed
-        self._shows_messages = False  # somebody watches the messages while they change
         self._stop_levels: Callable[[], None] | None = None
         self._meter: LatencyMeter | None = None
         self._timed: TurnLatency | None = None
+        self._shows_messages = False  # asked for with every 20 ms of speech
 
     # -- watching --------------------------------------------------------------------------------------------------
 
@@ -168,9 +168,10 @@ class Feed:
         )
 
     def _measure(self) -> None:
-        """Follow changing messages, and measure levels and times, only while a watcher asks for them."""
-        self._shows_messages = any(watcher.wants(MessageChanged) for watcher in self._watchers)
-        levels, times = (any(watcher.wants(kind) for watcher in self._watchers) for kind in (Level, TurnTimed))
+        """Measure levels and times, and show messages, only while a watcher asks for them."""
+        levels, times, self._shows_messages = (
+            any(watcher.wants(kind) for watcher in self._watchers) for kind in (Level, TurnTimed, MessageChanged)
+        )
         if levels and self._stop_levels is None:
             self._stop_levels = self._session.on(AudioLevel, self._level)
         elif not levels and self._stop_levels is not None:
