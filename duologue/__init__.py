@@ -83,7 +83,6 @@ if TYPE_CHECKING:
     from .session.life import Outcome as Outcome
     from .session.session import Session as Session
     from .session.session import run as run
-    from .session.usage import cost as cost
     from .transports.local import LocalAudioTransport as LocalAudioTransport
     from .transports.memory import MemoryTransport as MemoryTransport
     from .transports.wav import WavTransport as WavTransport
@@ -136,7 +135,6 @@ _HOMES = {
     "session.feed": "Feed",
     "session.life": "Outcome",
     "session.session": "Session run",
-    "session.usage": "cost",
     "transports.local": "LocalAudioTransport",
     "transports.memory": "MemoryTransport",
     "transports.wav": "WavTransport",

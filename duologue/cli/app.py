@@ -1,4 +1,4 @@
-"""The commands: demo, chat, mcp, talk, serve, latency, doctor, lab."""
+"""The commands: demo, chat, mcp, talk, serve, latency, doctor, prices, lab."""
 
 from __future__ import annotations
 
@@ -111,6 +111,17 @@ def latency(
     from .latency import run_latency, run_recorded
 
     guarded(lambda: run_recorded(files, out) if files else run_latency(out, native=native, virtual=virtual))
+
+
+@app.command()
+def prices(
+    model: Annotated[str, typer.Option(help="Only the price of this model.")] = "",
+    prices: Annotated[Path | None, typer.Option(help="A TOML file of prices that go before the package's.")] = None,
+) -> None:
+    """Print the prices of models and services, with their dates and sources."""
+    from .prices import print_prices
+
+    guarded(lambda: print_prices(model, prices))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..frames import Usage
+from .cost import Cost
 from .item import Item
 from .ledger import Point
 
@@ -246,6 +247,16 @@ class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
     totals: tuple[Usage, ...]
 
 
+class CostChanged(CallEvent, frozen=True, kw_only=True, tag="cost_changed"):
+    """The cost of the call has changed: at most one event a second, and one at the end, which is `final`.
+
+    A call that has consumed nothing has none.
+    """
+
+    cost: Cost
+    final: bool = False
+
+
 class Failed(CallEvent, frozen=True, kw_only=True, tag="failed"):
     """An error was reported. A `message` of the category "internal" may have details for the application only."""
 
@@ -299,6 +310,7 @@ FeedEvent = (
     | ServiceMoved
     | WordsGuarded
     | UsageReported
+    | CostChanged
     | Failed
     | Level
     | TurnTimed

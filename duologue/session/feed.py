@@ -15,6 +15,7 @@ from .call_events import (
     ON_REQUEST,
     CallEnding,
     CallEvent,
+    CostChanged,
     Failed,
     FeedEvent,
     Level,
@@ -25,6 +26,7 @@ from .call_events import (
     Speaking,
     TurnTimed,
 )
+from .feed_cost import FeedCost
 from .feed_messages import FeedMessages
 from .feed_source import FeedSource, follow_signals, follow_turns
 from .latency import LatencyMeter, TurnLatency
@@ -60,6 +62,7 @@ class Feed:
         self._watchers: list[_Watcher] = []
         self._messages: FeedMessages | None = None  # while nothing is followed
         self._stop_levels: Callable[[], None] | None = None
+        self._cost: FeedCost | None = None  # while nothing is followed
         self._meter: LatencyMeter | None = None
         self._timed: TurnLatency | None = None
         self._shows_messages = False  # asked for with every 20 ms of speech
@@ -124,6 +127,7 @@ class Feed:
         self._messages.attach()
         follow_signals(self._session, self._emit)
         follow_turns(self._session, self._emit)
+        self._cost = FeedCost(self._session.cost, self._session.now, self._emit)
         self._session.on(SessionEnding, self._ending)
         self._measure()
 
@@ -146,8 +150,10 @@ class Feed:
     # -- the end, and figures on request ---------------------------------------------------------------------------
 
     def _ending(self, signal: SessionEnding) -> None:
-        assert self._messages is not None  # this is called by what it follows
+        assert self._messages is not None  # this is called by what they follow
+        assert self._cost is not None
         self._messages.end()
+        self._cost.end()
         self.ended = True
         self._emit(CallEnding(at=self._session.now(), reason=signal.reason))
         self._measure()
@@ -206,6 +212,8 @@ def _backlog_key(event: FeedEvent, numbers: Iterator[int]) -> Hashable:
             return "words", event.utterance
         case Level():
             return "level", event.who
+        case CostChanged():
+            return "cost"
     return next(numbers)
 
 
@@ -215,6 +223,8 @@ def _is_interim(event: FeedEvent) -> bool:
             return not event.final
         case ResponseText() | Level():
             return True
+        case CostChanged():
+            return not event.final
     return False
 
 

@@ -54,6 +54,7 @@ from .call_events import (
     WordsGuarded,
 )
 from .conversation import Conversation
+from .cost import CostMeter
 from .ledger import Ledger
 from .usage import UsageTotals
 
@@ -86,6 +87,8 @@ class FeedSource(Protocol):
     def floor(self) -> FloorState: ...
     @property
     def usage(self) -> UsageTotals: ...
+    @property
+    def cost(self) -> CostMeter: ...
     def on(self, signal_type: type[SignalT], listener: Callable[[SignalT], Any]) -> Callable[[], None]: ...
     def report(self, error: Exception, processor: str, frame: Frame | None = None) -> None: ...
 

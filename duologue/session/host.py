@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
-from ..errors import ConfigurationError, DeadlineExceeded, IllegalState, ToolError
+from ..errors import BudgetUsedUp, ConfigurationError, DeadlineExceeded, IllegalState, ToolError
 from ..frames import (
     BotText,
     End,
@@ -228,6 +228,8 @@ class SessionHost:
     async def run(self, cut: Callable[[], None]) -> Outcome:
         """Run the pipeline until it ends. `cut` settles the responses once the lanes are closed."""
         self._cut = cut
+        self.life.cost = self.session.cost.readout
+        self.session.cost.begin()
         self._log.begins(self._pipeline, self.session.feed)
         # Methods: closures would take three times the memory, for the whole call.
         return await self.life.run(self._began, self._members, self._active, self._ending, self._ended)
@@ -294,6 +296,17 @@ class SessionHost:
         else:
             self.life.blame(error)
             self.start_task(self._pipeline, self.end("error"))
+
+    def stop_spending(self, error: BudgetUsedUp) -> None:
+        """End the call now: its budget is used up. Nothing of the agent's goes out any more, and nothing new begins."""
+        self.life.finish("budget")
+        self.life.draining = True
+        if self.life.state is State.ACTIVE:
+            self.session.interrupt("budget")
+        # For readers of the log only: without a text it is not sent to a model.
+        told = {"category": error.category, "error": str(error)}
+        self.session.conversation.add("note", "system", name="error", data=told)
+        self.report(error, "Session")
 
     def start_task(
         self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None, *, name: str = ""

@@ -16,6 +16,7 @@ from ..frames import End
 from ..processors.kernel.host import Deadlines, Member
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Tasks, to_the_end, wall_time
+from .cost import NO_COST, Cost
 from .error_desk import ErrorDesk
 
 log = logging.getLogger("duologue")
@@ -45,12 +46,14 @@ class Outcome:
     """How a session ended. `abandoned` names the processors that missed their deadline and were left behind.
 
     `error` ended the call. `bug` is the first error of the category `internal`: the call may have gone on after it.
+    `cost` is the cost of the conversation.
     """
 
     reason: str
     error: BaseException | None = None
     abandoned: tuple[str, ...] = ()
     bug: Exception | None = None
+    cost: Cost = NO_COST
 
 
 class Life:
@@ -71,6 +74,8 @@ class Life:
         """Loop time at which `run` began."""
         self.draining = False
         """True while an `End` is on its way through the pipeline."""
+        self.cost: Callable[[], Cost] = lambda: NO_COST
+        """Returns the cost of the call."""
         self._drain_timer: asyncio.TimerHandle | None = None
         self._over: asyncio.Future[None] | None = None
         self._reason: str | None = None
@@ -138,7 +143,7 @@ class Life:
             log.error("session %s: %s did not close within %g s", self._id, ", ".join(late), deadlines.close_s)
         abandoned += ignored + late + await self.tasks.wait(deadlines.stop_s)  # tasks started while closing
         self._move(State.ENDED)
-        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)), self._desk.bug)
+        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)), self._desk.bug, self.cost())
         await ended(outcome)
         return outcome
 

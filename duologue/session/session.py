@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, get_args
 
 import anyio
@@ -29,6 +30,7 @@ from ..processors.kernel.node import Node
 from .audio import Access, CallAudio
 from .call_trace import CallTrace
 from .conversation import Conversation
+from .cost import CostMeter
 from .error_desk import ErrorPolicy
 from .feed import Feed
 from .floor import Expected, Floor
@@ -36,6 +38,7 @@ from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
 from .idle import IdleClock
 from .life import Outcome, State
+from .prices import PriceGiven, Prices
 from .prompts import Prompts
 from .usage import UsageTotals
 
@@ -58,10 +61,11 @@ class Session(Generic[Data]):
     The logger `duologue.call` has a line at INFO for the begin and the end of the call, each hand-off, connection and
     client, and at DEBUG for each turn and tool. Words, arguments and results are in it only with `log_words`.
 
-    `trace` keeps what happens in the call: see `duologue.trace.Trace`.
+    With `budget_usd`, the call ends with the reason "budget" once the conversation has cost that many US dollars, and
+    `carried_usd` in earlier calls: see `cost`. `prices`, a mapping or a TOML file, go before the package's. `trace`
+    keeps what happens in the call: see `duologue.trace.Trace`.
 
-    Raises ConfigurationError if a processor already belongs to another session, and if one cannot work in its place:
-    the message has the reason and the mend.
+    Raises ConfigurationError for malformed prices, and for a processor of another session or in a wrong place.
     """
 
     def __init__(
@@ -73,6 +77,9 @@ class Session(Generic[Data]):
         deadlines: Deadlines | None = None,
         on_error: ErrorPolicy | None = None,
         idle_s: float | None = None,
+        prices: Prices | Mapping[str, PriceGiven] | str | Path | None = None,
+        budget_usd: float | None = None,
+        carried_usd: float = 0.0,
         log_words: bool = False,
         data: Data | None = None,
         trace: CallTrace | None = None,
@@ -112,7 +119,8 @@ class Session(Generic[Data]):
         self.hooks = Hooks(
             self.host.report, self.host.broadcast, self.conversation, self.host.life.tasks.start, self.deadlines.stop_s
         )
-        self.usage.follow(self.on)
+        self.cost = CostMeter(self, Prices.of(prices), budget_usd, carried_usd, self.host.stop_spending)
+        """The cost of the call and of its conversation, as it grows."""
         self.host.check_wiring()
         if agent is not None:
             _check_agent(agent, members(pipeline))

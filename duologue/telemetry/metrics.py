@@ -10,6 +10,7 @@ from ..session.call_events import (
     CallEnding,
     CallEvent,
     ConnectionMoved,
+    CostChanged,
     Failed,
     FeedEvent,
     HandedOff,
@@ -31,6 +32,7 @@ from .instruments import (
     CALLS,
     CHARACTERS,
     CONNECTIONS,
+    COST,
     ERRORS,
     FIRST_AUDIO,
     FIRST_CHUNK,
@@ -71,6 +73,7 @@ class CallMetrics:
         CallBegan,
         CallEnding,
         ConnectionMoved,
+        CostChanged,
         Failed,
         HandedOff,
         Recognised,
@@ -87,6 +90,7 @@ class CallMetrics:
     def __init__(self, sinks: tuple[Sink, ...], labels: BoundedLabels, services: ServicesAtWork) -> None:
         self._sinks, self._labels, self._services = sinks, labels, services
         self._active = self._ended = False
+        self._usd = 0.0
         self._responses: dict[str, _Timed] = {}
         self._tools: dict[str, tuple[str, float]] = {}
 
@@ -115,6 +119,8 @@ class CallMetrics:
                 self._tool(event)
             case UsageReported():
                 self._used(event.used)
+            case CostChanged():
+                self._costs(event)
             case SpeechCut():
                 self._add(INTERRUPTIONS, 1)
             case HandedOff():
@@ -199,6 +205,13 @@ class CallMetrics:
         for side, seconds in (("caller", used.input_audio_s), ("agent", used.output_audio_s)):
             if seconds > 0:
                 self._add(AUDIO, seconds, {**labels, "duologue.side": side})
+
+    def _costs(self, event: CostChanged) -> None:
+        # Estimates count at the end only: they may prove too high, and a counter cannot take them back.
+        usd = event.cost.usd - event.cost.carried_usd - (0.0 if event.final else event.cost.estimated_usd)
+        if usd > self._usd:
+            self._add(COST, usd - self._usd)
+            self._usd = usd
 
     def _of(self, operation: str, service: ServiceFacts | None, model: str = "") -> Labels:
         labels = {names.OPERATION: operation, names.PROVIDER: service.provider if service is not None else "_OTHER"}

@@ -13,6 +13,7 @@ from ..session.call_events import (
     CallEvent,
     ClientMoved,
     ConnectionMoved,
+    CostChanged,
     Failed,
     FeedEvent,
     HandedOff,
@@ -79,6 +80,7 @@ class CallSpans:
             CallEnding: self._end,
             ClientMoved: lambda e: self._note("client", e.at, {"duologue.client.state": e.state}),
             ConnectionMoved: self._connection,
+            CostChanged: self._costs,
             Failed: self._error,
             HandedOff: self._handed_off,
             Recognised: turns.recognised,
@@ -150,6 +152,10 @@ class CallSpans:
             names.OUTPUT_TOKENS: sum(one.output_tokens for one in used),
         }
         return {name: count for name, count in tokens.items() if count}
+
+    def _costs(self, event: CostChanged) -> None:
+        if self.call is not None:
+            self.call.set_attribute("duologue.cost_usd", event.cost.usd - event.cost.carried_usd)
 
     # -- tools -----------------------------------------------------------------------------------------------------
 

@@ -116,7 +116,7 @@ def routes(
     calls.attach.append(attach_rtvi)
     served = [
         *signalling.routes(calls, ice_servers, public_candidates_only=public_candidates_only),
-        *sockets.routes(calls),
+        *sockets.routes(calls, cost="usage" in may),
         *_observed(calls, telemetry),
     ]
     if openai_realtime is not None:

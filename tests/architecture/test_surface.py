@@ -21,7 +21,7 @@ PUBLIC = """
     Memory MemoryTransport MissingExtra ModelCheck ModelNotes NoiseSuppression Outcome Passage Pipeline Processor
     Profile PushToTalk Reading Recorder Retrieval STT ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech
     Stage Switch TTS Tee Term Tool ToolError Tools TurnPolicy Vad VadPolicy Verdict Vocabulary WavTransport
-    WebRTCTransport WebSocketTransport __version__ cost handles run
+    WebRTCTransport WebSocketTransport __version__ handles run
 """
 
 

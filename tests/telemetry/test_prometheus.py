@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
@@ -109,3 +110,16 @@ def test_without_metrics_there_is_no_endpoint() -> None:
     for telemetry in (None, Telemetry()):
         voice = routes(telemetry=telemetry, page=False)
         assert "/metrics" not in {getattr(route, "path", "") for route in voice.routes}
+
+
+async def test_the_cost_of_a_call_is_counted_once() -> None:
+    telemetry = Telemetry(opentelemetry=False, prometheus=True)
+    engine = Cascade(MockSTT(), MockLLM(["Hello."] * 3), MockTTS())
+    call = Call.through(engine, prices={"MockLLM": {"text_input": 1_000_000.0}, "mock": {"text_input": 1_000_000.0}})
+    telemetry.attach(call.session)
+    async with call:
+        for _ in range(3):
+            await call.types("hello")
+            await call.settles()
+    assert samples(telemetry)["duologue_cost_usd_total{}"] == pytest.approx(call.outcome.cost.usd)
+    assert call.outcome.cost.usd > 0

@@ -238,12 +238,13 @@ async def calling(
     prepare: Callable[[Session], None] = lambda session: None,
     meanwhile: Callable[[Call], Awaitable[None]] | None = None,
     agent: Agent = AGENT,
+    **options: Any,
 ) -> AsyncIterator[Call]:
     """Make a call on a rig's engine. At the end of the block the call ends, and the rules of every call are checked.
 
     With `agents` the pipeline has a `Handoff`, and with `engines` a `Switch`, where "tested" is the rig's engine.
     `ends=False` is for a call that ends by itself within the block. `prepare` receives the session before it runs.
-    `meanwhile` runs while the session opens, and is finished before the block begins.
+    `meanwhile` runs while the session opens, and is finished before the block begins. `options` are the session's.
     """
     contract = far.contract
     transport = MemoryTransport(contract.capabilities.input_sample_rate)
@@ -256,6 +257,7 @@ async def calling(
         Pipeline([transport.input(), *ears, place, probe, *several, Tools(tools), transport.output()]),
         agent=None if agents else agent,
         deadlines=Deadlines(),
+        **options,
     )
     prepare(session)
     call = Call(rig, far, session, caller)
