@@ -281,16 +281,12 @@ class CallSpans:
 
     def _service_moved(self, event: ServiceMoved) -> None:
         self._services.forget()
-        facts = {"duologue.service.kind": event.kind, "duologue.service.source": event.source}
-        self._note("fallback", event.at, {**facts, "duologue.service.target": event.target})
+        facts = {"kind": event.kind, "source": event.source, "target": event.target}
+        self._note("fallback", event.at, {f"duologue.service.{part}": fact for part, fact in facts.items()})
 
     def _guarded(self, event: WordsGuarded) -> None:
-        facts = {"duologue.guardrail": event.guardrail, "duologue.guardrail.side": event.side}
-        self._note(
-            "guardrail",
-            event.at,
-            {**facts, "duologue.guardrail.action": event.action, "duologue.guardrail.cause": event.cause},
-        )
+        facts = {"": event.guardrail, ".side": event.side, ".action": event.action, ".cause": event.cause}
+        self._note("guardrail", event.at, {f"duologue.guardrail{part}": fact for part, fact in facts.items()})
 
     def _error(self, event: Failed) -> None:
         self._turns.category = event.category

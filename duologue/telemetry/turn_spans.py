@@ -271,7 +271,7 @@ class TurnSpans:
         if first:
             attributes[names.FIRST_CHUNK_S] = round(max(0.0, min(first) - answer.opened_at), 6)
         attributes[names.FINISH_REASONS] = ("stop",) if status == "completed" else ("error",)
-        attributes |= tokens_of(answer.used)
+        attributes |= token_attributes(answer.used)
         if self._maker.words:
             given, item = self._conversation.ledger.get(answer.id), self._conversation.get(answer.id)
             said = given.written or given.text if given is not None else item.text if item is not None else ""
@@ -304,7 +304,7 @@ class TurnSpans:
         return attributes
 
 
-def tokens_of(used: Usage | None) -> Attributes:
+def token_attributes(used: Usage | None) -> Attributes:
     """Return the tokens of an answer as attributes."""
     if used is None:
         return {}
