@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from typing import Any
 
@@ -15,7 +16,7 @@ MAX_CONTENT = 4 * 1024 * 1024
 """Bytes of one part of a record. A larger part is left out, and its size recorded."""
 MAX_LINE = 2 * MAX_CONTENT + 64 * 1024
 """Bytes of a line. A file with a longer one is not a trace."""
-PRIVATE = frozenset({"audio", "handle", "hook", "input", "tool", "wire"})
+PRIVATE = frozenset({"handle", "hook", "input", "tool", "wire"})
 """The kinds of records whose data are private as a whole."""
 
 NOTHING = msgspec.Raw()
@@ -117,3 +118,19 @@ def record_of(line: bytes) -> Record:
         return _decoder.decode(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
         raise BadTrace(f"not a record: {error}") from error
+
+
+_SECRETS = re.compile(
+    rb"""((?:api[-_]?key|authorization|client_secret|access_token)\\*"\s*:\s*\\*")[^"\\]+""", re.IGNORECASE
+)
+_HANDLES = re.compile(rb"""((?:handle|new_?handle)\\*"\s*:\s*\\*")[^"\\]+""", re.IGNORECASE)
+_MAY_BE_SECRET = (b"ey", b"EY", b"uthorization", b"secret", b"access_token")
+
+
+def without_secrets(part: bytes, *, handles: bool) -> bytes:
+    """Return a provider's message without the values of keys and tokens in it, and of `handles` unless they stay."""
+    if any(word in part for word in _MAY_BE_SECRET):
+        part = _SECRETS.sub(rb"\1(secret)", part)
+    if not handles and b"andle" in part:
+        part = _HANDLES.sub(rb"\1(secret)", part)
+    return part
