@@ -97,19 +97,25 @@ def _installed(package: str) -> str:
 
 def end_facts(session: Session[Any], outcome: Outcome) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the data and the private part of the last record of a call."""
-    cost = getattr(session, "cost", None)
     facts = {
         "reason": outcome.reason,
         "error": type(outcome.error).__name__ if outcome.error is not None else "",
         "bug": type(outcome.bug).__name__ if outcome.bug is not None else "",
         "abandoned": outcome.abandoned,
         "usage": tuple(session.usage),
-        "cost_usd": getattr(cost, "usd", None),
+        "cost": _cost_facts(session),
         "items": len(session.conversation),
         "forgotten": session.conversation.forgotten,
     }
     errors = {"error": outcome.error, "bug": outcome.bug}
     return facts, {name: error_text(error) for name, error in errors.items() if error is not None}
+
+
+def _cost_facts(session: Session[Any]) -> Any:
+    try:
+        return msgspec.to_builtins(getattr(session, "cost", None), str_keys=True)
+    except Exception:
+        return None
 
 
 class Follower:

@@ -34,7 +34,7 @@ class Problem(msgspec.Struct, frozen=True):
     text: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.text}"
+        return f"line {self.line}: {self.text}" if self.line else self.text
 
 
 class Verification(msgspec.Struct, kw_only=True):
@@ -197,6 +197,8 @@ class _ChainCheck:
         if meant != record and _is_linked(meant, self._hashes):
             self._problem(number, self._next, f"record {self._next} was changed: its number, or its call")
             self._accept(number, meant, (record.hash,))
+        elif not (self._hashes or changed) and record.seq == self._next and record.call == self._mark:
+            self._accept(number, record, (record.hash,))  # the line before cannot be read: nothing is known
         elif record.call != self._mark:
             self._problem(number, record.seq, f"record {record.seq} is of another call, {record.call!r:.40}")
         elif any(gap.take(record.seq) for gap in self._gaps):
