@@ -118,6 +118,8 @@ def verdict(result: Verification) -> list[str]:
         ranges = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in result.redacted[:20])
         more = ", …" if len(result.redacted) > 20 else ""
         lines.append(f"{result.redacted_records} records redacted: {ranges}{more}")
+    if result.sealed_to and (unsealed := [seq for seq in result.redactions if seq > result.sealed_to]):
+        lines.append(f"the redaction in record {unsealed[0]} is not sealed: somebody without the key has made it")
     if not result.seals_checked:
         lines.append("the seals were not checked: pip install 'duologue[trace]'")
     elif result.sealed_to:
@@ -193,7 +195,7 @@ def seconds_of(text: str) -> float:
     """Return the seconds of a time such as "03:12", "1:03:12.5" or "12". Raises BadInput."""
     if not text:
         return 0.0
-    if not re.fullmatch(r"(\d{1,4}:){0,2}\d{1,6}(\.\d+)?", text):
+    if not re.fullmatch(r"(\d{1,4}:){0,2}\d{1,6}(\.\d+)?", text, re.ASCII):
         raise BadInput(f"{text!r} is not a time of the call: give minutes and seconds, such as 03:12")
     seconds = 0.0
     for part in text.split(":"):

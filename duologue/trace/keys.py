@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import BadInput, ConfigurationError, check_installed
 from .chain import HashChain
+from .store import open_file
 
 MAX_KEY_FILE = 16_384
 """Bytes of a file with a key."""
@@ -124,7 +125,7 @@ def public_key(path: str | os.PathLike[str]) -> bytes:
 
 def _read_key(path: Path, *, private: bool) -> bytes:
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        with open_file(path) as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise BadKey(f"{path} is not a file")

@@ -8,6 +8,7 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import BadInput
 from .records import MAX_LINE, BadTrace
@@ -124,13 +125,23 @@ class FolderStore(Store):
 def lines_of(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file. Raises BadTrace, naming the file, if it cannot be read or a line is too long."""
     try:
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a FIFO would wait for its writer
-    except OSError as error:
-        raise BadTrace(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(file, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise BadTrace(f"{path} is not a file")
-        while line := stream.readline(MAX_LINE):
-            if len(line) >= MAX_LINE and not line.endswith(b"\n"):
-                raise BadTrace(f"{path} is not a trace: a line is longer than {MAX_LINE} bytes")
-            yield line
+        with open_file(path) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise BadTrace(f"{path} is not a file")
+            while line := stream.readline(MAX_LINE):
+                if len(line) >= MAX_LINE and not line.endswith(b"\n"):
+                    raise BadTrace(f"{path} is not a trace: a line is longer than {MAX_LINE} bytes")
+                yield line
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadTrace):
+            raise
+        raise BadTrace(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open anything for reading, without waiting: a FIFO would wait for its writer."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    return open(path, "rb", opener=opener)

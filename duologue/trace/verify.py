@@ -54,6 +54,8 @@ class Verification(msgspec.Struct, kw_only=True):
     """Records that were dropped while the call went on, because the store was too slow or failed."""
     redacted: list[tuple[int, int]] = []
     """The ranges of the records that were redacted, both ends included."""
+    redactions: list[int] = []
+    """The records that say what was redacted."""
     sealed_to: int = 0
     """The last record that is covered by a seal."""
     keys: list[str] = []
@@ -102,7 +104,7 @@ class _ChainCheck:
     def __init__(self, records: Records, key: bytes | None) -> None:
         self._lines = records.lines()
         self._key = key
-        self.report = Verification(name=records.name, redacted=[], keys=[], problems=[])
+        self.report = Verification(name=records.name, redacted=[], redactions=[], keys=[], problems=[])
         self._mark = ""
         self._next = 1
         self._hashes: tuple[str, ...] = (START,)  # that the record before may have; () if nothing is known
@@ -110,7 +112,7 @@ class _ChainCheck:
         self._gaps: list[_Gap] = []
         self._seen: deque[str] = deque(maxlen=REMEMBERED)
         self._allowed: list[tuple[int, int]] = []
-        self._after_end = False
+        self._end = 0
         self._signed = False
 
     def run(self) -> Verification:
@@ -225,16 +227,17 @@ class _ChainCheck:
         report.until = record.at
         if record.redacted:
             _extend(report.redacted, record.seq)
-        if self._after_end and record.kind not in AFTER_END:
+        if self._end and record.kind not in AFTER_END:
             self._problem(number, record.seq, f"record {record.seq} was added after the end")
         facts = _facts(record) if record.kind in ("end", "gap", "seal", "redaction") else None
         match record.kind:
             case "end":
-                self._after_end = report.ended = True
+                self._end, report.ended = record.seq, True
             case "gap" if isinstance(facts, dict) and isinstance(facts.get("records"), int):
                 report.not_written += facts["records"]
             case "redaction" if isinstance(facts, dict):
                 self._allowed += _ranges(facts.get("records"))
+                report.redactions.append(record.seq)
             case "seal":
                 self._seal(number, record, facts, before)
 
@@ -275,11 +278,11 @@ class _ChainCheck:
                 seq = max(seq, covered) + 1
         wanted = self._key is not None or self._signed
         if wanted and report.seals_checked and report.ended:
-            last = self._next - 1
             if not report.sealed_to:
-                self._problem(0, last, "the trace is not sealed")
-            elif self._key is not None and report.sealed_to < last - 1:
-                self._problem(0, report.sealed_to + 1, f"records {report.sealed_to + 1} to {last} are not sealed")
+                self._problem(0, self._end, "the trace is not sealed")
+            elif report.sealed_to < self._end:
+                unsealed = f"records {report.sealed_to + 1} to {self._end} are not sealed"
+                self._problem(0, report.sealed_to + 1, unsealed)
         elif self._key is not None and not report.sealed_to and report.records:
             self._problem(0, 1, "the trace is not sealed")
         report.problems.sort(key=lambda problem: problem.line or 1 << 60)

@@ -133,7 +133,7 @@ class Writer:
         try:
             if ending or flushes or time.monotonic() >= self._retry_at:
                 self._write(ending)
-        except Exception as error:
+        except BaseException as error:  # a store may raise anything; this is its own thread
             self._retry_at = time.monotonic() + RETRY_S
             if not self._told:
                 self._told = True
@@ -172,7 +172,7 @@ class Writer:
                 yield line_of(self._chain.next(record.at, "seal", "", data, b""))
 
 
-def _wrapped(error: Exception) -> TraceFailed:
+def _wrapped(error: BaseException) -> TraceFailed:
     failed = TraceFailed(f"the trace is not written, the call goes on: {error_text(error)}")
     failed.__cause__ = error
     return failed
@@ -198,7 +198,7 @@ class _WriterThread:
             thread = cls._threads.get(key)
             if thread is None:
                 thread = cls._threads[key] = cls(key)
-                threading.Thread(target=thread._run, name="duologue traces", daemon=True).start()
+                threading.Thread(target=thread._run, name="duologue trace writer", daemon=True).start()
             thread._users.add(writer)
             return thread
 

@@ -25,7 +25,7 @@ def cascade(trace: Trace, **options: Any) -> Story:
     """A call with a tool, in which the caller asks for the weather."""
     return story(
         MemoryTransport().output(),
-        Tools([Tool.of(weather)]),
+        Tools([Tool(weather)]),
         llm=MockLLM([asks("weather", city="Pune"), "It is cloudy in Pune today."]),
         tts=MockTTS(seconds_per_sentence=1.0),
         trace=trace,
@@ -43,13 +43,13 @@ async def asked(call: Story) -> None:
     await anyio.sleep(0.5)
 
 
-def recorded(folder: Path, **options: Any) -> Path:
+def recorded(folder: Path, *, id: str = "", **options: Any) -> Path:
     """Record a call in a folder, and return its file."""
     trace = Trace(folder, **options)
 
     async def main() -> None:
-        async with cascade(trace) as call:
+        async with cascade(trace, id=id) as call:
             await asked(call)
 
     clock.run(main)
-    return next(folder.glob(f"{trace.call}.jsonl"))
+    return folder / f"{trace.call}.jsonl"
