@@ -101,6 +101,7 @@ if __name__ == "__main__":
     chosen = arguments("The cost of a trace.", {"sessions": 30, "seconds": 10.0, "rounds": 5, "hours": 0.0})
     speech()
     with tempfile.TemporaryDirectory() as name:
+        calls_of_a_minute(Path(name))  # what is imported and cached at first
         plain, traced = calls_of_a_minute(None), calls_of_a_minute(Path(name))
         figures: dict[str, object] = {
             "python_calls_per_minute": plain,

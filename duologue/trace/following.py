@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -88,6 +89,7 @@ def begin_facts(session: Session[Any], options: dict[str, Any]) -> dict[str, Any
     }
 
 
+@cache
 def _installed(package: str) -> str:
     try:
         return version(package)
