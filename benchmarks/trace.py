@@ -69,7 +69,7 @@ def calls_of_a_minute(folder: Path | None) -> int:
         clock.run(call_of, 60.0, False, trace)
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     return count
 
 

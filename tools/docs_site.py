@@ -26,6 +26,7 @@ PACKAGES = (
     "duologue.web",
     "duologue.testing",
     "duologue.mcp",
+    "duologue.trace",
     "duologue.services.local",
     "duologue.services.openai",
     "duologue.services.google",

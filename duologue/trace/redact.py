@@ -24,7 +24,7 @@ KEPT = frozenset({"begin", "end", "gap", "redaction", "seal"})
 
 
 class Redaction:
-    """What is removed from a trace. At least one of these must be given.
+    """The parts to remove from a trace. At least one of these must be given.
 
     `words` removes everything that is private. `caller` removes what is the caller's, `audio` all audio, `items` the
     items of the log with these ids and what was heard of them, `match` each record whose private texts match a

@@ -19,9 +19,9 @@ from .records import VERSION, BadTrace, Record, line_of, record_of
 from .store import Store
 
 MAX_PROBLEMS = 100
-"""Problems that a report names. Further ones are counted."""
+"""Problems that a report names. Further problems are counted."""
 REMEMBERED = 4_096
-"""Records behind, within which one that stands twice is told from one that was inserted."""
+"""Hashes of earlier records that are kept: within these, a record that stands twice is not taken for an inserted one."""
 AFTER_END = frozenset({"seal", "redaction"})
 """The kinds of records that may follow the end of the call."""
 

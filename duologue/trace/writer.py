@@ -65,7 +65,7 @@ class Writer:
         self._chain = chain
         self._failed = failed
         self._signer = signer
-        self._sealed_at = 0.0
+        self._sealed_at = -SEAL_S  # the first record is sealed at once
         self._lock = threading.Lock()
         self._waiting: deque[Waiting] = deque()
         self._bytes = 0
@@ -147,7 +147,7 @@ class Writer:
 
     def _write(self, ending: bool) -> None:
         try:
-            # What the store has refused before goes first: the chain never runs far ahead of the store.
+            # Lines that the store has refused before go first: the chain never runs far ahead of the store.
             for _ in range(2):
                 if not self._lines:
                     with self._lock:

@@ -97,7 +97,7 @@ def test_keys_redaction_and_verification(tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout.split()[:3]) == (0, ["12", "records", "redacted"])
     checked = duologue("verify", out, "--key", tmp_path / "key.pub")
     assert checked.exit_code == 0
-    assert "12 records redacted: 3 to 4" in checked.stdout
+    assert "12 records redacted: 4 to 5" in checked.stdout
     assert "is not sealed" in checked.stdout
     assert "(redacted)" in duologue("show", out).stdout
     assert duologue("redact", signed, "--out", tmp_path / "more").exit_code == 2
