@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("session",),
     ("processors",),
     ("trace",),
-    ("services", "transports", "mcp"),
+    ("services", "transports", "mcp", "telemetry"),
     ("",),
     ("web", "testing"),
     ("cli",),

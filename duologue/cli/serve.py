@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import re
@@ -26,6 +27,8 @@ from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption
 from ..processors.turns.vad import Vad
 from ..session.session import Session
+from ..telemetry import Telemetry
+from ..telemetry.exporting import exporting
 from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
 from ..web.auth import checked_token
 from ..web.gc import settle_heap
@@ -57,17 +60,23 @@ def run_serve(
     open_to_all: bool = False,
     allowed_origins: Sequence[str] = (),
     allowed_hosts: Sequence[str] = (),
+    otel: bool = False,
+    metrics: bool = False,
 ) -> int:
     """Serve the targets `web` and `openai_realtime` (see `load`), until Ctrl-C or SIGTERM. Returns the exit code.
 
     Clients must send the key in DUOLOGUE_SERVER_KEY. Without it, a random one is printed with the address; a host
-    beyond loopback is refused then. With `open_to_all` clients need none. Port 0 takes a free port. Raises
-    ConfigurationError if there is nothing to serve, if a key is missing, or if the port is in use.
+    beyond loopback is refused then. With `open_to_all` clients need none. Port 0 takes a free port. With `otel` spans
+    and metrics are exported, with `metrics` they are served. Raises ConfigurationError if there is nothing to serve, if
+    a key is missing, or if the port is in use, and MissingExtra.
     """
     if not web and not openai_realtime:
         raise ConfigurationError("there is nothing to serve: name module:factory, or --openai-realtime module:object")
     stays: list[AbstractAsyncContextManager[Any]] = []
     limits = WebLimits()
+    telemetry = exporting(opentelemetry=otel, prometheus=metrics) if otel or metrics else None
+    if telemetry is not None:
+        stays.append(_flushed(telemetry))
     make_call = load(openai_realtime, stays) if openai_realtime else None
     make_session = load(web, stays) if web else None
     with _listening(host, port) as listener:
@@ -79,6 +88,7 @@ def run_serve(
             "allowed_origins": allowed_origins,
             "allowed_hosts": _hosts(host, allowed_hosts) if loopback or allowed_hosts else None,
             "client_may_configure": client_may_configure,
+            "telemetry": telemetry,
         }
         if make_session is not None:
             voice = routes(
@@ -165,6 +175,15 @@ def _lifespan(stays: Iterable[AbstractAsyncContextManager[Any]]) -> Callable[[An
     return lifespan
 
 
+@asynccontextmanager
+async def _flushed(telemetry: Telemetry) -> AsyncIterator[None]:
+    """Export the last spans and metrics when the server stops."""
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(telemetry.flush)
+
+
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
@@ -198,6 +217,8 @@ def _print_addresses(console: Console, url: str, voice: VoiceApp, key: str) -> N
             + (f", api_key {key}" if key else ""),
             markup=False,
         )
+    if "/metrics" in paths:
+        console.print(f"Prometheus: {url}/metrics" + (f", bearer token {key}" if key else ""), markup=False)
     if not key:
         console.print(f"Anybody who reaches this port may call. Set {KEY_VARIABLE} to ask for a key.", style="dim")
 

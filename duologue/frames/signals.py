@@ -89,6 +89,16 @@ class ToolCalled(WellFormed, Signal, frozen=True, kw_only=True, tag="ToolCalled"
     turn: int = 0
 
 
+class ToolBegan(WellFormed, Signal, frozen=True, kw_only=True, tag="ToolBegan"):
+    """The function of a tool begins. Its listeners run in the function's task, and in its context."""
+
+    texts = ("name",)
+
+    call_id: str
+    name: str
+    turn: int = 0
+
+
 class ApprovalWanted(WellFormed, Signal, frozen=True, kw_only=True, tag="ApprovalWanted"):
     """A tool that needs approval was called. It runs when an `ApprovalGiven` approves the call."""
 

@@ -8,6 +8,7 @@ import msgspec
 
 from ..frames import Usage
 from .item import Item
+from .ledger import Point
 
 Speaker = Literal["caller", "agent"]
 
@@ -75,6 +76,13 @@ class Recognised(CallEvent, frozen=True, kw_only=True, tag="recognised"):
     language: str
 
 
+class TurnOver(CallEvent, frozen=True, kw_only=True, tag="turn_over"):
+    """The caller's turn has ended, by a cause. `speech_end_s` is the session time of their last sound."""
+
+    speech_end_s: float
+    by: str
+
+
 class MessageChanged(CallEvent, frozen=True, kw_only=True, tag="message_changed"):
     """A message is new, or has changed. `item` is its entry in the log; its id stays the same until it is `final`.
 
@@ -113,6 +121,17 @@ class ResponseText(CallEvent, frozen=True, kw_only=True, tag="response_text"):
     text: str
 
 
+class ResponseReached(CallEvent, frozen=True, kw_only=True, tag="response_reached"):
+    """A response has come to a point: its first `text`, or its first `audio` in the playout.
+
+    For the answer of a cascade's model also: the model is `asked`, and has `written` all its text.
+    """
+
+    id: str
+    turn: int
+    point: Point
+
+
 class ResponseComplete(CallEvent, frozen=True, kw_only=True, tag="response_complete"):
     """The engine has finished a response, or was stopped. The caller may not have heard it yet."""
 
@@ -139,6 +158,14 @@ class ToolChanged(CallEvent, frozen=True, kw_only=True, tag="tool_changed"):
     by: str = ""
     reason: str = ""
     item: Item | None = None
+
+
+class ToolStarted(CallEvent, frozen=True, kw_only=True, tag="tool_started"):
+    """The function of a tool begins to run. Watchers are called in its task: a context that they set is its context."""
+
+    call_id: str
+    name: str
+    turn: int
 
 
 class Noted(CallEvent, frozen=True, kw_only=True, tag="noted"):
@@ -255,12 +282,15 @@ FeedEvent = (
     | SpeechHeld
     | SpeechCut
     | Recognised
+    | TurnOver
     | MessageChanged
     | MessageGone
     | ResponseOpened
     | ResponseText
+    | ResponseReached
     | ResponseComplete
     | ToolChanged
+    | ToolStarted
     | Noted
     | HandedOff
     | AccessSwitched

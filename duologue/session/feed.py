@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from ..errors import ConfigurationError, DuologueError
-from ..frames import AudioLevel, BotStartedSpeaking, ErrorRaised, SessionEnding
+from ..frames import AudioLevel, ErrorRaised, SessionEnding
 from .call_events import (
     ON_REQUEST,
     CallEnding,
@@ -22,10 +22,11 @@ from .call_events import (
     MessageGone,
     Recognised,
     ResponseText,
+    Speaking,
     TurnTimed,
 )
 from .feed_messages import FeedMessages
-from .feed_source import FeedSource, follow_signals
+from .feed_source import FeedSource, follow_signals, follow_turns
 from .latency import LatencyMeter, TurnLatency
 
 CAPACITY = 256
@@ -121,21 +122,28 @@ class Feed:
         self._messages = self._follower()
         self._messages.attach()
         follow_signals(self._session, self._emit)
+        follow_turns(self._session, self._emit)
         self._session.on(SessionEnding, self._ending)
-        self._session.on(BotStartedSpeaking, self._time_turn)
         self._measure()
 
     def _follower(self) -> FeedMessages:
-        return FeedMessages(self._session, self._emit, lambda: bool(self._watchers))
+        return FeedMessages(self._session, self._emit, self._shows_messages)
+
+    def _shows_messages(self) -> bool:
+        return any(watcher.wants(MessageChanged) for watcher in self._watchers)
 
     def _emit(self, event: FeedEvent) -> None:
         kind = type(event)
+        if self._meter is not None:
+            self._meter.take(event)
         for watcher in tuple(self._watchers):
             if watcher.wants(kind):
                 try:
                     watcher.listener(event)
                 except Exception as error:
                     self._session.report(error, "feed watcher", _cause(event))
+        if self._meter is not None and isinstance(event, Speaking):
+            self._time_turn(self._meter, event.at)
 
     # -- the end, and figures on request ---------------------------------------------------------------------------
 
@@ -146,18 +154,18 @@ class Feed:
         self._emit(CallEnding(at=self._session.now(), reason=signal.reason))
         self._measure()
 
-    def _time_turn(self, signal: BotStartedSpeaking) -> None:
-        turn = self._meter.turns[-1] if self._meter is not None and self._meter.turns else None
-        if self._meter is None or turn is None or turn.total_ms is None or turn is self._timed:
+    def _time_turn(self, meter: LatencyMeter, at: float) -> None:
+        turn = meter.turns[-1] if meter.turns else None
+        if turn is None or turn.total_ms is None or turn is self._timed:
             return
         self._timed = turn
         self._emit(
             TurnTimed(
-                at=signal.at,
+                at=at,
                 turn=turn.turn,
                 stages_ms=turn.stages_ms,
                 total_ms=turn.total_ms,
-                median_ms=self._meter.median_ms(),
+                median_ms=meter.median_ms(),
             )
         )
 
@@ -170,9 +178,8 @@ class Feed:
             self._stop_levels()
             self._stop_levels = None
         if times and self._meter is None and not self.ended:
-            self._meter = LatencyMeter(self._session)
-        elif self._meter is not None and (not times or self.ended):
-            self._meter.stop()
+            self._meter = LatencyMeter()
+        elif not times or self.ended:
             self._meter = None
 
     def _level(self, signal: AudioLevel) -> None:

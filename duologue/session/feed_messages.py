@@ -18,12 +18,13 @@ from .call_events import (
     Recognised,
     ResponseComplete,
     ResponseOpened,
+    ResponseReached,
     ResponseText,
     ToolChanged,
 )
 from .feed_source import FeedSource
 from .item import Item
-from .ledger import Response, heard_position
+from .ledger import Point, Response, heard_position
 from .tool_calls import says_running
 
 MESSAGE_TICK_S = 0.1
@@ -208,6 +209,10 @@ class FeedMessages:
             self._catch_up()
         elif self._timer is None and not self._ended:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._catch_up)
+
+    def reached(self, response: Response, point: Point) -> None:
+        """A response has come to a point. The ledger calls this."""
+        self._emit(ResponseReached(at=self._session.now(), id=response.id, turn=response.turn, point=point))
 
     def all_given(self, frame: ResponseEnded) -> None:
         """The engine has finished a response. The ledger calls this."""

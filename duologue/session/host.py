@@ -20,8 +20,8 @@ from ..frames import (
     Signal,
     ToolCall,
 )
-from ..processors.kernel.groups import LinkedPipeline, Tap, active_leaves, active_members
-from ..processors.kernel.host import Deadlines, Fenced, Member, Target
+from ..processors.kernel.groups import LinkedPipeline, active_leaves, active_members
+from ..processors.kernel.host import Deadlines, Fenced, Member, Tap, Target
 from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node, drop
 from ..processors.kernel.tasks import WaitRecord, to_the_end
@@ -214,6 +214,10 @@ class SessionHost:
         if self.tap is not None:
             self.tap(self._pipeline, "down", signal)
         target(signal)
+
+    def tap_for(self, frame_type: type[Frame]) -> Tap | None:
+        """Return the function to call with pushes of frames of this type; None if nobody observes them."""
+        return self.linked.tap_for(frame_type)
 
     def reroute(self) -> None:
         """Forget the cached routes: the graph has changed."""

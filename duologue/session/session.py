@@ -23,8 +23,8 @@ from ..frames import (
     ToolCall,
     UserTranscript,
 )
-from ..processors.kernel.groups import Tap, leaves, members
-from ..processors.kernel.host import Deadlines
+from ..processors.kernel.groups import leaves, members
+from ..processors.kernel.host import Deadlines, Tap
 from ..processors.kernel.node import Node
 from .audio import Access, CallAudio
 from .call_trace import CallTrace
@@ -208,12 +208,13 @@ class Session(Generic[Data]):
         """
         return self.host.bus.on(signal_type, listener)
 
-    def observe(self, tap: Tap) -> Callable[[], None]:
-        """Call `tap(processor, direction, frame)` with every push. Returns a function that removes it.
+    def observe(self, tap: Tap, *frame_types: type[Frame]) -> Callable[[], None]:
+        """Call `tap(processor, direction, frame)` with every push, or only with those of frames of these types.
 
-        Without a tap, pushes have no extra cost: taps are part of the cached routes.
+        Pushes that nobody observes have no extra cost: taps are part of the cached routes. For signals use `on`.
+        Returns a function that removes it.
         """
-        return self.host.linked.observe(tap)
+        return self.host.linked.observe(tap, *frame_types)
 
     def intercept(
         self,
