@@ -62,6 +62,7 @@ class Feed:
         self._stop_levels: Callable[[], None] | None = None
         self._meter: LatencyMeter | None = None
         self._timed: TurnLatency | None = None
+        self._shows_messages = False  # asked for with every 20 ms of speech
 
     # -- watching --------------------------------------------------------------------------------------------------
 
@@ -127,10 +128,7 @@ class Feed:
         self._measure()
 
     def _follower(self) -> FeedMessages:
-        return FeedMessages(self._session, self._emit, self._shows_messages)
-
-    def _shows_messages(self) -> bool:
-        return any(watcher.wants(MessageChanged) for watcher in self._watchers)
+        return FeedMessages(self._session, self._emit, lambda: self._shows_messages)
 
     def _emit(self, event: FeedEvent) -> None:
         kind = type(event)
@@ -170,8 +168,10 @@ class Feed:
         )
 
     def _measure(self) -> None:
-        """Measure levels and times only while a watcher asks for them."""
-        levels, times = (any(watcher.wants(kind) for watcher in self._watchers) for kind in (Level, TurnTimed))
+        """Measure levels and times, and show messages, only while a watcher asks for them."""
+        levels, times, self._shows_messages = (
+            any(watcher.wants(kind) for watcher in self._watchers) for kind in (Level, TurnTimed, MessageChanged)
+        )
         if levels and self._stop_levels is None:
             self._stop_levels = self._session.on(AudioLevel, self._level)
         elif not levels and self._stop_levels is not None:

@@ -21,7 +21,7 @@ from .store import Store
 MAX_PROBLEMS = 100
 """Problems that a report names. Further problems are counted."""
 REMEMBERED = 4_096
-"""Hashes of earlier records that are kept: within these, a record that stands twice is not taken for an inserted one."""
+"""Hashes of earlier records that are kept, to know a record that stands twice."""
 AFTER_END = frozenset({"seal", "redaction"})
 """The kinds of records that may follow the end of the call."""
 
