@@ -55,13 +55,13 @@ class EngineFacts:
 def _services(engine: Node) -> list[dict[str, str]]:
     found = []
     for node in active_leaves(engine):
-        model, provider = getattr(node, "model", None), provider_of(node)
+        model, provider = getattr(node, "model", None), vendor_of(node)
         if isinstance(model, str) and (model or provider):
             found.append({"service": node.name, "provider": provider, "model": model})
     return found
 
 
-def provider_of(service: object) -> str:
+def vendor_of(service: object) -> str:
     """Return the name of a service's vendor, "" for a service of the application."""
     for base in type(service).__mro__:
         vendor = base.__module__.removeprefix(_SERVICES).split(".")[0]

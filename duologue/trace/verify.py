@@ -145,7 +145,7 @@ class _ChainCheck:
             raise BadTrace(f"{name} is not a trace")
         self._mark = records[-1].call
         first = records[0]
-        facts = _facts(first)
+        facts = _facts_of(first)
         if first.kind == "begin" and isinstance(facts, dict):
             if facts.get("version") != VERSION and first.digest == digest_of(first.salt, bytes(first.data)):
                 version = facts.get("version")
@@ -229,7 +229,7 @@ class _ChainCheck:
             _extend(report.redacted, record.seq)
         if self._end and record.kind not in AFTER_END:
             self._problem(number, record.seq, f"record {record.seq} was added after the end")
-        facts = _facts(record) if record.kind in ("end", "gap", "seal", "redaction") else None
+        facts = _facts_of(record) if record.kind in ("end", "gap", "seal", "redaction") else None
         match record.kind:
             case "end":
                 self._end, report.ended = record.seq, True
@@ -305,7 +305,7 @@ def _altered(record: Record, line: bytes) -> str:
     return "" if line_of(record) == line else "the line is not as it was written"
 
 
-def _facts(record: Record) -> Any:
+def _facts_of(record: Record) -> Any:
     try:
         return record.facts
     except (msgspec.MsgspecError, RecursionError, ValueError):
