@@ -23,20 +23,27 @@ class EngineFacts:
 
     def all(self) -> list[dict[str, Any]]:
         """Return all engines at work: one, or none in a pipeline without an engine."""
-        return [self._facts(node) for node in active_members(self._pipeline) if isinstance(node, Engine)]
+        found = (self._facts(node) for node in active_members(self._pipeline) if isinstance(node, Engine))
+        return [facts for facts in found if facts is not None]
 
     def change(self) -> dict[str, Any] | None:
         """Return the engine at work if anything about it has changed since the last call, else None."""
         for node in active_members(self._pipeline):
             if isinstance(node, Engine):
                 facts = self._facts(node)
-                if facts == self._told:
+                if facts is None or facts == self._told:
                     return None
                 self._told = facts
                 return facts
         return None
 
-    def _facts(self, engine: Any) -> dict[str, Any]:
+    def _facts(self, engine: Any) -> dict[str, Any] | None:
+        try:
+            return self._facts_of(engine)
+        except Exception:  # of an application's engine
+            return None
+
+    def _facts_of(self, engine: Any) -> dict[str, Any]:
         config: EngineConfig = engine.config
         if self._hashed is None or self._hashed[0] is not config:
             self._hashed = config, sha256(config.prompt.encode(errors="replace")).hexdigest()

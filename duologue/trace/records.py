@@ -81,6 +81,8 @@ def _part_of(part: msgspec.Raw) -> Any:
     return data
 
 
+_MAX_DEPTH = 50
+_RESERVED = frozenset({"begin", "end", "gap", "redaction", "seal"})
 _encoder = msgspec.json.Encoder(enc_hook=lambda value: _repr_of(value))
 _decoder = msgspec.json.Decoder(Record)
 
@@ -92,6 +94,35 @@ def _repr_of(value: object) -> str:
         return type(value).__name__
 
 
+def safe_name(name: object) -> str:
+    """Return a kind or a source as a record can have it: a text that can be encoded, of at most 200 characters."""
+    text = name if isinstance(name, str) else _repr_of(name)
+    return text[:200] if text.isascii() else text[:200].encode(errors="replace").decode()
+
+
+def own_kind(kind: object) -> str:
+    """Return a kind that is given from outside. Those by which the trace itself is read get another name."""
+    name = safe_name(kind)
+    return f"noted {name}" if name in _RESERVED else name
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Return data with a description in the place of each part that cannot be encoded."""
+    if depth > _MAX_DEPTH:
+        return "…"
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, msgspec.Struct):
+        value = {name: getattr(value, name) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {safe_name(key): _plain(part, depth + 1) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(part, depth + 1) for part in value]
+    if value is None or isinstance(value, bool | float | bytes) or (isinstance(value, int) and abs(value) < 1 << 63):
+        return value
+    return _repr_of(value).encode(errors="replace").decode()
+
+
 def encode_part(data: Any) -> bytes:
     """Return a part as JSON. Never raises: what cannot be encoded is described. "" for None."""
     if data is None:
@@ -101,7 +132,7 @@ def encode_part(data: Any) -> bytes:
     try:
         part = _encoder.encode(data)
     except Exception:
-        part = _encoder.encode({"unencodable": _repr_of(data).encode(errors="replace").decode()})
+        part = _encoder.encode(_plain(data, 0))
     if len(part) > MAX_CONTENT:
         part = _encoder.encode({"left_out_bytes": len(part)})
     return part

@@ -8,10 +8,10 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import BadInput
-from .records import MAX_LINE, BadTrace
+from .records import MAX_LINE, BadTrace, record_of
 
 SUFFIX = ".jsonl"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -43,9 +43,34 @@ class Store(ABC):
     def names(self) -> list[str]:
         """Return the names of all traces, the newest first."""
 
+    def calls(self, provider: str = "", model: str = "") -> Iterator[str]:
+        """Yield the names of the calls that began with a service of this vendor, and of this model, the newest first.
+
+        Traces that cannot be read are left out.
+        """
+        for name in self.names():
+            try:
+                first = record_of(next(iter(self.read(name)), b""))
+                services = _services_of(first.facts)
+            except BadTrace:
+                continue
+            if any(provider in ("", p) and model in ("", m) for p, m in services) or not (provider or model):
+                yield name
+
     @abstractmethod
     def delete(self, call: str) -> None:
         """Delete a trace. Does nothing for an unknown call."""
+
+
+def _services_of(begin: Any) -> list[tuple[str, str]]:
+    """Return the vendors and models with which a call began."""
+    engines = _dicts(begin.get("engines")) if isinstance(begin, dict) else []
+    services = [service for engine in engines for service in _dicts(engine.get("services"))]
+    return [(str(service.get("provider", "")), str(service.get("model", ""))) for service in services]
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
 def name_of_call(session_id: str, began: str, mark: str) -> str:

@@ -18,7 +18,7 @@ from .audio import AudioNotes
 from .chain import HashChain
 from .following import Follower, begin_facts, end_facts
 from .keys import Signer
-from .records import PRIVATE, encode_part, without_secrets
+from .records import PRIVATE, encode_part, own_kind, safe_name, without_secrets
 from .store import FolderStore, Store, name_of_call
 from .writer import Waiting, Writer
 
@@ -29,6 +29,8 @@ CHECK_BYTES = 4 * 1024 * 1024
 """Records, and their bytes, after which a virtual clock waits for the thread that writes."""
 FLUSH_S = 10.0
 """The longest wait of `Trace.flush`, in seconds."""
+CLOSE_S = 60.0
+"""The longest wait for a store at the end, in seconds: `Deadlines.farewell_s` ends it earlier."""
 Audio = Literal["none", "caller", "both"]
 
 
@@ -87,7 +89,7 @@ class Trace:
         began = begin_facts(session, options)
         self.call = name_of_call(session.id, began["started_at"], mark)
         self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer)
-        self.note("begin", began)
+        self._writer.put(Waiting(round(self._now(), 6), "begin", "", encode_part(began), b""))
         Follower(self, session, handles=self.handles)
         if self.audio != "none":
             self._sides.append(caller := AudioNotes(self, "caller"))
@@ -113,6 +115,7 @@ class Trace:
         writer = self._writer
         if writer is None:
             return
+        kind, source = own_kind(kind), safe_name(source)
         if kind in PRIVATE:
             if not self.words:
                 return
@@ -148,6 +151,6 @@ class Trace:
         facts, words = end_facts(session, outcome)
         private = encode_part(words) if words and self.words else b""
         writer.end(Waiting(round(self._now(), 6), "end", "", encode_part(facts), private))
-        await TRACES.run(writer.done.wait, label="close")
+        await TRACES.run(writer.done.wait, CLOSE_S, label="close")
         if writer.lost:
             log.error("session %s: %d records of the trace were not written", session.id, writer.lost)

@@ -90,7 +90,8 @@ class Writer:
                 count, first, _ = self._gap or (0, record.at, record.at)
                 self._gap = count + 1, first, record.at
                 return
-            self._end_gap()
+            if self._gap is not None:
+                self._end_gap()
             self._waiting.append(record)
             self._bytes += size
         self._thread.wake(self)

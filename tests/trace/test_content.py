@@ -175,21 +175,54 @@ async def test_a_trace_is_of_one_call(tmp_path: Path) -> None:
     assert len(FolderStore(tmp_path).names()) == 1
 
 
-async def test_any_data_can_be_noted(tmp_path: Path) -> None:
-    class Odd:
-        def __repr__(self) -> str:
-            raise KeyboardInterrupt
+class Odd:
+    def __repr__(self) -> str:
+        raise KeyboardInterrupt
 
+
+async def test_any_data_can_be_noted(tmp_path: Path) -> None:
     own: list[Any] = []
     own.append(own)
+    given = (Odd(), own, {"a": float("nan")}, {"b": "\ud800", "c": 1}, {("c",): 1}, 1e308, b"\0\xff", "x" * 5_000_000)
     trace = Trace(tmp_path)
-    async with cascade(trace):
-        for data in (Odd(), own, {"a": float("nan")}, {"b": "\ud800"}, {("c",): 1}, 1e308, b"\0\xff", "x" * 5_000_000):
+    async with cascade(trace, id="\ud800 id"):
+        for data in given:
             trace.note("hook", data, source="odd")
     records = [record for record in read(trace.store, trace.call) if record.kind == "hook"]
-    assert [record.content for record in records][-2:] == [b"\0\xff", {"left_out_bytes": 5_000_002}]
-    assert len(records) == 8
+    contents = [record.content for record in records]
+    assert contents[0] == "Odd"
+    assert contents[2:5] == [{"a": None}, {"b": "?", "c": 1}, {"('c',)": 1}]
+    assert contents[5:] == [1e308, b"\0\xff", {"left_out_bytes": 5_000_002}]
     assert verify(trace.store, trace.call).ok
+
+
+@pytest.mark.parametrize(
+    "kind", ["begin", "end", "seal", "gap", "redaction", "\ud800", "", "x" * 1_000, None, 1, Odd()]
+)
+async def test_any_kind_can_be_noted(kind: Any, tmp_path: Path) -> None:
+    trace = Trace(tmp_path)
+    async with cascade(trace):
+        trace.note(kind, {"a": 1}, source=kind)
+        trace.note("custom", {"a": 2})
+    records = list(read(trace.store, trace.call))
+    assert [record.facts["a"] for record in records if isinstance(record.facts, dict) and "a" in record.facts] == [1, 2]
+    result = verify(trace.store, trace.call)
+    assert (result.ok, result.ended, result.not_written) == (True, True, 0)
+
+
+async def test_the_calls_of_a_vendor_and_model_the_newest_first(tmp_path: Path) -> None:
+    names = []
+    for kind in ("gemini", "openai", "gemini", "cascade"):
+        trace = Trace(tmp_path)
+        async with engine(kind, ["Hello."]) as agent, Call.through(*ear(), agent, trace=trace):
+            pass
+        names.append(trace.call)
+    store = FolderStore(tmp_path)
+    assert set(store.calls()) == set(names)
+    assert set(store.calls("google")) == {names[0], names[2]}
+    model = next(iter(read(store, names[1]))).facts["engines"][0]["services"][0]["model"]
+    assert list(store.calls("openai", model)) == [names[1]]
+    assert list(store.calls("openai", "another")) == []
 
 
 async def test_without_a_trace_a_session_has_none() -> None:
