@@ -27,7 +27,7 @@ docs: .venv/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: .venv/dev.stamp
-	for module in hop turn interrupt sessions memory imports resample virtual native models cascade handoff tools correction trace webrtc websocket; do $(BIN)/python -m benchmarks.$$module --json; done
+	for module in hop turn interrupt sessions memory imports resample virtual native models cascade handoff tools correction trace telemetry webrtc websocket; do $(BIN)/python -m benchmarks.$$module --json; done
 
 # Half an hour: calls under random faults, hostile inputs, and SIGTERM with calls of all kinds.
 chaos: .venv/dev.stamp

@@ -3,8 +3,8 @@
 The calls are those of `benchmarks.sessions`: a cascade of mock services, webrtcvad on every frame, a question every
 few seconds. Half of the rounds have OpenTelemetry's spans (a batch processor with an exporter that serializes them as
 OTLP does, and sends nothing) and its metrics, or Prometheus' metrics alone. The figure is the median of the rounds' CPU
-time, with telemetry over without. `calls_per_turn` are the Python calls that telemetry adds to a turn, which do not
-depend on the load of the machine.
+time, with telemetry over without. On a machine with other work it scatters by more than the cost: `ms_per_turn` is the
+CPU time of telemetry alone, on the recorded events of a call, and `share` its part of a turn's.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sys
 import time
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 import anyio
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -28,6 +26,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from benchmarks._call import Call, speech
 from benchmarks._report import arguments, report
 from benchmarks.sessions import Probe, _one
+from duologue import Session
+from duologue.session.call_events import FeedEvent, TurnTimed
 from duologue.telemetry import Telemetry
 
 WARM_UP_S = 7.0
@@ -79,26 +79,33 @@ async def measure(sessions: int, seconds: float, kind: str) -> tuple[float, int]
     return cpu, turns
 
 
-async def count_calls(kind: str, seconds: float = 30.0) -> tuple[int, int]:
-    """Return the Python calls of one call of this length, on the present clock, and its turns."""
+async def record(seconds: float = 20.0) -> tuple[Session, list[FeedEvent], int]:
+    """Return the events of one call of this length, and its turns."""
     probe: Probe = Probe([])
-    call, observed, calls = Call(probe), telemetry(kind), 0
-    if observed is not None:
-        observed.attach(call.session)
-
-    def profile(frame: Any, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event == "call"
-
+    call, events = Call(probe), list[FeedEvent]()
+    call.session.feed.on(events.append)
+    call.session.feed.on(events.append, TurnTimed)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_one, call, probe, 0.0)
-        sys.setprofile(profile)
         await anyio.sleep(seconds)
-        sys.setprofile(None)
         assert probe.microphone is not None
         probe.microphone.stop()
         call.session.cancel("measured")
-    return calls, len(call.llm.requests)
+    return call.session, events, len(call.llm.requests)
+
+
+def fold_ms(kind: str, session: Session, events: list[FeedEvent], turns: int, times: int = 100) -> float:
+    """Return the CPU milliseconds for a turn of a recorded call, of all threads: telemetry alone."""
+    observed = telemetry(kind)
+    assert observed is not None
+    cpu = time.process_time()
+    for _ in range(times):
+        for reader in observed.readers(session):
+            for event in events:
+                if type(event) in reader.kinds:
+                    reader.take(event)
+    observed.flush(60.0)
+    return (time.process_time() - cpu) * 1000 / (times * turns)
 
 
 async def main(sessions: int, seconds: float, rounds: int) -> dict[str, float]:
@@ -110,15 +117,15 @@ async def main(sessions: int, seconds: float, rounds: int) -> dict[str, float]:
         for kind in kinds if number % 2 else reversed(kinds):
             used, turns = await measure(sessions, seconds, kind)
             cpu[kind].append(used / max(1, turns))
-    counted = {kind: await count_calls(kind) for kind in kinds}
+    recorded = await record()
     bare = median(cpu[""])
     figures: dict[str, float] = {"sessions": sessions, "rounds": rounds, "cpu_ms_per_turn": round(bare * 1000, 2)}
     for kind in kinds[1:]:
         ratios = [with_it / without for with_it, without in zip(cpu[kind], cpu[""], strict=True)]
         figures[f"{kind}_ratio"] = round(median(ratios), 3)
-        (with_it, turns), (without, turns_without) = counted[kind], counted[""]
-        figures[f"{kind}_calls_ratio"] = round((with_it / turns) / (without / turns_without), 3)
-        figures[f"{kind}_calls_per_turn"] = round(with_it / turns - without / turns_without)
+        alone = min(fold_ms(kind, *recorded) for _ in range(3))
+        figures[f"{kind}_ms_per_turn"] = round(alone, 3)
+        figures[f"{kind}_share"] = round(alone / (bare * 1000), 4)
     figures["at_most"] = BUDGET
     return figures
 

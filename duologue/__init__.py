@@ -4,10 +4,10 @@
                                 Cascade(stt, llm, tts), Tools(), transport.output()]))
     outcome = run(session)
 
-Nine import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.tools`, `duologue.mcp`,
-`duologue.images`, `duologue.web`, `duologue.testing`, `duologue.services.<vendor>`, `duologue.services.local`. Authors
-of services and transports also use `duologue.services.native`, `duologue.services.remote` and `duologue.transports`.
-All else may change without notice.
+Ten import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.tools`, `duologue.mcp`,
+`duologue.images`, `duologue.web`, `duologue.telemetry`, `duologue.testing`, `duologue.services.<vendor>`,
+`duologue.services.local`. Authors of services and transports also use `duologue.services.native`,
+`duologue.services.remote` and `duologue.transports`. All else may change without notice.
 
 The names are imported when they are first used: `import duologue` loads none of the modules behind them.
 """

@@ -27,6 +27,7 @@ PACKAGES = (
     "duologue.testing",
     "duologue.mcp",
     "duologue.trace",
+    "duologue.telemetry",
     "duologue.services.local",
     "duologue.services.openai",
     "duologue.services.google",

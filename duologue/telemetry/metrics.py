@@ -54,7 +54,8 @@ MAX_OPEN = 256
 class CallMetrics:
     """Follows one call. `labels` are shared by the calls of a process, and so are their bounds."""
 
-    EVENTS: tuple[type[CallEvent], ...] = (
+    traceparent = ""
+    kinds: tuple[type[CallEvent], ...] = (
         CallBegan,
         CallEnding,
         ConnectionMoved,

@@ -13,7 +13,7 @@ from .otel import Link, Span, SpanKind, Status, StatusCode, TraceContextTextMapP
 from .services import ServiceFacts
 
 MAX_SPANS = 10_000
-"""Spans of a call. Further ones are left out, and counted at the call's span."""
+"""Spans of a call. Further spans are left out, and counted at the call's span."""
 MAX_EVENTS = 100
 """Events of a span."""
 MAX_ATTRIBUTE = 256
@@ -114,7 +114,7 @@ def cut_texts(attributes: Attributes, limit: int = MAX_ATTRIBUTE) -> Attributes:
     return {name: value[:limit] if isinstance(value, str) else value for name, value in attributes.items()}
 
 
-def named(operation: str, service: ServiceFacts | None) -> str:
+def span_name(operation: str, service: ServiceFacts | None) -> str:
     """Return the name of a span: the operation and the model."""
     return f"{operation} {service.model if service is not None else ''}".strip()
 

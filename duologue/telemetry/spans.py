@@ -94,8 +94,16 @@ class CallSpans:
             UsageReported: turns.used,
             WordsGuarded: self._guarded,
         }
-        self.events = tuple(self._takers)
+        self.kinds = tuple(self._takers)
         """The types of events that it takes."""
+
+    @property
+    def traceparent(self) -> str:
+        """The call's span as W3C's `traceparent`, "" before it has begun."""
+        if self.call is None:
+            return ""
+        context = self.call.get_span_context()
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
     def take(self, event: FeedEvent) -> None:
         """Take the next event of the call."""
@@ -103,7 +111,7 @@ class CallSpans:
             return
         if self.call is None:
             self._begin()
-        if not isinstance(event, SpeechCut | Speaking):  # an interruption is told after the silence that it makes
+        if not isinstance(event, SpeechCut | Speaking):  # an interruption comes after the silence that it makes
             self._turns.settle()
         self._takers[type(event)](event)
 

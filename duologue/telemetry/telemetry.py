@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from ..session.call_events import CallEnding, CallEvent, FeedEvent
 from .errands import Errands
@@ -72,21 +72,21 @@ class Telemetry:
 
         `earlier` is the `traceparent` of an earlier call that this one goes on with: the call's span has a link to it.
         """
+        return CallTelemetry(session, self.readers(session, earlier))
+
+    def readers(self, session: Any, earlier: str = "") -> list[FeedReader]:
+        """Return the readers of one call's events, which follow nothing by themselves: `attach` registers them."""
         services = ServicesAtWork(session)
-        readers: list[tuple[Callable[[FeedEvent], None], tuple[type[CallEvent], ...]]] = []
-        spans = None
+        readers: list[FeedReader] = []
         if self._tracer is not None:
             from .span_maker import links_of
             from .spans import CallSpans
 
-            spans = CallSpans(
-                session, self._tracer, self._errands, services, words=self._words, links=links_of(earlier)
-            )
-            readers.append((spans.take, spans.events))
+            links = links_of(earlier)
+            readers.append(CallSpans(session, self._tracer, self._errands, services, words=self._words, links=links))
         if self._sinks:
-            metrics = CallMetrics(self._sinks, self._labels, services)
-            readers.append((metrics.take, metrics.EVENTS))
-        return CallTelemetry(session, readers, spans)
+            readers.append(CallMetrics(self._sinks, self._labels, services))
+        return readers
 
     def late(self, seconds: float) -> None:
         """Record the lateness of the event loop: see `LoopWatch`."""
@@ -119,28 +119,33 @@ class Telemetry:
         return self._errands.flush(timeout_s)
 
 
+class FeedReader(Protocol):
+    """Makes something of the events of one call."""
+
+    @property
+    def kinds(self) -> tuple[type[CallEvent], ...]:
+        """The types of events that it takes."""
+
+    @property
+    def traceparent(self) -> str:
+        """The call's span as W3C's `traceparent`, "" without one."""
+
+    def take(self, event: FeedEvent) -> None:
+        """Take the next event."""
+
+
 class CallTelemetry:
     """The telemetry of one call."""
 
-    def __init__(
-        self,
-        session: Any,
-        readers: list[tuple[Callable[[FeedEvent], None], tuple[type[CallEvent], ...]]],
-        spans: Any,
-    ) -> None:
+    def __init__(self, session: Any, readers: list[FeedReader]) -> None:
         self._id = session.id
-        self._spans = spans
-        self._stops: list[Callable[[], None]] = []
-        for take, kinds in readers:
-            self._stops.append(session.feed.on(self._guarded(take), *kinds))
+        self._readers = readers
+        self._stops = [session.feed.on(self._guarded(reader.take), *reader.kinds) for reader in readers]
 
     @property
     def traceparent(self) -> str:
         """The call's span as W3C's `traceparent`, "" before it has begun and without spans."""
-        if self._spans is None or self._spans.call is None:
-            return ""
-        context = self._spans.call.get_span_context()
-        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+        return next((reader.traceparent for reader in self._readers if reader.traceparent), "")
 
     def detach(self) -> None:
         """Follow the call no more."""

@@ -17,7 +17,7 @@ from ..session.conversation import Conversation
 from . import names
 from .otel import Link, Span
 from .services import ServiceFacts, ServicesAtWork
-from .span_maker import Attributes, OpenSpan, SpanMaker, message, named, span_kind
+from .span_maker import Attributes, OpenSpan, SpanMaker, message, span_kind, span_name
 
 MAX_TURNS = 16
 """Turns whose span is open. At the limit the oldest is ended."""
@@ -214,7 +214,7 @@ class TurnSpans:
         if self._maker.words:
             attributes[names.OUTPUT_MESSAGES] = message("user", event.text)
         began_at = min(max(event.start_s, not_before), event.at) if event.start_s > 0 else event.at
-        name = named(names.SPEECH_TO_TEXT, service)
+        name = span_name(names.SPEECH_TO_TEXT, service)
         self._maker.tell(name, (began_at, event.at), attributes, parent, kind=span_kind(service))
 
     def reached(self, event: ResponseReached) -> None:
@@ -278,7 +278,9 @@ class TurnSpans:
             attributes[names.OUTPUT_MESSAGES] = message("assistant", said)
         failed = self.category if status == "failed" else ""
         times, parent = (answer.opened_at, at), answer.turn.span
-        self._maker.tell(named(names.CHAT, service), times, attributes, parent, kind=span_kind(service), failed=failed)
+        self._maker.tell(
+            span_name(names.CHAT, service), times, attributes, parent, kind=span_kind(service), failed=failed
+        )
 
     def _tell_speech(self, answer: _AnswerSpans, at: float, status: str) -> None:
         voice = self._services.get("tts")
@@ -291,7 +293,7 @@ class TurnSpans:
         if (used := answer.spoken) is not None:
             attributes |= {"duologue.tts.characters": used.characters, "duologue.tts.audio_s": used.output_audio_s}
         failed = self.category if status == "failed" and answer.audio_at is None else ""
-        name, times = named(names.TEXT_TO_SPEECH, voice), (answer.text_at, at)
+        name, times = span_name(names.TEXT_TO_SPEECH, voice), (answer.text_at, at)
         self._maker.tell(name, times, attributes, answer.turn.span, kind=span_kind(voice), failed=failed)
 
     def _of_service(self, operation: str, service: ServiceFacts | None) -> Attributes:

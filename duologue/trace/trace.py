@@ -89,7 +89,7 @@ class Trace:
         began = begin_facts(session, options)
         self.call = name_of_call(session.id, began["started_at"], mark)
         self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer)
-        self._writer.put(Waiting(round(self._now(), 6), "begin", "", encode_part(began), b""))
+        self._writer.put(Waiting(self._now(), "begin", "", encode_part(began), b""))
         Follower(self, session, handles=self.handles)
         if self.audio != "none":
             self._sides.append(caller := AudioNotes(self, "caller"))
@@ -123,7 +123,7 @@ class Trace:
         private = encode_part(words) if words is not None and self.words else b""
         if kind == "wire":
             private = without_secrets(private, handles=self.handles)
-        record = Waiting(round(self._now(), 6), kind, source, encode_part(data), private)
+        record = Waiting(self._now(), kind, source, encode_part(data), private)
         writer.put(record)
         self._unchecked += 1
         self._unchecked_bytes += len(record.data) + len(record.words)
@@ -150,7 +150,7 @@ class Trace:
             side.flush()
         facts, words = end_facts(session, outcome)
         private = encode_part(words) if words and self.words else b""
-        writer.end(Waiting(round(self._now(), 6), "end", "", encode_part(facts), private))
+        writer.end(Waiting(self._now(), "end", "", encode_part(facts), private))
         await TRACES.run(writer.done.wait, CLOSE_S, label="close")
         if writer.lost:
             log.error("session %s: %d records of the trace were not written", session.id, writer.lost)

@@ -83,7 +83,8 @@ class Receiver:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
-        url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        url = f"{self.address}/v1"
         self._tracers = TracerProvider()
         self._tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{url}/traces")))
         reader = PeriodicExportingMetricReader(OTLPMetricExporter(f"{url}/metrics"), 3_600_000)
