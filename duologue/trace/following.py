@@ -89,13 +89,13 @@ def begin_facts(session: Session[Any], options: dict[str, Any]) -> dict[str, Any
         "session_id": session.id,
         "started_at": session.started_at.isoformat() if session.started_at is not None else "",
         "packages": {"python": sys.version.split()[0], **{name: _installed(name) for name in _PACKAGES}},
-        "pipeline": _shown(session.pipeline),
+        "pipeline": _pipeline_text(session.pipeline),
         "engines": EngineFacts(session.pipeline).all(),
         "records": options,
     }
 
 
-def _shown(pipeline: object) -> str:
+def _pipeline_text(pipeline: object) -> str:
     try:
         return repr(pipeline)
     except Exception:  # of an application's processor

@@ -106,7 +106,7 @@ def own_kind(kind: object) -> str:
     return f"noted {name}" if name in _RESERVED else name
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _encodable(value: Any, depth: int) -> Any:
     """Return data with a description in the place of each part that cannot be encoded."""
     if depth > _MAX_DEPTH:
         return "…"
@@ -115,9 +115,9 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, msgspec.Struct):
         value = {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(value, dict):
-        return {safe_name(key): _plain(part, depth + 1) for key, part in value.items()}
+        return {safe_name(key): _encodable(part, depth + 1) for key, part in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(part, depth + 1) for part in value]
+        return [_encodable(part, depth + 1) for part in value]
     if value is None or isinstance(value, bool | float | bytes) or (isinstance(value, int) and abs(value) < 1 << 63):
         return value
     return _repr_of(value).encode(errors="replace").decode()
@@ -132,7 +132,7 @@ def encode_part(data: Any) -> bytes:
     try:
         part = _encoder.encode(data)
     except Exception:
-        part = _encoder.encode(_plain(data, 0))
+        part = _encoder.encode(_encodable(data, 0))
     if len(part) > MAX_CONTENT:
         part = _encoder.encode({"left_out_bytes": len(part)})
     return part
