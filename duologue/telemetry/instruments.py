@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ..frames.text import well_formed
 from . import names
 
 LATENCY_S = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -143,7 +144,7 @@ class BoundedLabels:
 
     def _value(self, name: str, value: str) -> str:
         known = self._known.setdefault(name, set())
-        value = value[:MAX_LENGTH]
+        value = value[:MAX_LENGTH] if value.isascii() else well_formed(value[:MAX_LENGTH])
         if value not in known:
             if len(known) >= self._most:
                 return names.UNKNOWN

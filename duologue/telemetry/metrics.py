@@ -51,6 +51,16 @@ MAX_OPEN = 256
 """Responses, and tools, that are followed at once. At the limit the oldest is forgotten."""
 
 
+class _Timed:
+    """A response in progress: the times of the request to the model, and of the first text or audio."""
+
+    __slots__ = ("asked_at", "first_at")
+
+    def __init__(self, asked_at: float | None) -> None:
+        self.asked_at = asked_at
+        self.first_at: float | None = None
+
+
 class CallMetrics:
     """Follows one call. `labels` are shared by the calls of a process, and so are their bounds."""
 
@@ -75,7 +85,7 @@ class CallMetrics:
     def __init__(self, sinks: tuple[Sink, ...], labels: BoundedLabels, services: ServicesAtWork) -> None:
         self._sinks, self._labels, self._services = sinks, labels, services
         self._active = self._ended = False
-        self._responses: dict[str, tuple[float, bool]] = {}  # the time of the request, and True once there is text
+        self._responses: dict[str, _Timed] = {}
         self._tools: dict[str, tuple[str, float]] = {}
 
     def take(self, event: FeedEvent) -> None:
@@ -90,12 +100,12 @@ class CallMetrics:
                 self._add(FIRST_AUDIO, event.total_ms / 1000)
                 for stage, ms in event.stages_ms.items():
                     self._add(LEG, ms / 1000, {"duologue.leg": stage})
-            case ResponseOpened() if self._services.get("engine") is not None:
-                self._asked(event.id, event.at)
+            case ResponseOpened():
+                self._opened(event)
             case ResponseReached():
                 self._reached(event)
             case ResponseComplete():
-                self._answered(event.id, event.at, "service" if event.status == "failed" else "")
+                self._complete(event)
             case Recognised(final=True):
                 service = self._services.get("stt") or self._services.get("engine")
                 self._operated(names.SPEECH_TO_TEXT, service, max(0.0, event.at - event.end_s))
@@ -126,23 +136,39 @@ class CallMetrics:
 
     # -- answers and tools -----------------------------------------------------------------------------------------
 
-    def _asked(self, response: str, at: float) -> None:
-        self._responses[response] = at, False
+    def _opened(self, event: ResponseOpened) -> None:
+        native = self._services.get("engine") is not None
+        self._responses[event.id] = _Timed(event.at if native else None)
         if len(self._responses) > MAX_OPEN:
             del self._responses[next(iter(self._responses))]
 
     def _reached(self, event: ResponseReached) -> None:
+        answer = self._responses.get(event.id)
+        if answer is None:
+            return
         if event.point == "asked":
-            self._asked(event.id, event.at)
+            answer.asked_at = event.at
         elif event.point == "written":
-            self._answered(event.id, event.at, "")
-        elif (followed := self._responses.get(event.id)) is not None and not followed[1]:
-            self._responses[event.id] = followed[0], True
-            self._add(FIRST_CHUNK, event.at - followed[0], self._of(names.CHAT, self._services.model))
+            self._answered(answer, event.at)
+        elif answer.first_at is None:
+            answer.first_at = event.at
+            if answer.asked_at is not None:
+                labels = self._of(names.CHAT, self._services.model)
+                self._add(FIRST_CHUNK, event.at - answer.asked_at, labels)
 
-    def _answered(self, response: str, at: float, failed: str) -> None:
-        if (followed := self._responses.pop(response, None)) is not None:
-            self._operated(names.CHAT, self._services.model, at - followed[0], failed)
+    def _complete(self, event: ResponseComplete) -> None:
+        answer = self._responses.pop(event.id, None)
+        if answer is None:
+            return
+        failed = "service" if event.status == "failed" else ""
+        self._answered(answer, event.at, failed)
+        if (voice := self._services.get("tts")) is not None and answer.first_at is not None:
+            self._operated(names.TEXT_TO_SPEECH, voice, event.at - answer.first_at, failed)
+
+    def _answered(self, answer: _Timed, at: float, failed: str = "") -> None:
+        if answer.asked_at is not None:
+            self._operated(names.CHAT, self._services.model, at - answer.asked_at, failed)
+            answer.asked_at = None
 
     def _operated(self, operation: str, service: ServiceFacts | None, seconds: float, failed: str = "") -> None:
         labels = self._of(operation, service)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ..frames.text import well_formed
 from . import names
 from .errands import Errands
 from .otel import Link, Span, SpanKind, Status, StatusCode, TraceContextTextMapPropagator, otel_context, trace
@@ -57,7 +58,11 @@ class SpanMaker:
             return trace.INVALID_SPAN
         within = trace.set_span_in_context(parent, otel_context.Context())
         return self._tracer.start_span(
-            name[:MAX_ATTRIBUTE], within, attributes=cut_texts(attributes), links=links, start_time=self._ns(at)
+            short_text(name),
+            within,
+            attributes=cut_texts(attributes),
+            links=links,
+            start_time=self._ns(at),
         )
 
     def end(self, span: Span, at: float, failed: str = "") -> None:
@@ -83,7 +88,7 @@ class SpanMaker:
                 attributes[names.ERROR_TYPE] = failed
             limit = MAX_WORDS if self.words else MAX_ATTRIBUTE
             ns = self._ns(times[0]), self._ns(max(times))
-            self._errands.put(partial(self._make, name[:MAX_ATTRIBUTE], ns, cut_texts(attributes, limit), parent, kind))
+            self._errands.put(partial(self._make, short_text(name), ns, cut_texts(attributes, limit), parent, kind))
 
     def _make(self, name: str, ns: tuple[int, int], attributes: Attributes, parent: Span, kind: SpanKind) -> None:
         within = trace.set_span_in_context(parent, otel_context.Context())
@@ -110,8 +115,14 @@ class SpanMaker:
 
 
 def cut_texts(attributes: Attributes, limit: int = MAX_ATTRIBUTE) -> Attributes:
-    """Return attributes with their texts cut."""
-    return {name: value[:limit] if isinstance(value, str) else value for name, value in attributes.items()}
+    """Return attributes with their texts cut, and without half characters, which no exporter can send."""
+    return {name: short_text(value, limit) if isinstance(value, str) else value for name, value in attributes.items()}
+
+
+def short_text(text: str, limit: int = MAX_ATTRIBUTE) -> str:
+    """Return the beginning of a text, without half characters."""
+    text = text[:limit]
+    return text if text.isascii() else well_formed(text)
 
 
 def span_name(operation: str, service: ServiceFacts | None) -> str:

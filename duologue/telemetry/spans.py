@@ -107,7 +107,7 @@ class CallSpans:
 
     def take(self, event: FeedEvent) -> None:
         """Take the next event of the call."""
-        if self._ended:
+        if self._ended or self._session.started_at is None:
             return
         if self.call is None:
             self._begin()
@@ -118,8 +118,7 @@ class CallSpans:
     # -- the call --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        started_at = self._session.started_at
-        self._maker.began_ns = int(started_at.timestamp() * 1e9) if started_at is not None else 0
+        self._maker.began_ns = int(self._session.started_at.timestamp() * 1e9)
         attributes: Attributes = {names.CONVERSATION_ID: self._session.id}
         if self._session.agent is not None:
             attributes[names.AGENT_NAME] = self._session.agent.name

@@ -140,17 +140,13 @@ class CallTelemetry:
     def __init__(self, session: Any, readers: list[FeedReader]) -> None:
         self._id = session.id
         self._readers = readers
-        self._stops = [session.feed.on(self._guarded(reader.take), *reader.kinds) for reader in readers]
+        for reader in readers:
+            session.feed.on(self._guarded(reader.take), *reader.kinds)
 
     @property
     def traceparent(self) -> str:
         """The call's span as W3C's `traceparent`, "" before it has begun and without spans."""
         return next((reader.traceparent for reader in self._readers if reader.traceparent), "")
-
-    def detach(self) -> None:
-        """Follow the call no more."""
-        for stop in self._stops:
-            stop()
 
     def _guarded(self, take: Callable[[FeedEvent], None]) -> Callable[[FeedEvent], None]:
         """Return a listener that never raises. After an error it takes nothing but the end of the call."""

@@ -9,7 +9,20 @@ from typing import Any
 
 import pytest
 
-from duologue import Agent, Cascade, Endpointing, Handoff, Interruption, Processor, Switch, Tools, Vad
+from duologue import (
+    Agent,
+    Cascade,
+    Endpointing,
+    Handoff,
+    Interruption,
+    MemoryTransport,
+    Pipeline,
+    Processor,
+    Session,
+    Switch,
+    Tools,
+    Vad,
+)
 from duologue.frames import Transfer
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
@@ -143,6 +156,45 @@ async def test_words_are_in_the_spans_if_they_are_asked_for() -> None:
     assert tool.attributes["gen_ai.tool.call.arguments"] == f'{{"word":"{SECRET}"}}'
     assert SECRET in tool.attributes["gen_ai.tool.call.result"]
     assert SECRET in receiver.named("chat")[-1].attributes["gen_ai.output.messages"]
+
+
+async def test_a_plain_function_in_a_thread_has_the_tools_span_around_it_too() -> None:
+    with Receiver() as receiver:
+
+        def look_up(word: str) -> str:
+            """Look a word up."""
+            with receiver.tracer.start_as_current_span("query"):
+                return "It is there."
+
+        engine = Cascade(MockSTT(), ScriptedLLM(RULES), MockTTS())
+        call = Call.through(engine, Tools([look_up]))
+        receiver.telemetry.attach(call.session)
+        async with call:
+            await call.types("Look it up")
+            await call.settles()
+        receiver.flush()
+    assert receiver.one("query").parent == receiver.one("execute_tool look_up").id
+
+
+async def test_names_of_any_characters_arrive() -> None:
+    with Receiver() as receiver:
+        engine = Cascade(MockSTT(), MockLLM(["नमस्ते"]), MockTTS())
+        agent = Agent(name="आवाज़ " + "x" * 1_000, instructions="Be.")
+        call = Call(*in_a_session(engine, agent, id="call \ud83d"))
+        receiver.telemetry.attach(call.session)
+        async with call:
+            await call.types("नमस्ते")
+            await call.settles()
+        receiver.flush()
+        receiver.check_tree()
+    (turn,) = receiver.named("invoke_agent आवाज़")
+    assert len(turn.attributes["gen_ai.agent.name"]) == 256
+
+
+def in_a_session(engine: Processor, agent: Agent, *, id: str) -> tuple[Session, MemoryTransport]:
+    """A session with this id, and its line."""
+    line = MemoryTransport()
+    return Session(Pipeline([line.input(), engine, line.output()]), id=id, agent=agent), line
 
 
 async def test_a_change_of_engines_is_a_handoff_and_names_the_new_provider() -> None:

@@ -58,6 +58,8 @@ async def test_the_metrics_of_several_calls_add_up() -> None:
     assert found["gen_ai_execute_tool_duration_seconds_count{gen_ai_tool_name=look_up}"] == 2
     chat = "gen_ai_operation_name=chat,gen_ai_provider_name=MockLLM"
     assert found[f"gen_ai_client_operation_duration_seconds_count{{{chat}}}"] == 4
+    spoken = "gen_ai_operation_name=text_to_speech,gen_ai_provider_name=MockTTS"
+    assert found[f"gen_ai_client_operation_duration_seconds_count{{{spoken}}}"] == 2
     assert found["duologue_loop_lateness_seconds_count{}"] == 1
     assert not any("plum" in name or one.session.id in name for name in found)
 
