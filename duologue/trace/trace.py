@@ -60,10 +60,12 @@ class Trace:
         self.store: Store = store if isinstance(store, Store) else FolderStore(store)
         self.call = ""
         """The name of the call in the store; "" before it begins."""
-        self.audio: Audio = ("both" if audio else "none") if isinstance(audio, bool) else audio
-        if self.audio not in ("none", "caller", "both"):
+        self._whose: Audio = ("both" if audio else "none") if isinstance(audio, bool) else audio
+        if self._whose not in ("none", "caller", "both"):
             raise ConfigurationError(f"audio is none, caller or both, not {audio!r}")
-        if self.audio != "none" and not words:
+        self.audio = self._whose != "none"
+        """True if the caller's audio is in it."""
+        if self.audio and not words:
             raise ConfigurationError("a trace without words has no audio: audio has the words")
         self.words = words
         self.handles = handles
@@ -85,16 +87,16 @@ class Trace:
         mark = secrets.token_hex(8)
         self._loop, self._session, self._now = asyncio.get_running_loop(), session, session.now
         signed = self._signer is not None
-        options = {"words": self.words, "audio": self.audio, "handles": self.handles, "signed": signed}
+        options = {"words": self.words, "audio": self._whose, "handles": self.handles, "signed": signed}
         began = begin_facts(session, options)
         self.call = name_of_call(session.id, began["started_at"], mark)
         self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer)
         self._writer.put(Waiting(self._now(), "begin", "", encode_part(began), b""))
         Follower(self, session, handles=self.handles)
-        if self.audio != "none":
+        if self.audio:
             self._sides.append(caller := AudioNotes(self, "caller"))
             session.audio.said.add(caller.hear)
-        if self.audio == "both":
+        if self._whose == "both":
             self._sides.append(agent := AudioNotes(self, "agent"))
             session.audio.played.add(agent.hear)
 
