@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
@@ -22,6 +22,8 @@ MAX_PROBLEMS = 100
 """Problems that a report names. Further problems are counted."""
 REMEMBERED = 4_096
 """Hashes of earlier records that are kept, to know a record that stands twice."""
+HEAD = 8
+"""Lines of which one must be a record: otherwise the file is not a trace."""
 AFTER_END = frozenset({"seal", "redaction"})
 """The kinds of records that may follow the end of the call."""
 
@@ -130,8 +132,8 @@ class _ChainCheck:
         return self.report
 
     def _heads(self) -> Iterator[bytes]:
-        """Check that the file is a trace, by its first two lines, then yield all lines."""
-        head = list(islice(self._lines, 2))
+        """Check that the file is a trace, by its first lines, then yield all lines."""
+        head = list(islice(self._lines, HEAD))
         records = []
         for line in head:
             try:
@@ -143,7 +145,7 @@ class _ChainCheck:
             raise BadTrace(f"{name} is empty")
         if not records:
             raise BadTrace(f"{name} is not a trace")
-        self._mark = records[-1].call
+        self._mark = Counter(record.call for record in records).most_common(1)[0][0]  # any of them may be changed
         first = records[0]
         facts = _facts_of(first)
         if first.kind == "begin" and isinstance(facts, dict):

@@ -81,6 +81,10 @@ def _at_another_time(line: bytes) -> bytes:
     return line_of(replace(record_of(line), at=record_of(line).at + 0.01))
 
 
+def _split(lines: Lines, other: Lines) -> Lines:
+    return [*lines[:8], *(part + b"\n" for part in lines[8][:-1].split(b",", 1)), *lines[9:]]
+
+
 CHANGES: dict[str, tuple[Callable[[Lines, Lines], Lines], str]] = {
     "dropped": (lambda a, b: a[:9] + a[10:], "line 10: record 10 is missing"),
     "three dropped": (lambda a, b: a[:9] + a[12:], "line 10: records 10 to 12 are missing"),
@@ -98,6 +102,8 @@ CHANGES: dict[str, tuple[Callable[[Lines, Lines], Lines], str]] = {
         "line 10: a record was inserted before record 10",
     ),
     "garbage": (lambda a, b: [*a[:9], b"{}\n", *a[9:]], "line 10: a record was inserted before record 10"),
+    "split": (_split, "line 9: record 9 was changed: not a record"),
+    "joined": (lambda a, b: [*a[:8], a[8][:-1], *a[9:]], "line 9: record 9 was changed: not a record"),
     "an empty line": (lambda a, b: [*a[:9], b"\n", *a[9:]], "line 10: a record was inserted before record 10"),
     "words": (_with_other_words, "line {said}: record {said} was changed"),
     "a time": (lambda a, b: [*a[:8], _at_another_time(a[8]), *a[9:]], "line 9: record 9 was changed"),
@@ -118,6 +124,19 @@ CHANGES: dict[str, tuple[Callable[[Lines, Lines], Lines], str]] = {
 }
 
 
+@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize(
+    "field", [b'"seq":', b'"call":"', b'"at":', b'"kind":"', b'"digest":"', b'"hash":"', b'"salt":"']
+)
+def test_a_changed_field_of_any_record_is_named(field: bytes, number: int, folder: Path, lines: Lines) -> None:
+    at = lines[number].index(field) + len(field)
+    digit = b"1" if lines[number][at : at + 1] != b"1" else b"2"
+    changed = [*lines[:number], lines[number][:at] + digit + lines[number][at + 1 :], *lines[number + 1 :]]
+    (problem,) = checked(folder, changed).problems
+    assert (problem.line, problem.seq) == (number + 1, number + 1)
+    assert f"record {number + 1} was changed" in problem.text
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_is_found_and_named(change: str, folder: Path, lines: Lines, other: Lines) -> None:
     function, name = CHANGES[change]
@@ -125,7 +144,7 @@ def test_a_change_is_found_and_named(change: str, folder: Path, lines: Lines, ot
     assert changed != lines
     found = problems(folder, changed)
     said = next(number for number, line in enumerate(lines, 1) if b"Hello?" in line)
-    private = next(number for number, line in enumerate(lines, 1) if b'"words":' in line)
+    private = next(number for number, line in enumerate(lines, 1) if b'"words_salt":' in line)
     assert found[0].startswith(name.format(end=len(lines) + 1, said=said, private=private)), found
     assert len(found) <= 5 or change in ("words", "its content"), found
 
