@@ -17,10 +17,10 @@ from ..trace.export import CallSummary, write_latencies, write_rows
 from ..trace.keys import fingerprint, make_key, public_key
 from ..trace.reader import Records
 from ..trace.records import BadTrace
-from ..trace.redact import Redaction, redact
+from ..trace.redaction import Redaction, redact
 from ..trace.shown import clock_time, shown_lines
 from ..trace.store import FolderStore
-from ..trace.verify import Verification, verify
+from ..trace.verification import Verification, verify
 from .guard import guarded
 
 trace = typer.Typer(help="Recorded calls: show, verify, redact, export.", no_args_is_help=True)

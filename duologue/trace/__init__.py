@@ -3,10 +3,10 @@
 from .keys import BadKey, make_key, public_key
 from .reader import Records, read
 from .records import PRIVATE, BadTrace, Record
-from .redact import Redaction, redact
+from .redaction import Redaction, redact
 from .store import FolderStore, Store
 from .trace import Trace
-from .verify import Problem, Verification, verify
+from .verification import Problem, Verification, verify
 from .writer import TraceFailed
 
 __all__ = [

@@ -14,6 +14,7 @@ from ..errors import BadInput
 from .records import MAX_LINE, BadTrace, record_of
 
 SUFFIX = ".jsonl"
+_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -110,7 +111,7 @@ class FolderStore(Store):
         if file is None:
             path = self.path(call)
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = self._open[call] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+            file = self._open[call] = os.open(path, _NEW, 0o600)
         size = os.fstat(file)
         if not size.st_nlink:
             raise FileNotFoundError(f"{self.path(call)} was removed")

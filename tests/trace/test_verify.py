@@ -24,6 +24,7 @@ from duologue.trace import (
     public_key,
     read,
     redact,
+    redaction,
     verify,
 )
 from duologue.trace.chain import HashChain
@@ -365,3 +366,14 @@ def test_redacted_records_can_be_read(folder: Path, lines: Lines, tmp_path: Path
     items = [record for record in read(tmp_path / "1") if record.kind == "item"]
     assert all(record.private is None for record in items)
     assert [record.facts for record in items] == [r.facts for r in read(tmp_path / "0") if r.kind == "item"]
+
+
+def test_many_ranges_are_listed_in_several_records(
+    folder: Path, lines: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "MAX_RANGES", 2)
+    (tmp_path / "0").write_bytes(b"".join(lines))
+    count = redact(tmp_path / "0", tmp_path / "1", Redaction(words=True))
+    result = verify(tmp_path / "1")
+    assert (result.ok, result.redacted_records) == (True, count)
+    assert len(result.redactions) > 2

@@ -210,6 +210,19 @@ async def test_records_from_threads_keep_their_order(tmp_path: Path) -> None:
     assert verify(trace.store, trace.call).ok
 
 
+async def test_a_virtual_clock_does_not_outrun_the_thread(tmp_path: Path) -> None:
+    trace = Trace(tmp_path)
+    async with cascade(trace) as call:
+        for number in range(25_000):
+            trace.note("custom", {"number": number})
+            if number % 50 == 0:
+                await anyio.sleep(0.1)
+        assert call.session.now() > 50
+    result = verify(trace.store, trace.call)
+    assert (result.ok, result.ended, result.not_written) == (True, True, 0)
+    assert result.records > 25_000
+
+
 @pytest.mark.parametrize(("fsync", "calls"), [("never", 0), ("end", 1)])
 async def test_fsync_by_option(fsync: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []

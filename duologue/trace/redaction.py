@@ -19,8 +19,8 @@ from .reader import Records
 from .records import NOTHING, Record, encode_part, line_of
 from .store import Store
 
-KEPT = frozenset({"begin", "end", "gap", "redaction", "seal"})
-"""The kinds of records that are never redacted as a whole."""
+MAX_RANGES = 10_000
+"""Ranges of records that one `redaction` lists. For more there are several."""
 
 
 class Redaction:
@@ -118,7 +118,7 @@ def redact(
 ) -> int:
     """Write a redacted copy of a trace to the new file `out`, and return the number of records that lost content.
 
-    The copy has one record more, which says what was redacted; with `sign`, the file of a private key, it is sealed.
+    The copy has a record more, which says what was redacted; with `sign`, the file of a private key, it is sealed.
     Raises BadTrace for a trace that cannot be read, ConfigurationError if `out` exists or cannot be written.
     """
     signer = Signer(sign) if sign is not None else None
@@ -156,7 +156,9 @@ def _redacted_lines(records: Records, redaction: Redaction, signer: Signer | Non
         yield line_of(record), remove
     assert record is not None  # an empty file is not a trace
     chain = HashChain(record.call, record.seq, record.hash)
-    facts = {"records": removed, "what": str(redaction), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-    yield line_of(chain.next(record.at, "redaction", "", encode_part(facts), b"")), False
+    what, time = str(redaction), datetime.now(UTC).isoformat(timespec="seconds")
+    for first in range(0, len(removed) or 1, MAX_RANGES):
+        facts = {"records": removed[first : first + MAX_RANGES], "what": what, "time": time}
+        yield line_of(chain.next(record.at, "redaction", "", encode_part(facts), b"")), False
     if signer is not None:
         yield line_of(chain.next(record.at, "seal", "", msgspec.json.encode(signer.seal(chain)), b"")), False
