@@ -138,7 +138,7 @@ class Writer:
             self._retry_at = time.monotonic() + RETRY_S
             if not self._told:
                 self._told = True
-                self._failed(_wrapped(error))
+                self._failed(_wrapped(self._store, error))
         for event in flushes:
             event.set()
         if ending:
@@ -173,8 +173,8 @@ class Writer:
                 yield line_of(self._chain.next(record.at, "seal", "", data, b""))
 
 
-def _wrapped(error: BaseException) -> TraceFailed:
-    failed = TraceFailed(f"the trace is not written, the call goes on: {error_text(error)}")
+def _wrapped(store: Store, error: BaseException) -> TraceFailed:
+    failed = TraceFailed(f"the trace is not written to {store!r}, the call goes on: {error_text(error)}")
     failed.__cause__ = error
     return failed
 
