@@ -4,6 +4,7 @@ from .keys import BadKey, make_key, public_key
 from .reader import Records, read
 from .records import PRIVATE, BadTrace, Record
 from .redaction import Redaction, redact
+from .state import TraceState, state_of
 from .store import FolderStore, Store
 from .trace import Trace
 from .verification import Problem, Verification, verify
@@ -21,10 +22,12 @@ __all__ = [
     "Store",
     "Trace",
     "TraceFailed",
+    "TraceState",
     "Verification",
     "make_key",
     "public_key",
     "read",
     "redact",
+    "state_of",
     "verify",
 ]
