@@ -118,11 +118,12 @@ class Trace:
         if writer is None:
             return
         kind, source = own_kind(kind), safe_name(source)
+        kept = self.handles if kind == "handle" else self.words
         if kind in PRIVATE:
-            if not self.words:
+            if not kept:
                 return
             data, words = None, data
-        private = encode_part(words) if words is not None and self.words else b""
+        private = encode_part(words) if kept else b""
         if kind == "wire":
             private = without_secrets(private, handles=self.handles)
         record = Waiting(self._now(), kind, source, encode_part(data), private)

@@ -18,7 +18,7 @@ from duologue.services.context import ToolRequest
 from duologue.session.life import State
 from duologue.testing import Call
 from duologue.testing.mocks import MockLLM, MockTTS
-from duologue.trace import FolderStore, Record, Trace, read, verify
+from duologue.trace import FolderStore, Record, Trace, read, state_of, verify
 from duologue.transports.memory import MemoryTransport
 from tests.services.ear_calls import ENGINES, ear, engine, speaks
 from tests.services.story import story
@@ -88,6 +88,14 @@ async def test_without_words_nothing_private_is_in_it(tmp_path: Path) -> None:
     for word in ("Hello", "Pune", "cloud"):
         assert word not in text
     assert verify(trace.store, trace.call).ok
+
+
+async def test_handles_are_an_option_of_their_own(tmp_path: Path) -> None:
+    trace = Trace(tmp_path, words=False)
+    async with engine("gemini", ["Hello."]) as agent, Call.through(*ear(), agent, trace=trace) as call:
+        await speaks(call)
+        await call.hears()
+    assert state_of(read(trace.store, trace.call)).handles.keys() == {"GeminiLive"}
 
 
 async def test_a_trace_without_words_has_no_audio(tmp_path: Path) -> None:
