@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import msgspec
 
 from ..frames import Usage
+from ..session.call_events import TurnTimed
 from ..session.item import Item, plain_row, time_of_day
 from ..session.usage import UsageTotals
 from .reader import Records
@@ -114,7 +115,8 @@ class CallSummary:
             case "end":
                 self.end = content
             case "gap":
-                self.not_written += int(content.get("records", 0))
+                missing = content.get("records")
+                self.not_written += missing if isinstance(missing, int) else 0
             case "heard":
                 self.heard.append({"at": record.at, **content})
             case "engine":
@@ -129,13 +131,19 @@ class CallSummary:
     def _event(self, content: dict[str, Any]) -> None:
         match content.get("event"):
             case "turn_timed":
-                stages = {f"{name}_ms": round(ms, 3) for name, ms in content.get("stages_ms", {}).items()}
-                total = round(float(content.get("total_ms", 0.0)), 3)
-                self.turns.append({"turn": content.get("turn"), **stages, "total_ms": total})
+                self._time(content)
             case "handed_off":
                 self.handoffs.append(content)
             case "failed":
                 self.errors.append(content)
+
+    def _time(self, content: dict[str, Any]) -> None:
+        try:
+            timed = msgspec.convert({**content, "event": "turn_timed"}, TurnTimed)
+        except msgspec.ValidationError:
+            return
+        stages = {f"{name}_ms": round(ms, 3) for name, ms in timed.stages_ms.items()}
+        self.turns.append({"turn": timed.turn, **stages, "total_ms": round(timed.total_ms, 3)})
 
     def _count(self, content: dict[str, Any]) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -77,7 +78,8 @@ def _part_of(part: msgspec.Raw) -> Any:
         return None
     data = msgspec.json.decode(part)
     if isinstance(data, dict) and data.keys() == {_BYTES}:
-        return b64decode(data[_BYTES])
+        with suppress(ValueError, TypeError):  # it was not made by `encode_part`
+            return b64decode(data[_BYTES])
     return data
 
 

@@ -81,9 +81,9 @@ def _is_callers(record: Record, facts: dict[str, Any]) -> bool:
     )
 
 
-def _ids(record: Record, facts: dict[str, Any]) -> set[Any]:
+def _ids(record: Record, facts: dict[str, Any]) -> set[str]:
     names = {"item": ("id", "call_id"), "heard": ("response",), "event": ("id", "utterance", "call_id")}
-    return {facts.get(name) for name in names.get(record.kind, ())} - {None}
+    return {value for name in names.get(record.kind, ()) if isinstance(value := facts.get(name), str)}
 
 
 def _has_audio(record: Record) -> bool:

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from duologue.trace import BadTrace, FolderStore, read, verify
+from duologue.trace import BadTrace, FolderStore, Redaction, read, redact, state_of, verify
 from duologue.trace.chain import HashChain
+from duologue.trace.export import CallSummary, write_latencies, write_rows
 from duologue.trace.records import encode_part, line_of
+from duologue.trace.shown import shown_lines
 from tests.trace.calls import recorded
 
+KINDS = ["begin", "item", "event", "heard", "usage", "audio", "gap", "end", "engine", "handle", "connection", "input"]
+NAMES = ["id", "kind", "role", "turn", "text", "data", "event", "state", "records", "who", "pcm", "at", "sample_rate"]
+NAMES += ["stages_ms", "total_ms", "removed", "service", "handle", "engine", "call_id", "response", "words", "$bytes"]
+VALUES = [
+    "turn_timed",
+    "handed_off",
+    "failed",
+    "message",
+    "tool_call",
+    "tool_result",
+    "caller",
+    "agent",
+    "tool",
+    "AAAA",
+]
 BEGIN = encode_part({"version": 1, "session_id": "s", "started_at": ""})
 
 
@@ -114,3 +137,44 @@ def test_a_name_cannot_leave_the_folder(name: str, tmp_path: Path) -> None:
         store.read(name)
     with pytest.raises(BadTrace, match="not the name of a trace"):
         store.delete(name)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(VALUES),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+FIELDS = st.dictionaries(st.sampled_from(NAMES), JSON, min_size=1) | st.fixed_dictionaries(
+    {"id": st.text(max_size=2), "kind": st.sampled_from(VALUES), "role": st.sampled_from(VALUES)},
+    optional=dict.fromkeys(NAMES[3:], JSON),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.sampled_from(KINDS), FIELDS | JSON, FIELDS | JSON), min_size=1, max_size=8))
+def test_odd_content_never_crashes_a_reader(records: list[tuple[str, Any, Any]]) -> None:
+    chain = HashChain("c")
+    lines = [line_of(chain.next(0.0, "begin", "", BEGIN, b""))]
+    for number, (kind, data, words) in enumerate(records):
+        lines.append(line_of(chain.next(float(number), kind, "x", encode_part(data), encode_part(words))))
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "odd.jsonl")
+        path.write_bytes(b"".join(lines))
+        for line in shown_lines(read(path), since=0.0, kinds=frozenset(), words=True):
+            assert line.isprintable()
+        summary = CallSummary(path)
+        msgspec.json.encode(summary.plain())
+        write_rows(summary, io.StringIO())
+        write_latencies(summary, io.StringIO())
+        state = state_of(read(path))
+        assert len(state.pending) + len(state.unanswered) >= 0
+        verify(path)
+        redact(path, Path(folder, "out"), Redaction(match="x", items=("id",), caller=True, audio=True))
+        assert list(FolderStore(folder).calls("openai")) == []
