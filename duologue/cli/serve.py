@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import re
 import secrets
@@ -45,6 +46,10 @@ try:
 except ImportError as error:
     raise MissingExtra("a web server", "web", str(error)) from error
 
+log = logging.getLogger("duologue")
+
+EXPORT_S = 1.0
+"""Seconds for the export of the last spans when the server stops: the process ends soon after its calls."""
 KEY_VARIABLE = "DUOLOGUE_SERVER_KEY"
 
 
@@ -181,7 +186,8 @@ async def _flushed(telemetry: Telemetry) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await asyncio.to_thread(telemetry.flush)
+        if not await asyncio.to_thread(telemetry.flush, EXPORT_S):
+            log.warning("the last spans and metrics were not exported within %g s", EXPORT_S)
 
 
 @contextmanager

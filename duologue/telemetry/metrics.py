@@ -54,10 +54,12 @@ MAX_OPEN = 256
 class _Timed:
     """A response in progress: the times of the request to the model, and of the first text or audio."""
 
-    __slots__ = ("asked_at", "first_at")
+    __slots__ = ("asked_at", "first_at", "model", "voice")
 
-    def __init__(self, asked_at: float | None) -> None:
-        self.asked_at = asked_at
+    def __init__(self, opened_at: float, services: ServicesAtWork) -> None:
+        self.model, self.voice = services.model, services.get("tts")  # others may be at work when it is complete
+        native = self.model is not None and self.model.kind == "engine"
+        self.asked_at: float | None = opened_at if native else None
         self.first_at: float | None = None
 
 
@@ -137,8 +139,7 @@ class CallMetrics:
     # -- answers and tools -----------------------------------------------------------------------------------------
 
     def _opened(self, event: ResponseOpened) -> None:
-        native = self._services.get("engine") is not None
-        self._responses[event.id] = _Timed(event.at if native else None)
+        self._responses[event.id] = _Timed(event.at, self._services)
         if len(self._responses) > MAX_OPEN:
             del self._responses[next(iter(self._responses))]
 
@@ -153,8 +154,7 @@ class CallMetrics:
         elif answer.first_at is None:
             answer.first_at = event.at
             if answer.asked_at is not None:
-                labels = self._of(names.CHAT, self._services.model)
-                self._add(FIRST_CHUNK, event.at - answer.asked_at, labels)
+                self._add(FIRST_CHUNK, event.at - answer.asked_at, self._of(names.CHAT, answer.model))
 
     def _complete(self, event: ResponseComplete) -> None:
         answer = self._responses.pop(event.id, None)
@@ -162,12 +162,12 @@ class CallMetrics:
             return
         failed = "service" if event.status == "failed" else ""
         self._answered(answer, event.at, failed)
-        if (voice := self._services.get("tts")) is not None and answer.first_at is not None:
-            self._operated(names.TEXT_TO_SPEECH, voice, event.at - answer.first_at, failed)
+        if answer.voice is not None and answer.first_at is not None:
+            self._operated(names.TEXT_TO_SPEECH, answer.voice, event.at - answer.first_at, failed)
 
     def _answered(self, answer: _Timed, at: float, failed: str = "") -> None:
         if answer.asked_at is not None:
-            self._operated(names.CHAT, self._services.model, at - answer.asked_at, failed)
+            self._operated(names.CHAT, answer.model, at - answer.asked_at, failed)
             answer.asked_at = None
 
     def _operated(self, operation: str, service: ServiceFacts | None, seconds: float, failed: str = "") -> None:

@@ -261,6 +261,7 @@ class CallSpans:
         self._dialing.pop(begun.engine, None)
         service = self._services.of(begun.engine)
         attributes: Attributes = {"duologue.service": begun.engine, "duologue.connection.why": begun.state}
+        attributes[names.CONVERSATION_ID] = self._session.id
         if service is not None:
             attributes[names.PROVIDER] = service.provider
         if begun.how:
@@ -274,16 +275,12 @@ class CallSpans:
 
     def _service_moved(self, event: ServiceMoved) -> None:
         self._services.forget()
-        facts = {"duologue.service.kind": event.kind, "duologue.service.source": event.source}
-        self._note("fallback", event.at, {**facts, "duologue.service.target": event.target})
+        facts = {"kind": event.kind, "source": event.source, "target": event.target}
+        self._note("fallback", event.at, {f"duologue.service.{part}": fact for part, fact in facts.items()})
 
     def _guarded(self, event: WordsGuarded) -> None:
-        facts = {"duologue.guardrail": event.guardrail, "duologue.guardrail.side": event.side}
-        self._note(
-            "guardrail",
-            event.at,
-            {**facts, "duologue.guardrail.action": event.action, "duologue.guardrail.cause": event.cause},
-        )
+        facts = {"": event.guardrail, ".side": event.side, ".action": event.action, ".cause": event.cause}
+        self._note("guardrail", event.at, {f"duologue.guardrail{part}": fact for part, fact in facts.items()})
 
     def _error(self, event: Failed) -> None:
         self._turns.category = event.category

@@ -51,11 +51,12 @@ class TurnSpan(OpenSpan):
 class _AnswerSpans:
     """A response of the agent in progress."""
 
-    def __init__(self, id: str, turn: TurnSpan, opened_at: float, *, asked: bool) -> None:
+    def __init__(self, id: str, turn: TurnSpan, opened_at: float, services: ServicesAtWork) -> None:
         self.id = id
         self.turn = turn
         self.opened_at = opened_at
-        self.asked = asked
+        self.model, self.voice = services.model, services.get("tts")  # others may be at work when it is complete
+        self.asked = self.model is not None and self.model.kind == "engine"
         self.text_at: float | None = None
         self.audio_at: float | None = None
         self.chat_told = False
@@ -119,8 +120,7 @@ class TurnSpans:
             turn = None
         turn = turn or self._begin_turn(event)
         turn.responses.add(event.id)
-        native = self._services.get("engine") is not None
-        self._answers[event.id] = _AnswerSpans(event.id, turn, event.at, asked=native)
+        self._answers[event.id] = _AnswerSpans(event.id, turn, event.at, self._services)
 
     def _begin_turn(self, event: ResponseOpened) -> TurnSpan:
         assert self._call is not None
@@ -262,7 +262,7 @@ class TurnSpans:
         if answer.chat_told or not answer.asked:
             return
         answer.chat_told = True
-        service = self._services.model
+        service = answer.model
         attributes = self._of_service(names.CHAT, service) | {names.STREAM: True, "duologue.status": status}
         attributes[names.OUTPUT_TYPE] = "speech" if service is not None and service.kind == "engine" else "text"
         if answer.turn.agent:
@@ -271,7 +271,7 @@ class TurnSpans:
         if first:
             attributes[names.FIRST_CHUNK_S] = round(max(0.0, min(first) - answer.opened_at), 6)
         attributes[names.FINISH_REASONS] = ("stop",) if status == "completed" else ("error",)
-        attributes |= tokens_of(answer.used)
+        attributes |= token_attributes(answer.used)
         if self._maker.words:
             given, item = self._conversation.ledger.get(answer.id), self._conversation.get(answer.id)
             said = given.written or given.text if given is not None else item.text if item is not None else ""
@@ -283,7 +283,7 @@ class TurnSpans:
         )
 
     def _tell_speech(self, answer: _AnswerSpans, at: float, status: str) -> None:
-        voice = self._services.get("tts")
+        voice = answer.voice
         if voice is None or answer.text_at is None:
             return
         attributes = self._of_service(names.TEXT_TO_SPEECH, voice) | {names.OUTPUT_TYPE: "speech"}
@@ -304,7 +304,7 @@ class TurnSpans:
         return attributes
 
 
-def tokens_of(used: Usage | None) -> Attributes:
+def token_attributes(used: Usage | None) -> Attributes:
     """Return the tokens of an answer as attributes."""
     if used is None:
         return {}

@@ -92,6 +92,20 @@ def test_a_server_exports_its_spans_before_it_ends_and_serves_its_metrics(
         assert "duologue.calls" in receiver.metrics
 
 
+def test_a_dead_collector_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as dead:  # it takes connections, and never answers
+        dead.bind(("127.0.0.1", 0))
+        dead.listen()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{dead.getsockname()[1]}")
+        with (
+            running(tmp_path, FACTORY, "--no-page", "--otel") as server,
+            connect(server.url.replace("http", "ws") + "/ws") as client,
+        ):
+            client.recv(60)
+    assert "were not exported within 1 s" in printed(tmp_path)
+    assert "threads at work" not in printed(tmp_path)
+
+
 def printed(directory: Path) -> str:
     return (directory / "output.txt").read_text()
 

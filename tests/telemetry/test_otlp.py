@@ -23,7 +23,7 @@ from duologue import (
     Tools,
     Vad,
 )
-from duologue.frames import Transfer
+from duologue.frames import Say, Transfer
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing import Call, MockLLM, MockSTT, MockTTS
@@ -299,3 +299,72 @@ async def test_a_resumed_call_has_a_link_to_the_earlier_one() -> None:
         receiver.telemetry.attach(Call.through(Cascade(MockSTT(), MockLLM(["A."]), MockTTS())).session).traceparent
         == ""
     )
+
+
+async def test_a_call_that_cannot_begin_is_a_failed_span() -> None:
+    with Receiver() as receiver:
+        async with ScriptedOpenAI([]) as server:
+            server.behaviour.refuse = 10**6
+            engine = OpenAIRealtime(api_key="test", base_url=server.url)
+            async with through(receiver, engine, may_fail=True) as call:
+                pass
+        receiver.flush()
+        root = receiver.check_tree()
+    assert call.outcome.error is not None
+    assert root.failed
+    assert root.attributes["duologue.end_reason"] == "error"
+    assert receiver.one("connect OpenAIRealtime").failed
+    ((labels, _),) = receiver.points("duologue.calls")
+    assert labels["duologue.outcome"] == "error"
+
+
+async def test_a_lost_connection_that_comes_back_is_a_second_connection() -> None:
+    with Receiver() as receiver:
+        async with ScriptedOpenAI([[Speak("A.")], [Speak("B.")]]) as server:
+            engine = OpenAIRealtime(api_key="test", base_url=server.url)
+            async with through(receiver, engine) as call:
+                await call.types("Hello")
+                await call.settles()
+                server.connections[-1].close()
+                await call.waits(2.0)
+                await call.types("Hello")
+                await call.settles()
+        receiver.flush()
+        receiver.check_tree()
+    whys = [span.attributes["duologue.connection.why"] for span in receiver.named("connect")]
+    assert whys == ["connecting", "reconnecting"]
+    assert not any(span.failed for span in receiver.named("connect"))
+
+
+async def test_a_text_of_the_application_is_no_answer_of_a_model() -> None:
+    with Receiver() as receiver:
+        async with cascade() as engine, through(receiver, engine) as call:
+            await call.session.send(Say(text=f"Welcome, {SECRET}."))
+            await call.settles()
+        receiver.flush()
+    assert not receiver.named("chat")
+    assert receiver.named("text_to_speech")
+    assert not any(SECRET.encode() in body for body in receiver.bodies)
+
+
+async def test_the_reason_of_an_application_is_not_shown() -> None:
+    with Receiver() as receiver:
+        async with cascade() as engine, through(receiver, engine) as call:
+            await call.session.end(f"{SECRET} has paid")
+            await call.waits(1.0)
+        receiver.flush()
+    assert receiver.one("call").attributes["duologue.end_reason"] == "other"
+    assert not any(SECRET.encode() in body for body in receiver.bodies)
+
+
+async def test_the_spans_of_a_call_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duologue.telemetry.span_maker.MAX_SPANS", 5)
+    with Receiver() as receiver:
+        async with cascade() as engine, through(receiver, engine) as call:
+            for _ in range(4):
+                await call.types("Hello")
+                await call.settles()
+        receiver.flush()
+        root = receiver.check_tree()
+    assert len(receiver.spans) == 5
+    assert root.attributes["duologue.spans_left_out"] == 8
