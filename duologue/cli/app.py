@@ -1,4 +1,4 @@
-"""The commands: demo, chat, mcp, talk, serve, latency, doctor, prices, lab."""
+"""The commands: demo, chat, mcp, talk, serve, latency, doctor, prices, lab, trace."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import typer
 
 from .guard import guarded
 from .lab.commands import lab
+from .trace import trace
 
 app = typer.Typer(
     help="Real-time voice agents: pipelines of typed frames.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.add_typer(lab, name="lab")
+app.add_typer(trace, name="trace")
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import Any, Protocol
 
+from ..errors import error_text
 from .life import Outcome
+
+log = logging.getLogger("duologue")
 
 
 class CallTrace(Protocol):
@@ -26,3 +31,14 @@ class CallTrace(Protocol):
 
     async def close(self, outcome: Outcome) -> None:
         """End with the outcome of the call, and wait until all is written. Does not raise."""
+
+
+async def close_trace(trace: CallTrace, outcome: Outcome, session_id: str, patience_s: float) -> None:
+    """End a trace with the outcome of its call. One that takes longer than `patience_s` seconds is left behind."""
+    closing = asyncio.ensure_future(trace.close(outcome))
+    _, late = await asyncio.wait({closing}, timeout=patience_s)
+    if late:
+        closing.cancel()
+        log.error("session %s: the trace was not written within %g s", session_id, patience_s)
+    elif not closing.cancelled() and (error := closing.exception()) is not None:
+        log.error("session %s: the trace did not end: %s", session_id, error_text(error))

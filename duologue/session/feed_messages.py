@@ -112,7 +112,7 @@ class FeedMessages:
             state = "changed" if changed else "called"
         elif item.kind == "tool_result":
             self._calls.discard(item.call_id)
-            state = _state_of(item)
+            state = _result_state(item)
         else:
             return Noted(at=at, item=item)
         return _tool_changed(item, state, at)
@@ -121,7 +121,7 @@ class FeedMessages:
         """The event for an entry of the log in its present state; None for a message without text."""
         at = self._session.now()
         if item.kind in ("tool_call", "tool_result"):
-            return _tool_changed(item, "called" if item.kind == "tool_call" else _state_of(item), at)
+            return _tool_changed(item, "called" if item.kind == "tool_call" else _result_state(item), at)
         if item.kind != "message":
             return Noted(at=at, item=item)
         if (response := self._session.ledger.get(item.id)) is not None:
@@ -259,7 +259,7 @@ class FeedMessages:
         )
 
 
-def _state_of(result: Item) -> str:
+def _result_state(result: Item) -> str:
     return "running" if says_running(result.data) else "answered"
 
 

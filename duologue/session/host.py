@@ -27,7 +27,7 @@ from ..processors.kernel.node import Node, drop
 from ..processors.kernel.tasks import WaitRecord, to_the_end
 from ..processors.kernel.wiring import check_wiring
 from .call_log import CallLog
-from .call_trace import CallTrace
+from .call_trace import close_trace
 from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
 from .floor import Floor
 from .life import Endings, Life, Outcome, State, name_of
@@ -256,14 +256,8 @@ class SessionHost:
     async def _ended(self, outcome: Outcome) -> None:
         self._log.ends(self.now(), outcome.reason, outcome.error, outcome.abandoned)
         if self.session.trace is not None:
-            await self._close_trace(self.session.trace, outcome)
+            await close_trace(self.session.trace, outcome, self._id, self.deadlines.farewell_s)
         await self.endings.run(self._id, self.deadlines.farewell_s, self.session, outcome)
-
-    async def _close_trace(self, trace: CallTrace, outcome: Outcome) -> None:
-        _, late = await asyncio.wait({asyncio.ensure_future(trace.close(outcome))}, timeout=self.deadlines.farewell_s)
-        for task in late:
-            task.cancel()
-            log.error("session %s: the trace was not written within %g s", self._id, self.deadlines.farewell_s)
 
     def begin_draining(self, end: End) -> None:
         """Start to drain: an open processor has pushed an `End`."""

@@ -228,6 +228,8 @@ class Ledger:
         self.pending: dict[str, Response] = {}
         """The responses that are not settled, by their ids. Only the ledger changes it."""
         self._ids = 0
+        self.attested: Callable[[Response, Heard], None] | None = None
+        """Called with each response that is settled, and what was heard of it: the trace of the call, else None."""
         self.watcher: LedgerWatcher | None = None
         """The feed while it has watchers, else None."""
 
@@ -351,6 +353,8 @@ class Ledger:
             return None
         response.all_sent = response.all_sent or not interrupted
         heard = response.heard()
+        if self.attested is not None:
+            self.attested(response, heard)
         self._settled(response, heard, not heard.complete)
         return heard
 

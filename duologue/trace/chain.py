@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from hashlib import sha256
+from os import urandom
 
 import msgspec
 
 from .records import NOTHING, Record
 
+_encode = msgspec.json.Encoder().encode
 START = "0" * 64
 """The hash before the first record."""
 
@@ -30,7 +31,7 @@ def hash_of(record: Record, before: str) -> str:
         record.digest,
         record.words_digest,
     )
-    return sha256(msgspec.json.encode(covered)).hexdigest()
+    return sha256(_encode(covered)).hexdigest()
 
 
 class HashChain:
@@ -44,12 +45,12 @@ class HashChain:
     def next(self, at: float, kind: str, source: str, data: bytes, words: bytes) -> Record:
         """Return the next record, with these parts. b"" for a part that it does not have."""
         self.count += 1
-        salt = secrets.token_hex(16) if data else ""
-        words_salt = secrets.token_hex(16) if words else ""
+        salt = urandom(16).hex() if data else ""
+        words_salt = urandom(16).hex() if words else ""
         digest = digest_of(salt, data) if data else ""
         words_digest = digest_of(words_salt, words) if words else ""
         covered = (self.hash, self.count, self.call, at, kind, source, digest, words_digest)
-        self.hash = sha256(msgspec.json.encode(covered)).hexdigest()
+        self.hash = sha256(_encode(covered)).hexdigest()
         return Record(
             seq=self.count,
             call=self.call,

@@ -8,11 +8,13 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from ..errors import BadInput
-from .records import MAX_LINE, BadTrace
+from .records import MAX_LINE, BadTrace, record_of
 
 SUFFIX = ".jsonl"
+_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -42,9 +44,34 @@ class Store(ABC):
     def names(self) -> list[str]:
         """Return the names of all traces, the newest first."""
 
+    def calls(self, provider: str = "", model: str = "") -> Iterator[str]:
+        """Yield the names of the calls that began with a service of this vendor, and of this model, the newest first.
+
+        Traces that cannot be read are left out.
+        """
+        for name in self.names():
+            try:
+                first = record_of(next(iter(self.read(name)), b""))
+                services = _services_of(first.facts)
+            except BadTrace:
+                continue
+            if any(provider in ("", p) and model in ("", m) for p, m in services) or not (provider or model):
+                yield name
+
     @abstractmethod
     def delete(self, call: str) -> None:
         """Delete a trace. Does nothing for an unknown call."""
+
+
+def _services_of(begin: Any) -> list[tuple[str, str]]:
+    """Return the vendors and models with which a call began."""
+    engines = _dicts(begin.get("engines")) if isinstance(begin, dict) else []
+    services = [service for engine in engines for service in _dicts(engine.get("services"))]
+    return [(str(service.get("provider", "")), str(service.get("model", ""))) for service in services]
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
 def name_of_call(session_id: str, began: str, mark: str) -> str:
@@ -84,7 +111,7 @@ class FolderStore(Store):
         if file is None:
             path = self.path(call)
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = self._open[call] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+            file = self._open[call] = os.open(path, _NEW, 0o600)
         size = os.fstat(file)
         if not size.st_nlink:
             raise FileNotFoundError(f"{self.path(call)} was removed")
@@ -124,13 +151,23 @@ class FolderStore(Store):
 def lines_of(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file. Raises BadTrace, naming the file, if it cannot be read or a line is too long."""
     try:
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a FIFO would wait for its writer
-    except OSError as error:
-        raise BadTrace(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(file, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise BadTrace(f"{path} is not a file")
-        while line := stream.readline(MAX_LINE):
-            if len(line) >= MAX_LINE and not line.endswith(b"\n"):
-                raise BadTrace(f"{path} is not a trace: a line is longer than {MAX_LINE} bytes")
-            yield line
+        with open_file(path) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise BadTrace(f"{path} is not a file")
+            while line := stream.readline(MAX_LINE):
+                if len(line) >= MAX_LINE and not line.endswith(b"\n"):
+                    raise BadTrace(f"{path} is not a trace: a line is longer than {MAX_LINE} bytes")
+                yield line
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadTrace):
+            raise
+        raise BadTrace(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open anything for reading, without waiting: a FIFO would wait for its writer."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    return open(path, "rb", opener=opener)
