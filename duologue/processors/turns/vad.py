@@ -102,7 +102,6 @@ class Vad(Processor):
         self._floor = self.session.floor
         self._ear = self.session.audio.ear
         self._loop = asyncio.get_running_loop()
-        self._now = self._loop.time
         if self._detector is None:
             default_detector(16_000)  # the first audio does not wait for the imports
 
@@ -138,7 +137,7 @@ class Vad(Processor):
         else:
             await self.push(frame)
         if self._speaking:
-            self._arrived_at = self._now()
+            self._arrived_at = self._loop.time()
 
     def _hear(self, frame: UserAudio) -> list[tuple[int, Input]]:
         """Return the frames that the piece proves, each with the number of samples before it."""
@@ -253,7 +252,7 @@ class Vad(Processor):
         """End the speech if no more audio comes."""
         self._timer = None
         if self._speaking:
-            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
+            idle = 0.0 if self._arrived_at is None else self._loop.time() - self._arrived_at
             if idle < STALL_S - 1e-6:
                 self._timer = self._loop.call_later(STALL_S - idle, self._watch)
             else:
