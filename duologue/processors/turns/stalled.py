@@ -33,7 +33,7 @@ class StalledWords:
         self._stalls_at = math.inf  # audio time from which on the words have stalled
         self._recent: list[float] = []  # the latest mean squares
         self._sum, self._count = 0.0, 0  # of the sound that brought words
-        self._pending: list[float] = []  # mean squares since the latest words
+        self._pending: list[tuple[float, float]] = []  # since the latest words: audio times and mean squares
         self._worded_at: float | None = None  # audio time of the latest words
         self._paused = False  # since then
         self._longest_s = 0.0  # without words in mid-speech, of this call
@@ -48,6 +48,8 @@ class StalledWords:
     def paused(self, at: float) -> None:
         """Take note that the speech stopped at an audio time: the time to its next words does not count."""
         self._paused = True
+        while self._pending and self._pending[-1][0] > at + 1e-6:
+            self._pending.pop()  # the silence that proved the end of the speech
         latest = self.latest
         self.noisy = latest is not None and self.latest_end_s - latest.duration_s >= at and self._is_near(latest.audio)
 
@@ -62,7 +64,7 @@ class StalledWords:
             self._recent.append(square)
             del self._recent[:-_RECENT]
             if len(self._pending) < _MOST:
-                self._pending.append(square)
+                self._pending.append((now, square))
         self.due_at = min(self._looked_at + _EVERY_S, max(self._stalls_at, now))
         if now < self._stalls_at or len(self._recent) < _RECENT or not self._count:
             return False
@@ -74,10 +76,13 @@ class StalledWords:
             self._longest_s = max(self._longest_s, at - self._worded_at)
         self._worded_at, self._paused = at, False
         self._stalls_at = at + max(stall_s, SLOWER * self._longest_s) if stall_s else math.inf
-        self._sum, self._count = self._sum + sum(self._pending), self._count + len(self._pending)
+        self._sum, self._count = self._so_far()
         self._pending.clear()
 
     def _is_near(self, pcm: bytes) -> bool:
         """Return True if sound that the detector does not take for speech is hardly lower than the speech."""
-        square, count = self._sum + sum(self._pending), self._count + len(self._pending)
+        square, count = self._so_far()
         return bool(count and square / count < 10 ** ((rms_dbfs(pcm) + NEAR_DB) / 10))
+
+    def _so_far(self) -> tuple[float, int]:
+        return self._sum + sum(square for _, square in self._pending), self._count + len(self._pending)
