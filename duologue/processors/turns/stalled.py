@@ -36,6 +36,7 @@ class StalledWords:
         self._pending: list[tuple[float, float]] = []  # since the latest words: audio times and mean squares
         self._worded_at: float | None = None  # audio time of the latest words
         self._paused = False  # since then
+        self._silent_since = 0.0  # audio time of the latest end of speech, or of words after it
         self._longest_s = 0.0  # without words in mid-speech, of this call
 
     def begin(self) -> None:
@@ -47,11 +48,15 @@ class StalledWords:
 
     def paused(self, at: float) -> None:
         """Take note that the speech stopped at an audio time: the time to its next words does not count."""
-        self._paused = True
+        self._paused, self._silent_since = True, at
         while self._pending and self._pending[-1][0] > at + 1e-6:
             self._pending.pop()  # the silence that proved the end of the speech
         latest = self.latest
         self.noisy = latest is not None and self.latest_end_s - latest.duration_s >= at and self._is_near(latest.audio)
+
+    def resumed(self, at: float) -> None:
+        """Take note that the speech goes on at an audio time: words do not stall in silence."""
+        self._stalls_at += max(0.0, at - self._silent_since)
 
     def hear(self, frame: UserAudio, now: float) -> bool:
         """Take a piece of the audio of speech that ends at an audio time, if that is `due_at` or later.
@@ -74,7 +79,7 @@ class StalledWords:
         """Take note of new words at an audio time. They stall after `stall_s` without others (0: never)."""
         if self._worded_at is not None and not self._paused:
             self._longest_s = max(self._longest_s, at - self._worded_at)
-        self._worded_at, self._paused = at, False
+        self._worded_at, self._paused, self._silent_since = at, False, max(at, self._silent_since)
         self._stalls_at = at + max(stall_s, SLOWER * self._longest_s) if stall_s else math.inf
         self._sum, self._count = self._so_far()
         self._pending.clear()
