@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agents",),
     ("session",),
     ("processors",),
+    ("trace",),
     ("services", "transports", "mcp"),
     ("",),
     ("web", "testing"),

@@ -27,6 +27,7 @@ from ..processors.kernel.node import Node, drop
 from ..processors.kernel.tasks import WaitRecord, to_the_end
 from ..processors.kernel.wiring import check_wiring
 from .call_log import CallLog
+from .call_trace import CallTrace
 from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
 from .floor import Floor
 from .life import Endings, Life, Outcome, State, name_of
@@ -225,7 +226,11 @@ class SessionHost:
         self._cut = cut
         self._log.begins(self._pipeline, self.session.feed)
         # Methods: closures would take three times the memory, for the whole call.
-        return await self.life.run(self._members, self._active, self._ending, self._ended)
+        return await self.life.run(self._began, self._members, self._active, self._ending, self._ended)
+
+    def _began(self) -> None:
+        if self.session.trace is not None:
+            self.session.trace.begin(self.session)
 
     def _members(self) -> Collection[Member]:
         return active_members(self._pipeline)
@@ -244,7 +249,15 @@ class SessionHost:
 
     async def _ended(self, outcome: Outcome) -> None:
         self._log.ends(self.now(), outcome.reason, outcome.error, outcome.abandoned)
+        if self.session.trace is not None:
+            await self._close_trace(self.session.trace, outcome)
         await self.endings.run(self._id, self.deadlines.farewell_s, self.session, outcome)
+
+    async def _close_trace(self, trace: CallTrace, outcome: Outcome) -> None:
+        _, late = await asyncio.wait({asyncio.ensure_future(trace.close(outcome))}, timeout=self.deadlines.farewell_s)
+        for task in late:
+            task.cancel()
+            log.error("session %s: the trace was not written within %g s", self._id, self.deadlines.farewell_s)
 
     def begin_draining(self, end: End) -> None:
         """Start to drain: an open processor has pushed an `End`."""

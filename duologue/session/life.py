@@ -78,12 +78,13 @@ class Life:
 
     async def run(
         self,
+        began: Callable[[], None],
         members: Callable[[], Collection[Member]],
         active: Callable[[], None],
         ending: Callable[[str], None],
         ended: Callable[[Outcome], Awaitable[None]],
     ) -> Outcome:
-        """Open the members, call `active`, and wait for the end.
+        """Call `began`, open the members, call `active`, and wait for the end.
 
         Then call `ending` with the reason, stop the tasks, close the members, and call `ended` with the outcome.
         Cancelling this ends the session at once. Raises IllegalState if it has run before.
@@ -92,6 +93,7 @@ class Life:
         self.started_at = wall_time()
         loop = asyncio.get_running_loop()
         self.clock, self.began = loop.time, loop.time()
+        began()
         self._over = loop.create_future()
         if self._reason is not None:
             self._over.set_result(None)

@@ -27,6 +27,7 @@ from ..processors.kernel.groups import Tap, leaves, members
 from ..processors.kernel.host import Deadlines
 from ..processors.kernel.node import Node
 from .audio import Access, CallAudio
+from .call_trace import CallTrace
 from .conversation import Conversation
 from .error_desk import ErrorPolicy
 from .feed import Feed
@@ -57,6 +58,8 @@ class Session(Generic[Data]):
     The logger `duologue.call` has a line at INFO for the begin and the end of the call, each hand-off, connection and
     client, and at DEBUG for each turn and tool. Words, arguments and results are in it only with `log_words`.
 
+    `trace` keeps what happens in the call: see `duologue.trace.Trace`.
+
     Raises ConfigurationError if a processor already belongs to another session, and if one cannot work in its place:
     the message has the reason and the mend.
     """
@@ -72,6 +75,7 @@ class Session(Generic[Data]):
         idle_s: float | None = None,
         log_words: bool = False,
         data: Data | None = None,
+        trace: CallTrace | None = None,
     ) -> None:
         self.id = id or _call_id(pipeline) or uuid.uuid4().hex[:12]
         self.pipeline = pipeline
@@ -79,6 +83,8 @@ class Session(Generic[Data]):
         """The active agent's definition."""
         self.data: Data = {} if data is None else data  # type: ignore[assignment]
         """The application's own state of the call, of any type. The framework only reads it."""
+        self.trace = trace
+        """Keeps what happens in the call; None without a trace."""
         self.prompts = Prompts(self)
         """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
