@@ -13,6 +13,8 @@ SLOWER = 1.5
 """A recogniser that was silent for a time in mid-speech, and then had words, may be so for this many times as long."""
 NEAR_DB = 15.0
 """Decibels between speech and noise below which a detector hears the beginning of speech late."""
+PAUSE_S = 0.5
+"""Seconds of silence that are a pause, and not a gap in the voices of others."""
 _EVERY_S = 0.1  # the level is looked at as often
 _MOST = 600  # looks that are kept
 _RECENT = 8  # looks that are the present
@@ -51,12 +53,20 @@ class StalledWords:
         self._paused, self._silent_since = True, at
         while self._pending and self._pending[-1][0] > at + 1e-6:
             self._pending.pop()  # the silence that proved the end of the speech
+        square, count = self._so_far()
+        if not count:
+            return  # a short sound: the line is as it was
         latest = self.latest
-        self.noisy = latest is not None and self.latest_end_s - latest.duration_s >= at and self._is_near(latest.audio)
+        self.noisy = (
+            latest is not None
+            and self.latest_end_s - latest.duration_s >= at
+            and square / count < 10 ** ((rms_dbfs(latest.audio) + NEAR_DB) / 10)
+        )
 
     def resumed(self, at: float) -> None:
-        """Take note that the speech goes on at an audio time: words do not stall in silence."""
-        self._stalls_at += max(0.0, at - self._silent_since)
+        """Take note that the speech goes on at an audio time: words do not stall in a pause."""
+        if at - self._silent_since >= PAUSE_S:
+            self._stalls_at += at - self._silent_since
 
     def hear(self, frame: UserAudio, now: float) -> bool:
         """Take a piece of the audio of speech that ends at an audio time, if that is `due_at` or later.
@@ -83,11 +93,6 @@ class StalledWords:
         self._stalls_at = at + max(stall_s, SLOWER * self._longest_s) if stall_s else math.inf
         self._sum, self._count = self._so_far()
         self._pending.clear()
-
-    def _is_near(self, pcm: bytes) -> bool:
-        """Return True if sound that the detector does not take for speech is hardly lower than the speech."""
-        square, count = self._so_far()
-        return bool(count and square / count < 10 ** ((rms_dbfs(pcm) + NEAR_DB) / 10))
 
     def _so_far(self) -> tuple[float, int]:
         return self._sum + sum(square for _, square in self._pending), self._count + len(self._pending)
