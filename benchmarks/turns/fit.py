@@ -23,7 +23,7 @@ from duologue.processors.turns.wording import rule_of
 PENALTY, CAUTION = 1.0, 8.0
 """On a weight, and on one of which the set tells little about calls. Its callers pause more often, and after an agent
 that asks for nothing they have only questions."""
-MEAN_S = 0.57
+MEAN_S = 0.595
 """The limit on the mean silence that ends a turn."""
 FOLDS, ROUNDS = 5, 6
 Numbers = NDArray[np.float64]
