@@ -76,6 +76,8 @@ def fitted(table: Numbers, said: Sequence[Moment]) -> Weights:
         chance = 1 / (1 + np.exp(-table @ each))
         slope = table.T @ (chance - goes_on) + penalty @ each
         each -= np.linalg.solve((table.T * (chance * (1 - chance))) @ table + penalty, slope)
+    pauses = each[-1 - len(weights.PAUSES) : -1]
+    pauses[:] = np.minimum.accumulate(pauses)  # more pauses never make a silence longer
     return Weights(each, limit((table @ each)[goes_on == 0]))
 
 

@@ -29,8 +29,8 @@ RULES = {
 """By the rule that the end of the text falls under."""
 ASKED = {"": -0.07, "yes_no": -0.52, "detail": 0.19, "digits": 0.06, "story": 0.00, "dictation": 3.56}
 """By what the agent has asked for; a story is what is asked for at the beginning of a call."""
-PAUSES = (0.0, -0.54, -1.64, -1.59)
-"""By the number of pauses that the turn has had before this one; the last one is for more."""
+PAUSES = (0.0, -0.54, -1.64, -1.64)
+"""By the number of pauses that the turn has had before this one; the last one is for more. They never grow."""
 WORD, MOST_WORDS = -0.306, 12
 """The weight of each word of the turn, and the number of words that count."""
 PATIENT_FROM = 3.5
