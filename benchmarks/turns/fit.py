@@ -23,7 +23,7 @@ from duologue.processors.turns.wording import rule_of
 PENALTY, CAUTION = 1.0, 8.0
 """On a weight, and on one of which the set tells little about calls. Its callers pause more often, and after an agent
 that asks for nothing they have only questions."""
-MEAN_S = 0.595
+MEAN_S = 0.57
 """The limit on the mean silence that ends a turn."""
 FOLDS, ROUNDS = 5, 6
 Numbers = NDArray[np.float64]
@@ -76,8 +76,6 @@ def fitted(table: Numbers, said: Sequence[Moment]) -> Weights:
         chance = 1 / (1 + np.exp(-table @ each))
         slope = table.T @ (chance - goes_on) + penalty @ each
         each -= np.linalg.solve((table.T * (chance * (1 - chance))) @ table + penalty, slope)
-    pauses = each[-1 - len(weights.PAUSES) : -1]
-    pauses[:] = np.minimum.accumulate(pauses)  # more pauses never make a silence longer
     return Weights(each, limit((table @ each)[goes_on == 0]))
 
 

@@ -32,9 +32,9 @@ class EndpointingPolicy:
     """If False, the silence is always `silence_ms`."""
     quick_ms: int = 360
     """Milliseconds of silence that end the turn after a complete sentence, a question or an answer."""
-    usual_ms: int = 850
+    usual_ms: int = 700
     """The same after words that are as likely complete as not: the more likely they go on, the longer it is."""
-    patient_ms: int = 1500
+    patient_ms: int = 1250
     """The longest: after words that go on, such as a filler, an open clause, a number being read out."""
     silence_ms: int = 600
     """The same where no words are known: the service gives no interim texts, or the language has no lexicon."""

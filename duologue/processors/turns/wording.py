@@ -43,7 +43,7 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "", pauses: int = 0) -> En
     score = weights.RULES[rule] + weights.ASKED[asked] + weights.PAUSES[min(pauses, len(weights.PAUSES) - 1)]
     score += weights.WORD * min(text[:_TAIL].count(" ") + 1, weights.MOST_WORDS)
     patience = min(1.0, score / weights.PATIENT_FROM)
-    return Ending(min(patience, weights.BRIEF_PATIENCE) if rule in weights.BRIEF else patience, rule)
+    return Ending(min(patience, 0.5) if rule in weights.HALF_PATIENT else patience, rule)
 
 
 def rule_of(text: str, lexicon: Lexicon, asked: Asked = "") -> str | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.errors import ConfigurationError, IllegalState
@@ -326,7 +326,6 @@ async def take_turns(script: list[tuple[bool, float]], sizes: Iterable[int]) -> 
     st.lists(st.tuples(st.booleans(), st.sampled_from([0.04, 0.08, 0.12, 0.3, 0.58, 0.62, 1.5])), max_size=9),
     st.lists(st.integers(1, 1600), max_size=60),
 )
-@example([(True, 0.12), (False, 0.62)], [960, 960])  # the speech is over when it is long enough
 def test_whatever_is_said_and_however_it_is_cut(script: list[tuple[bool, float]], sizes: list[int]) -> None:
     call = clock.run(take_turns, script, sizes)
     fine = clock.run(take_turns, script, [])
