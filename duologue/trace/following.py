@@ -5,34 +5,28 @@ from __future__ import annotations
 import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from ..errors import error_text
 from ..frames import ResumptionHandle
 from ..session.call_events import (
-    AccessSwitched,
-    CallBegan,
-    CallEnding,
     CallEvent,
-    ClientMoved,
     ConnectionMoved,
+    CostChanged,
     Failed,
     FeedEvent,
     HandedOff,
+    Level,
+    MessageChanged,
+    MessageGone,
+    Noted,
     Recognised,
-    ResponseComplete,
     ResponseOpened,
-    ResponseReached,
-    ServiceMoved,
-    Speaking,
+    ResponseText,
     SpeechCut,
-    SpeechHeld,
     ToolChanged,
-    ToolStarted,
-    TurnOver,
-    TurnTimed,
     UsageReported,
     WordsGuarded,
 )
@@ -44,30 +38,9 @@ from ..session.session import Session
 from .engines import EngineFacts
 from .records import VERSION
 
-FOLLOWED: tuple[type[CallEvent], ...] = (
-    AccessSwitched,
-    CallBegan,
-    CallEnding,
-    ClientMoved,
-    ConnectionMoved,
-    Failed,
-    HandedOff,
-    Recognised,
-    ResponseComplete,
-    ResponseOpened,
-    ResponseReached,
-    ServiceMoved,
-    Speaking,
-    SpeechCut,
-    SpeechHeld,
-    ToolChanged,
-    ToolStarted,
-    TurnOver,
-    TurnTimed,
-    UsageReported,
-    WordsGuarded,
-)
-"""The types of events that are kept. The others follow from the items of the log."""
+_LEFT_OUT = {CostChanged, Level, MessageChanged, MessageGone, Noted, ResponseText}
+FOLLOWED: tuple[type[CallEvent], ...] = tuple(kind for kind in get_args(FeedEvent) if kind not in _LEFT_OUT)
+"""The types of events that are kept. The others follow from the items of the log, the consumption and the audio."""
 _PRIVATE: dict[type[CallEvent], tuple[str, ...]] = {
     Failed: ("message",),
     HandedOff: ("reason", "summary", "error"),
@@ -118,19 +91,12 @@ def end_facts(session: Session[Any], outcome: Outcome) -> tuple[dict[str, Any], 
         "bug": type(outcome.bug).__name__ if outcome.bug is not None else "",
         "abandoned": outcome.abandoned,
         "usage": tuple(session.usage),
-        "cost": _cost_facts(session),
+        "cost": outcome.cost,
         "items": len(session.conversation),
         "forgotten": session.conversation.forgotten,
     }
     errors = {"error": outcome.error, "bug": outcome.bug}
     return facts, {name: error_text(error) for name, error in errors.items() if error is not None}
-
-
-def _cost_facts(session: Session[Any]) -> Any:
-    try:
-        return msgspec.to_builtins(getattr(session, "cost", None), str_keys=True)
-    except Exception:
-        return None
 
 
 class Follower:

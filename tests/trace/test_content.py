@@ -9,16 +9,21 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import convert
 
+from duologue import Cascade, Pipeline, Session
 from duologue.agents.agent import Agent
 from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.processors.tools import Tools
 from duologue.services.context import ToolRequest
+from duologue.session.cost import Cost
 from duologue.session.life import State
+from duologue.session.prices import Price
 from duologue.testing import Call
-from duologue.testing.mocks import MockLLM, MockTTS
+from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.trace import FolderStore, Record, Trace, read, state_of, verify
+from duologue.trace.export import CallSummary
 from duologue.transports.memory import MemoryTransport
 from tests.services.ear_calls import ENGINES, ear, engine, speaks
 from tests.services.story import story
@@ -237,3 +242,15 @@ async def test_without_a_trace_a_session_has_none() -> None:
     call = story(MemoryTransport().output())
     assert call.session.trace is None
     assert call.session.state is State.NEW
+
+
+async def test_the_end_has_the_cost(tmp_path: Path) -> None:
+    trace, transport = Trace(tmp_path), MemoryTransport()
+    prices = {"MockLLM": Price(text_input=1000.0, text_output=1000.0), "MockTTS": Price(characters=50.0)}
+    pipeline = Pipeline([transport.input(), Cascade(MockSTT(), MockLLM(["Good day."]), MockTTS()), transport.output()])
+    async with Call(Session(pipeline, prices=prices, trace=trace), transport) as call:
+        await call.types("hello")
+    (end,) = of_kind(list(read(trace.store, trace.call)), "end")
+    assert convert(end["cost"], Cost) == call.outcome.cost
+    assert call.outcome.cost.usd > 0
+    assert CallSummary(trace.store, trace.call).plain()["cost"]["usd"] == call.outcome.cost.usd
