@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ..errors import CONTAINED, BadInput, IllegalState, contained
-from .item import Item, Kind, Role, has_image, item_bytes, plain_row, time_of_day
+from .item import Item, Kind, Role, has_image, item_bytes, place_of_turn, plain_row, time_of_day
 from .ledger import Heard, Ledger, Response, heard_text
 from .tool_calls import ToolCalls
 
@@ -131,24 +131,13 @@ class Conversation:
             self.calls.ask(item.call_id, name=item.name, turn=turn, agent=item.agent, item_id=id)
         elif kind == "tool_result":
             self.calls.answer(item.call_id, result_id=id)
-        self._items.insert(self._place(turn) if place is None else place, item)
+        self._items.insert(place_of_turn(self._items, turn) if place is None else place, item)
         self._measure(item)
         if has_image(item):
             self._images.append(id)
         self._trim(item)
         self._tell(item)
         return item
-
-    def _place(self, turn: int) -> int:
-        """Return the place before the first item of a later turn. Items without a turn stay with the item before."""
-        place = len(self._items)
-        for at in range(place - 1, -1, -1) if turn else ():
-            other = self._items[at].turn
-            if other > turn:
-                place = at
-            elif other:
-                break
-        return place
 
     def update(self, item_id: str, **changes: Any) -> Item:
         """Replace fields of an item. Raises IllegalState for an unknown id."""

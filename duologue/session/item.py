@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -85,6 +86,21 @@ def plain_row(item: Item, time: str, session_id: str, images: bool) -> dict[str,
         "metadata": metadata,
         "session_id": session_id,
     }
+
+
+def place_of_turn(items: Sequence[Item], turn: int) -> int:
+    """Return the place of a new item of a turn: before the first item of a later one.
+
+    Items without a turn stay with the item before.
+    """
+    place = len(items)
+    for at in range(place - 1, -1, -1) if turn else ():
+        other = items[at].turn
+        if other > turn:
+            place = at
+        elif other:
+            break
+    return place
 
 
 def has_image(item: Item) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 
 from ..frames import Usage
 from ..session.call_events import TurnTimed
-from ..session.item import Item, plain_row, time_of_day
+from ..session.item import Item, place_of_turn, plain_row, time_of_day
 from ..session.usage import UsageTotals
 from .reader import Records
 from .records import Record
@@ -62,18 +62,7 @@ class TraceLog:
         if at is not None:
             self._items[at] = item
         else:
-            self._items.insert(self._place(item.turn), item)
-
-    def _place(self, turn: int) -> int:
-        """Return the end of a turn, as `Conversation.add` finds it."""
-        place = len(self._items)
-        for at in range(place - 1, -1, -1) if turn else ():
-            other = self._items[at].turn
-            if other > turn:
-                place = at
-            elif other:
-                break
-        return place
+            self._items.insert(place_of_turn(self._items, item.turn), item)
 
 
 class CallSummary:
