@@ -48,7 +48,7 @@ def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> No
     Raises ConfigurationError if speech is detected there, but not the ends of turns. If neither is, the service takes
     only typed text: the log has a warning.
     """
-    if any(EndOfTurn in other.gives for other in before):
+    if node.session.microphone.mode == "push_to_talk" or any(EndOfTurn in other.gives for other in before):
         return
     if any(SpeechStarted in other.gives for other in before):
         raise ConfigurationError(f"{node.name} gets no EndOfTurn frames: put Endpointing before it, behind Vad")
@@ -97,6 +97,7 @@ class Endpointing(Processor):
     """
 
     gives = frozenset({EndOfTurn})
+    judges_speech = True
     needs: Mapping[type[Frame], str] = {SpeechStarted: "put Vad before it"}
 
     def __init__(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from ...errors import ConfigurationError, IllegalState
 from ...frames import End, EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio
+from ...session.interrupting import may_interrupt
 from ..processor import Processor, handles
-from .interruption import may_interrupt
 from .vad import INPUT_MISSING, split
 
 

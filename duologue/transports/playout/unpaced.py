@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
+from ...audio.pcm import downmix, ramp
 from ...frames import BotAudio, ResponseEnded, ResponseStarted
 from ...session.session import Session
 from .base import PlayoutBase
@@ -21,6 +24,8 @@ class UnpacedPlayout(PlayoutBase):
         self._floor, self._ledger = session.floor, session.ledger
         self._audible = Audible(session)
         self._send = send
+        self._playback = session.playback
+        self._volume = self._playback.volume  # of the latest sample
         self._open: dict[str, None] = {}  # the responses that have begun and not ended, oldest first
         self._gone = False
 
@@ -33,8 +38,14 @@ class UnpacedPlayout(PlayoutBase):
     def add(self, frame: BotAudio) -> Awaitable[None] | None:
         if self._gone or frame.turn <= self._floor.fence:
             return None
+        if not frame.response_id:
+            return None  # a replay, which is the client's
         if self._audible.audible_turn is None:
             self._audible.started(frame.turn)
+        if (volume := self._playback.volume) != 1.0 or self._volume != 1.0:
+            pcm = downmix(frame.audio, frame.channels) if frame.channels != 1 else frame.audio
+            frame = replace(frame, audio=ramp(pcm, self._volume, volume), channels=1)
+            self._volume = volume
         self._ledger.sent(frame.response_id, frame.duration_s)
         self._ledger.played(frame.response_id, frame.duration_s)
         return self._send(frame)

@@ -16,7 +16,6 @@ from ...services.llm import LLM
 from ...services.stt import STT
 from ...services.tts import TTS
 from ...session.call_events import CallBegan, FeedEvent, Level, MessageChanged, ResponseOpened, TurnTimed
-from ...session.life import State
 from ...session.session import Session
 from ...transports.client import ClientTransport
 from .client import ClientTool, RtviClient, is_client_tool, of
@@ -93,7 +92,7 @@ class Rtvi:
             self._requests.refuse(id, error)
         self._messages.set_version(theirs)
         self._asked = (id, data)
-        if self._session.state is State.ACTIVE:
+        if self._session.live:
             self._ready()
 
     def _ready(self) -> None:
