@@ -104,7 +104,7 @@ class Life:
         Cancelling this ends the session at once. Raises IllegalState if it has run before.
         """
         if self.state is not State.NEW:
-            raise IllegalState(f"session {self._id} is {self.state.value}: a session runs once")
+            raise IllegalState(f"session {self._id} cannot go from {self.state.value} to connecting")
         self._move(State.CONNECTING)
         self.started_at = wall_time()
         loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from duologue.errors import ConfigurationError, DeadlineExceeded, DuologueError, IllegalState
-from duologue.frames import End, ErrorRaised, Idle, SessionEnding, SessionStarted, Signal, UserText
+from duologue.frames import End, ErrorRaised, Idle, SessionEnding, SessionStarted, Signal, StateChanged, UserText
 from duologue.processors import Pipeline, Processor, Switch, Tee, handles
 from duologue.session import Deadlines, Outcome, Session, State
 from duologue.testing.clock import VirtualClockLoop
