@@ -27,11 +27,11 @@ docs: .venv/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: .venv/dev.stamp
-	for module in hop turn interrupt sessions memory imports resample virtual native models cascade handoff tools correction webrtc websocket; do $(BIN)/python -m benchmarks.$$module --json; done
+	for module in hop turn interrupt sessions memory imports resample virtual native models cascade handoff tools correction trace telemetry webrtc websocket; do $(BIN)/python -m benchmarks.$$module --json; done
 
 # Half an hour: calls under random faults, hostile inputs, and SIGTERM with calls of all kinds.
 chaos: .venv/dev.stamp
-	for module in chaos fuzz sigterm; do $(BIN)/python -m benchmarks.$$module --json || exit 1; done
+	for module in chaos fuzz sigterm killed; do $(BIN)/python -m benchmarks.$$module --json || exit 1; done
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -25,6 +25,7 @@ from duologue.services.llm import Request, ToolRequest
 from duologue.services.local.synthesizer import ESPEAK_RATE, Synthesizer
 from duologue.services.stt import Transcription
 from duologue.services.tts import SpeechChunk
+from duologue.session.call_trace import CallTrace
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
 from duologue.transports.playout.pacer import Pacer
@@ -144,6 +145,7 @@ class Call:
         probe: Processor | None = None,
         policy: InterruptionPolicy | None = None,
         detector: Detector | None = None,
+        trace: CallTrace | None = None,
     ) -> None:
         self.transport = MemoryTransport(24_000)
         self.stt = TimedSTT(("what is the weather in paris today",), delay_s=STT_S)
@@ -161,5 +163,6 @@ class Call:
                     Tools(),
                     self.transport.output(),
                 ]
-            )
+            ),
+            trace=trace,
         )

@@ -24,6 +24,7 @@ from duologue import SileroVad
 from duologue.audio.vad import Detector
 from duologue.frames import BotStoppedSpeaking, SessionStarted, UserAudio
 from duologue.processors import Processor, handles
+from duologue.session.call_trace import CallTrace
 
 WARM_UP_S = 5.0
 DETECTORS: dict[str, Callable[[], Detector | None]] = {"webrtc": lambda: None, "silero": SileroVad}
@@ -70,11 +71,13 @@ async def _one(call: Call, probe: Probe, delay_s: float) -> None:
     await call.session.run()
 
 
-async def measure(sessions: int, seconds: float, detector: str) -> dict[str, float]:
-    """Return CPU time and lateness of this number of calls."""
+async def measure(
+    sessions: int, seconds: float, detector: str, trace: Callable[[], CallTrace | None] = lambda: None
+) -> dict[str, float]:
+    """Return CPU time and lateness of this number of calls. `trace` makes the trace of a call."""
     late_s: list[float] = []
     probes = [Probe(late_s) for _ in range(sessions)]
-    calls = [Call(probe, detector=DETECTORS[detector]()) for probe in probes]
+    calls = [Call(probe, detector=DETECTORS[detector](), trace=trace()) for probe in probes]
     dice = random.Random(1)
     speech()
     gc.collect()

@@ -10,12 +10,13 @@ from benchmarks._call import Call, Microphone, speech
 from benchmarks._report import arguments, report
 from duologue.frames import BotStoppedSpeaking, Frame, SessionStarted, encode
 from duologue.processors import Processor
+from duologue.session.call_trace import CallTrace
 from duologue.testing.clock import run
 
 
-async def call_of(seconds: float, traced: bool) -> str:
-    """Make a call in which the caller asks again and again. Returns the digest of its trace, if it is traced."""
-    call = Call()
+async def call_of(seconds: float, traced: bool, recorded: CallTrace | None = None) -> str:
+    """Make a call in which the caller asks again and again. Returns the digest of its frames, if it is `traced`."""
+    call = Call(trace=recorded)
     session, loop, trace = call.session, asyncio.get_running_loop(), hashlib.sha256()
 
     def tap(processor: Processor, direction: str, frame: Frame) -> None:

@@ -4,10 +4,10 @@
                                 Cascade(stt, llm, tts), Tools(), transport.output()]))
     outcome = run(session)
 
-Nine import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.tools`, `duologue.mcp`,
-`duologue.images`, `duologue.web`, `duologue.testing`, `duologue.services.<vendor>`, `duologue.services.local`. Authors
-of services and transports also use `duologue.services.native`, `duologue.services.remote` and `duologue.transports`.
-All else may change without notice.
+Ten import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.tools`, `duologue.mcp`,
+`duologue.images`, `duologue.web`, `duologue.telemetry`, `duologue.testing`, `duologue.services.<vendor>`,
+`duologue.services.local`. Authors of services and transports also use `duologue.services.native`,
+`duologue.services.remote` and `duologue.transports`. All else may change without notice.
 
 The names are imported when they are first used: `import duologue` loads none of the modules behind them.
 """
@@ -83,7 +83,6 @@ if TYPE_CHECKING:
     from .session.life import Outcome as Outcome
     from .session.session import Session as Session
     from .session.session import run as run
-    from .session.usage import cost as cost
     from .transports.local import LocalAudioTransport as LocalAudioTransport
     from .transports.memory import MemoryTransport as MemoryTransport
     from .transports.wav import WavTransport as WavTransport
@@ -136,7 +135,6 @@ _HOMES = {
     "session.feed": "Feed",
     "session.life": "Outcome",
     "session.session": "Session run",
-    "session.usage": "cost",
     "transports.local": "LocalAudioTransport",
     "transports.memory": "MemoryTransport",
     "transports.wav": "WavTransport",

@@ -59,6 +59,12 @@ class IncompatiblePackage(ConfigurationError):
         self.distribution, self.version, self.missing = distribution, version, missing
 
 
+class BudgetUsedUp(DuologueError):
+    """A call has cost as much as it may: see `Session(budget_usd=…)`. It ends the call."""
+
+    category = "budget"
+
+
 class ServiceError(DuologueError):
     """A service (speech-to-text, language model, text-to-speech, engine) failed.
 

@@ -21,6 +21,7 @@ import examples.knowledge
 import examples.mcp_tools
 import examples.own_processor
 import examples.tool
+import examples.trace
 import examples.vision
 from duologue import Pipeline, Session, Tools
 from duologue.cli.local_model import VOICE_ALIASES, serving
@@ -186,6 +187,13 @@ async def test_engines_on_gemini() -> None:
     assert said(session, "caller") == lines
     assert said(session, "agent")[-1] == "You owe forty two dollars."
     assert talkers(session)[-1] == "Billing"
+
+
+async def test_trace() -> None:
+    whole, copy = await examples.trace.main()
+    assert (whole.ok, whole.ended, whole.redacted_records) == (True, True, 0)
+    assert (copy.ok, copy.records) == (True, whole.records + 1)
+    assert copy.redacted_records > 0
 
 
 async def test_hooks() -> None:

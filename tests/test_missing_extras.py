@@ -47,6 +47,11 @@ for expression in make:
     ("without", "make"),
     [
         ("websockets", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.google.GeminiLive()"]),
+        ("opentelemetry", ["importlib.import_module('duologue.telemetry').Telemetry()"]),
+        (
+            "prometheus_client",
+            ["importlib.import_module('duologue.telemetry').Telemetry(opentelemetry=False, prometheus=True)"],
+        ),
         ("rapidfuzz,jellyfish,spellchecker", ["duologue.Correction(['Metformin'])"]),
         (
             "websockets",

@@ -26,6 +26,8 @@ PACKAGES = (
     "duologue.web",
     "duologue.testing",
     "duologue.mcp",
+    "duologue.trace",
+    "duologue.telemetry",
     "duologue.services.local",
     "duologue.services.openai",
     "duologue.services.google",

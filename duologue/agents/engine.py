@@ -17,6 +17,10 @@ AnswerSetting = Literal["turn_instructions", "no_tools", "tool_choice"]
 """A setting of one answer: instructions for the answer to speech, no tools, a choice of tools."""
 
 
+Billing = Literal["tokens", "clock", "audio", "characters", "none"]
+"""The unit of a provider's charges: tokens, the time of the open connection, seconds of audio, characters, or none."""
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The abilities of an engine as data."""
 
@@ -45,8 +49,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     the caller's words, like an image that they show."""
     tools: Literal["blocking", "async", "none"]
     """The tool calls of the model. After a "blocking" call it waits for the result; during an "async" one it speaks."""
-    billing: Literal["token", "clock", "none"]
-    """The unit of the provider's charges: tokens, the time of the connection, or none."""
+    billing: Billing
+    """The unit of the provider's charges."""
     session_limit_s: float | None = None
     """Seconds after which the provider ends a connection; None without a limit."""
     affect: bool = False

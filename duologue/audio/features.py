@@ -5,6 +5,7 @@ They work on mono samples at about 8 kHz, which `reduced` makes of any PCM.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 from .._arrays import Samples
@@ -81,25 +82,63 @@ def _window(size: int, rate: float) -> tuple[Samples, Samples, int, int]:
     return window.astype(np.float32), (own / own[0]).astype(np.float32), low, high
 
 
-def likeness(heard: Samples, played: Samples) -> tuple[float, int]:
-    """Return how much of `heard` is a delayed copy of `played`, from 0 to 1, and the place of the copy in `played`.
+class EchoSource:
+    """A sound that was played, made ready for finding copies of it in what is heard.
 
-    It is the highest normalised correlation at any place. Both have one rate; `played` is longer. Speech and other
-    speech give about 0.2. Returns 0 for silence.
+    Half of the work depends on what was played only, and may be done before the sound is heard in which to look.
+    `more` is the greatest number of samples of silence that may follow the sound in `likeness`, `size` the usual number
+    of samples that are heard.
     """
-    import numpy as np
 
-    size, room = len(heard), len(played) - len(heard)
-    if size < 2 or room < 0:
-        return 0.0, 0
-    # Differences: else two voices of the same pitch would be alike.
-    heard, played = np.diff(heard, prepend=heard[:1]), np.diff(played, prepend=played[:1])
-    length = 1 << (len(played) - 1).bit_length()
-    spectrum = np.fft.rfft(played, length) * np.conj(np.fft.rfft(heard, length))
-    products = np.fft.irfft(spectrum, length)[: room + 1]
-    energy = np.concatenate([[0.0], np.cumsum(np.square(played, dtype=np.float64))])
-    energies = energy[size:] - energy[: room + 1]
-    own = float(np.dot(heard, heard))
-    ratios = np.abs(products) / np.sqrt(np.maximum(energies * own, 1.0) + size * size)
-    place = int(ratios.argmax())
-    return float(ratios[place]), place
+    __slots__ = ("_energy", "_expected", "_length", "_size", "_spectrum", "samples")
+
+    def __init__(self, samples: Samples, size: int, more: int = 0) -> None:
+        import numpy as np
+
+        self.samples = samples
+        """The sound."""
+        # Differences: else two voices of the same pitch would be alike. The first silent sample has one, too.
+        length = len(samples)
+        steps = np.zeros(length + more + 1, np.float32)
+        if length:
+            np.subtract(samples[1:], samples[:-1], out=steps[1:length])
+            steps[length] = -samples[-1]
+        self._length = _transform_length(length + more)
+        self._spectrum = np.fft.rfft(steps, self._length)
+        self._energy = np.zeros(len(steps))
+        np.cumsum(np.square(steps[:-1], dtype=np.float64), out=self._energy[1:])
+        self._size, self._expected = size, self._energies(size)
+
+    def _energies(self, size: int) -> Samples:
+        """Return the energy of the sound in as many samples, at each place."""
+        energies: Samples = (self._energy[size:] - self._energy[: max(0, len(self._energy) - size)]).astype("f4")
+        return energies
+
+    def likeness(self, heard: Samples, silence: int = 0) -> tuple[float, int]:
+        """Return how much of `heard` is a delayed copy of the sound, from 0 to 1, and the place of the copy in it.
+
+        It is the highest normalised correlation at any place. Both have one rate; the sound, with the samples of
+        silence after it, is longer than `heard`. Speech and other speech give about 0.2. Returns 0 for silence.
+        """
+        import numpy as np
+
+        size, room = len(heard), len(self.samples) + silence - len(heard)
+        if size < 2 or room < 0:
+            return 0.0, 0
+        steps = np.empty_like(heard)
+        steps[0] = 0.0
+        np.subtract(heard[1:], heard[:-1], out=steps[1:])
+        spectrum = np.fft.rfft(steps, self._length)
+        np.conjugate(spectrum, out=spectrum)
+        spectrum *= self._spectrum
+        squares = np.fft.irfft(spectrum, self._length)[: room + 1]
+        squares *= squares
+        energies = (self._expected if size == self._size else self._energies(size))[: room + 1]
+        squares /= energies * np.float32(np.dot(steps, steps)) + np.float32(size * size)
+        place = int(squares.argmax())
+        return math.sqrt(squares[place]), place
+
+
+def _transform_length(least: int) -> int:
+    """Return a length of which the Fourier transform is fast."""
+    return min(odd << max(0, math.ceil(math.log2(max(1, least) / odd))) for odd in (1, 3, 5, 9))

@@ -1,4 +1,4 @@
-"""The commands: demo, chat, mcp, talk, serve, latency, doctor, lab."""
+"""The commands: demo, chat, mcp, talk, serve, latency, doctor, prices, lab, trace."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import typer
 
 from .guard import guarded
 from .lab.commands import lab
+from .trace import trace
 
 app = typer.Typer(
     help="Real-time voice agents: pipelines of typed frames.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.add_typer(lab, name="lab")
+app.add_typer(trace, name="trace")
 
 
 def _print_version(wanted: bool) -> None:
@@ -96,14 +98,32 @@ def talk(
 
 @app.command()
 def latency(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Traces of recorded calls, or folders of them. Without any, ten questions are asked."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory for latency.csv and latency.png.")] = Path("latency"),
     native: Annotated[bool, typer.Option(help="On a native engine, over OpenAI's protocol.")] = False,
     virtual: Annotated[bool, typer.Option(help="Run on a virtual clock: as fast as the machine computes.")] = False,
 ) -> None:
-    """Ask the demo's agents ten scripted questions, and show the latency of each answer by stages. No key."""
-    from .latency import run_latency
+    """Show the latency of each answer by stages, and the stage that owns the time.
 
-    guarded(lambda: run_latency(out, native=native, virtual=virtual))
+    Asks the demo's agents ten scripted questions, without a key, or reads the traces of recorded calls.
+    """
+    from .latency import run_latency, run_recorded
+
+    guarded(lambda: run_recorded(files, out) if files else run_latency(out, native=native, virtual=virtual))
+
+
+@app.command()
+def prices(
+    model: Annotated[str, typer.Option(help="Only the price of this model.")] = "",
+    prices: Annotated[Path | None, typer.Option(help="A TOML file of prices that go before the package's.")] = None,
+) -> None:
+    """Print the prices of models and services, with their dates and sources."""
+    from .prices import print_prices
+
+    guarded(lambda: print_prices(model, prices))
 
 
 @app.command()
@@ -154,6 +174,12 @@ def serve(
     client_may_configure: Annotated[
         bool, typer.Option(help="Let clients of OpenAI's API set the instructions and the voice.")
     ] = False,
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Export spans and metrics by OTLP, as the variables OTEL_… say.")
+    ] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Serve the metrics for Prometheus at /metrics, for clients with the key.")
+    ] = False,
 ) -> None:
     """Serve your agents by WebRTC, WebSocket and a page.
 
@@ -171,6 +197,8 @@ def serve(
             page=page,
             controls=controls,
             client_may_configure=client_may_configure,
+            otel=otel,
+            metrics=metrics,
             open_to_all=open_to_all,
             allowed_origins=allowed_origin or (),
             allowed_hosts=allowed_host or (),

@@ -20,6 +20,7 @@ from ..services.llm import LLM
 from ..services.local.dialogue import RuleBook, Rules
 from ..services.local.llm import RulesLLM
 from ..services.vendors import find, offered
+from ..session.call_events import MessageChanged, Noted, ToolChanged
 from ..testing.chatting import Chat, chat
 from ..testing.reply import transcript
 from ..testing.scripted_llm import ScriptedLLM
@@ -127,7 +128,7 @@ class _Printer:
         self._conversation = talk.session.conversation
         self._console = console
         self._printed: set[str] = set()
-        self._conversation.listen(lambda item: self.print())
+        talk.session.feed.on(lambda event: self.print(), MessageChanged, ToolChanged, Noted)
 
     def print(self, *, all: bool = False) -> None:
         """Print the complete things up to the first that is not; `all` of them at the end of a reply."""

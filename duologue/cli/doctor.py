@@ -21,6 +21,7 @@ from ..processors.turns.interruption import Interruption
 from ..processors.turns.policy import TurnPolicy, describe
 from ..processors.turns.vad import Vad
 from ..services.vendors import OFFERS
+from ..session.prices import Prices
 
 CORE = "(core)"
 EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
@@ -141,6 +142,7 @@ def examine(target: str = "") -> dict[str, Any]:
             for offer in OFFERS
         ],
         "sound": _sound(),
+        "prices": str(Prices.of(None).date),
         "ready": not missing & {CORE, "local"},
         "turns": list(TurnPolicy().lines()),
     }
@@ -166,6 +168,7 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
     for service in report["services"]:
         yield f"{service['kind']:<6}  {service['name']:<16}  {_state(service)}"
     yield f"sound devices: {report['sound']}"
+    yield f"prices of {report['prices']}: see `duologue prices`"
     yield "an offline call: " + ("ready, try `duologue demo`" if report["ready"] else "not ready")
     yield "the settings of turn-taking" + (":" if "wiring" in report else " by default:")
     yield from report["turns"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 import os
 import re
 import secrets
@@ -26,6 +28,8 @@ from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption
 from ..processors.turns.vad import Vad
 from ..session.session import Session
+from ..telemetry import Telemetry
+from ..telemetry.exporting import exporting
 from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
 from ..web.auth import checked_token
 from ..web.gc import settle_heap
@@ -42,6 +46,10 @@ try:
 except ImportError as error:
     raise MissingExtra("a web server", "web", str(error)) from error
 
+log = logging.getLogger("duologue")
+
+EXPORT_S = 1.0
+"""Seconds for the export of the last spans when the server stops: the process ends soon after its calls."""
 KEY_VARIABLE = "DUOLOGUE_SERVER_KEY"
 
 
@@ -57,17 +65,23 @@ def run_serve(
     open_to_all: bool = False,
     allowed_origins: Sequence[str] = (),
     allowed_hosts: Sequence[str] = (),
+    otel: bool = False,
+    metrics: bool = False,
 ) -> int:
     """Serve the targets `web` and `openai_realtime` (see `load`), until Ctrl-C or SIGTERM. Returns the exit code.
 
     Clients must send the key in DUOLOGUE_SERVER_KEY. Without it, a random one is printed with the address; a host
-    beyond loopback is refused then. With `open_to_all` clients need none. Port 0 takes a free port. Raises
-    ConfigurationError if there is nothing to serve, if a key is missing, or if the port is in use.
+    beyond loopback is refused then. With `open_to_all` clients need none. Port 0 takes a free port. With `otel` spans
+    and metrics are exported, with `metrics` they are served. Raises ConfigurationError if there is nothing to serve, if
+    a key is missing, or if the port is in use, and MissingExtra.
     """
     if not web and not openai_realtime:
         raise ConfigurationError("there is nothing to serve: name module:factory, or --openai-realtime module:object")
     stays: list[AbstractAsyncContextManager[Any]] = []
     limits = WebLimits()
+    telemetry = exporting(opentelemetry=otel, prometheus=metrics) if otel or metrics else None
+    if telemetry is not None:
+        stays.append(_flushed(telemetry))
     make_call = load(openai_realtime, stays) if openai_realtime else None
     make_session = load(web, stays) if web else None
     with _listening(host, port) as listener:
@@ -79,6 +93,7 @@ def run_serve(
             "allowed_origins": allowed_origins,
             "allowed_hosts": _hosts(host, allowed_hosts) if loopback or allowed_hosts else None,
             "client_may_configure": client_may_configure,
+            "telemetry": telemetry,
         }
         if make_session is not None:
             voice = routes(
@@ -165,6 +180,16 @@ def _lifespan(stays: Iterable[AbstractAsyncContextManager[Any]]) -> Callable[[An
     return lifespan
 
 
+@asynccontextmanager
+async def _flushed(telemetry: Telemetry) -> AsyncIterator[None]:
+    """Export the last spans and metrics when the server stops."""
+    try:
+        yield
+    finally:
+        if not await asyncio.to_thread(telemetry.flush, EXPORT_S):
+            log.warning("the last spans and metrics were not exported within %g s", EXPORT_S)
+
+
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
@@ -198,6 +223,8 @@ def _print_addresses(console: Console, url: str, voice: VoiceApp, key: str) -> N
             + (f", api_key {key}" if key else ""),
             markup=False,
         )
+    if "/metrics" in paths:
+        console.print(f"Prometheus: {url}/metrics" + (f", bearer token {key}" if key else ""), markup=False)
     if not key:
         console.print(f"Anybody who reaches this port may call. Set {KEY_VARIABLE} to ask for a key.", style="dim")
 

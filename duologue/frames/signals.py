@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from .base import Signal
 from .text import WellFormed
@@ -98,6 +100,16 @@ class ToolCalled(WellFormed, Signal, frozen=True, kw_only=True, tag="ToolCalled"
     call_id: str
     name: str
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
+    turn: int = 0
+
+
+class ToolBegan(WellFormed, Signal, frozen=True, kw_only=True, tag="ToolBegan"):
+    """The function of a tool begins. Its listeners run in the function's task, and in its context."""
+
+    texts = ("name",)
+
+    call_id: str
+    name: str
     turn: int = 0
 
 
@@ -197,11 +209,17 @@ class ErrorRaised(WellFormed, Signal, frozen=True, kw_only=True, tag="ErrorRaise
 
 
 class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
-    """The consumption of one response or one transcript. The provider counts the tokens; the seconds are of audio.
+    """The consumption of one response or one transcript, or a second of an open connection.
 
-    `input_audio_tokens` and `output_audio_tokens` are the audio among the tokens, for providers that report it.
-    `discarded` is the consumption of an answer that was prepared and thrown away: it belongs to no response. If the
-    provider had not reported its tokens yet, they are an estimate.
+    The tokens are as the provider counts them: `input_tokens` and `output_tokens` are totals. `input_audio_tokens`,
+    `input_image_tokens` and `cached_tokens` are parts of the input, `cached_audio_tokens` and `cached_image_tokens`
+    parts of `cached_tokens`; `output_audio_tokens` and `thought_tokens` are parts of the output. Images include frames
+    of video. The seconds are of audio, `connection_s` of an open connection that is charged by the clock.
+
+    `discarded` is the consumption of an answer that was prepared and thrown away: it belongs to no response. With
+    `estimated`, the provider has not reported the tokens.
+
+    An amount that is not a number, not finite or negative counts as 0; `faults` names its field.
     """
 
     service: str
@@ -212,11 +230,34 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
     output_tokens: int = 0
     cached_tokens: int = 0
     input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    cached_audio_tokens: int = 0
+    cached_image_tokens: int = 0
     output_audio_tokens: int = 0
+    thought_tokens: int = 0
     characters: int = 0
     input_audio_s: float = 0.0
     output_audio_s: float = 0.0
+    connection_s: float = 0.0
     discarded: bool = False
+    estimated: bool = False
+    faults: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in AMOUNTS:
+            value = getattr(self, name)
+            if value.__class__ is int and value >= 0:
+                continue
+            if value.__class__ is float and 0 <= value < inf:
+                if not name.endswith("_s"):
+                    force_setattr(self, name, int(value))
+                continue
+            force_setattr(self, name, 0)
+            force_setattr(self, "faults", (*self.faults, name))
+
+
+AMOUNTS = tuple(name for name in Usage.__struct_fields__ if name.endswith(("_tokens", "_s")) or name == "characters")
+"""The fields of `Usage` that are amounts."""
 
 
 class ConnectionChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="ConnectionChanged"):

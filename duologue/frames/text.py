@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from itertools import repeat
+from operator import is_
 from typing import Any, ClassVar
 
 import msgspec
@@ -44,8 +45,6 @@ def well_formed(text: str) -> str:
 
 
 def _datum(text: str) -> str:
-    if text.isascii() and text.isprintable():
-        return text
     if _SUSPECT.search(text):
         text = _UNWANTED.sub("", _SURROGATE.sub(REPLACEMENT, _PAIR.sub(_code_point, text)))
     return unicodedata.normalize("NFC", text)
@@ -62,7 +61,7 @@ def well_formed_data(value: Any) -> Any:
 
 def _data(value: Any, depth: int) -> Any:
     if isinstance(value, str):
-        return _datum(value)
+        return value if value.isascii() and value.isprintable() else _datum(value)
     if isinstance(value, dict):
         old: list[Any] = [part for pair in value.items() for part in pair]
     elif type(value) in (list, tuple):
@@ -72,13 +71,9 @@ def _data(value: Any, depth: int) -> Any:
     if depth >= MAX_DATA_DEPTH:
         raise BadInput(f"the data is nested more than {MAX_DATA_DEPTH} levels deep")
     new = list(map(_data, old, repeat(depth + 1)))
-    if all(map(_is, new, old)):
+    if all(map(is_, new, old)):
         return value
     return dict(zip(new[::2], new[1::2], strict=True)) if isinstance(value, dict) else type(value)(new)
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
 
 
 def _code_point(pair: re.Match[str]) -> str:

@@ -104,7 +104,7 @@ class Recorder(Processor):
             self.session.report(ServiceError(message), self.name)
 
 
-class Store(Protocol):
+class RecordingFile(Protocol):
     """Takes the audio of a tape."""
 
     @property
@@ -203,8 +203,8 @@ class Tape:
     With a path it writes a WAV file, which it does at once. Raises BadInput if the file cannot be created.
     """
 
-    def __init__(self, file: Store | str | PathLike[str], sample_rate: int, channels: int) -> None:
-        self.file: Store = _create(file, sample_rate, channels) if isinstance(file, str | PathLike) else file
+    def __init__(self, file: RecordingFile | str | PathLike[str], sample_rate: int, channels: int) -> None:
+        self.file: RecordingFile = _create(file, sample_rate, channels) if isinstance(file, str | PathLike) else file
         self._sample_rate = sample_rate
         self._tracks = [Track(sample_rate) for _ in range(channels)]
         self._written = 0  # samples

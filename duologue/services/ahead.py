@@ -117,7 +117,7 @@ class Ahead:
         """Take a sentence that waits for its turn."""
         floor = self._speaker.session.floor
         while self._waiting and (first := self._waiting[0].sentence) is not None and floor.is_stale(first):
-            self._waiting.pop(0)
+            self._drop(self._waiting.pop(0))
         if response is not self._response:
             self._response, self._reader = response, Reader(self._speaker.reading, self._speaker.language)
         if text := self._reader.read(sentence.text).text:
@@ -138,7 +138,7 @@ class Ahead:
         found = None
         if any(begun.sentence is sentence for begun in self._waiting):
             while (found := self._waiting.pop(0)).sentence is not sentence:
-                found.cancel()
+                self._drop(found)
         self._begin()
         if self._prepared is not None and (prepared := self._adopt(text, voice)) is not None:
             if found is not None:
@@ -155,7 +155,13 @@ class Ahead:
         """Cancel what was begun."""
         self.interrupt()
         while self._waiting:
-            self._waiting.pop(0).cancel()
+            self._drop(self._waiting.pop(0))
+
+    def _drop(self, begun: Begun) -> None:
+        """Cancel a sentence that is not spoken. If it was begun, it is charged."""
+        begun.cancel()
+        if begun.is_begun:
+            self._speaker.tell_discarded(len(begun.text), begun.bytes / (2 * self._speaker.sample_rate))
 
 
 class Begun:
@@ -271,9 +277,12 @@ class Preparing(Service):
 
     def tell_discarded(self, characters: int, seconds: float) -> None:
         """Report the consumption of a sentence that was thrown away."""
-        service, model = self.at_work.name, self.at_work.model
-        used = Usage(service=service, model=model, characters=characters, output_audio_s=seconds, discarded=True)
-        self.broadcast(used)
+        self.broadcast(self.usage(characters, seconds, discarded=True))
+
+    def usage(self, characters: int, seconds: float, **more: Any) -> Usage:
+        """Return the consumption of the service at work: characters, and seconds of audio."""
+        service = self.at_work
+        return Usage(service=service.name, model=service.model, characters=characters, output_audio_s=seconds, **more)
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:

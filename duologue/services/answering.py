@@ -59,18 +59,22 @@ class Spent:
     def __init__(self) -> None:
         self.requests = 0
         self.tokens = 0
-        self._estimated = 0  # tokens of the latest request, until its model reports its own
+        self._asked: Asked | None = None
 
-    def ask(self, request: Request) -> None:
-        """Count a request."""
+    def ask(self, llm: Model, request: Request) -> None:
+        """Count a request. `take` returns its account."""
+        asked = self._asked = Asked(llm, request)
         self.requests += 1
-        self._estimated = estimated_tokens(request)
-        self.tokens += self._estimated
+        self.tokens += asked.estimated
 
-    def count(self, usage: Usage) -> None:
-        """Count the tokens that the model reports, in place of the estimate."""
-        self.tokens += usage.input_tokens + usage.output_tokens - self._estimated
-        self._estimated = 0
+    def take(self) -> Asked | None:
+        """Return the account of the request that was made last, once; None if there is none."""
+        asked, self._asked = self._asked, None
+        return asked
+
+    def give(self, asked: Asked) -> None:
+        """Let the next `take` return this account: another reader goes on with the answer."""
+        self._asked = asked
 
     def beyond(self, limits: Spending) -> bool:
         """Return True if no further request is allowed."""
@@ -78,6 +82,57 @@ class Spent:
 
     def __str__(self) -> str:
         return f"{self.requests} requests, {self.tokens} tokens"
+
+
+class Asked:
+    """The account of one request to a model. Until the model reports its consumption, it is estimated.
+
+    The model's last report counts; a `Fallback` has one for each model. If there is none, the estimate is reported.
+    """
+
+    def __init__(self, llm: Model, request: Request) -> None:
+        self.estimated = estimated_tokens(request)
+        """Tokens of the request, estimated."""
+        self._llm = llm
+        self._told: dict[tuple[str, str], Usage] = {}
+        self._came = False
+        self._running = llm.session.cost.running(llm.name, request.model or llm.model)
+        self._running.read(self.estimated)
+
+    def wrote(self, text: str) -> None:
+        """Count text that the model has written."""
+        self._came = True
+        if not self._told:
+            self._running.wrote(len(text))
+
+    def again(self) -> None:
+        """Forget the text: it is counted again."""
+        if not self._told:
+            self._running.settle()
+            self._running.read(self.estimated)
+
+    def failed(self) -> None:
+        """Note that the request has failed. It costs nothing if nothing has come of it."""
+        if not (self._came or self._told):
+            self._running.settle()
+
+    def told(self, usage: Usage) -> None:
+        """Take a report of the model."""
+        self._told[usage.service, usage.model] = usage
+        self._running.told(self._told.values())
+
+    def close(self, **label: Any) -> None:
+        """Broadcast the reports, with the fields of `label`. Closing it twice does nothing."""
+        estimate = self._running.estimate()
+        reports = [*self._told.values()] or ([estimate] if estimate is not None else [])
+        self._told = {}
+        self._running.close()
+        llm = self._llm
+        for usage in reports:
+            llm.spent.tokens += usage.input_tokens + usage.output_tokens
+            llm.broadcast(msgspec.structs.replace(usage, **label))
+        if reports:
+            llm.spent.tokens -= self.estimated
 
 
 class Model(LaneOwner, Protocol):
@@ -194,26 +249,39 @@ class Answering:
         said = ModelText(thinks_first=begins_with_thoughts(llm.model) if first is None else first)
         self._ends_at = loop_time() + llm.max_answer_s
 
+        pieces = generate()
+        asked = llm.spent.take() if model else None
+
         async def take(piece: object) -> bool:
             if isinstance(piece, str):
                 if piece:
+                    if asked is not None:
+                        asked.wrote(piece)
                     await self._push(said.feed(piece), splitter)
                     work.touch()
             elif isinstance(piece, ToolRequest):
                 self._take_call(piece)
                 work.touch()
             elif isinstance(piece, Usage):
-                llm.broadcast(msgspec.structs.replace(piece, turn=self.turn, response_id=self._response_id))
-                if model:
-                    llm.spent.count(piece)
+                if asked is not None:
+                    asked.told(piece)
+                else:
+                    llm.broadcast(msgspec.structs.replace(piece, turn=self.turn, response_id=self._response_id))
             else:
                 raise wrong_piece(llm, "generate", piece, PIECES)
             return self._characters > llm.max_answer_characters or work.since > self._ends_at
 
         try:
-            await work.read(generate(), take, lambda: self._finish(said, splitter))
-        except Overdue:
-            raise DeadlineExceeded(f"the model gave nothing for {llm.timeout_s:g} s") from None
+            await work.read(pieces, take, lambda: self._finish(said, splitter))
+        except Exception as error:
+            if asked is not None and not isinstance(error, Stopped):
+                asked.failed()
+            if isinstance(error, Overdue):
+                raise DeadlineExceeded(f"the model gave nothing for {llm.timeout_s:g} s") from None
+            raise
+        finally:
+            if asked is not None:
+                asked.close(turn=self.turn, response_id=self._response_id)
         self._report_cut()
         if model and not self._characters and not self.calls:
             raise ServiceError("the model gave no words")

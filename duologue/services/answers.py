@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -26,91 +24,13 @@ from ..frames import (
 )
 from ..images.limits import DEFAULT_IMAGES, DEFAULT_RULES, ImageLimits, ImageRules
 from ..processors.handoff.handoff import first_configuration
-from ..processors.kernel.lane import DrainableLane
 from ..processors.kernel.tasks import loop_time
 from ..processors.processor import handles
 from ..session.session import Session
+from .answer_queue import AnswerQueue, turn_of
 from .pictures import Pictures
 from .service import Service
 from .tool_log import log_result
-
-
-class AnswerQueue:
-    """A queue of frames that ask for an answer. It counts those of each turn: a turn ends after its last one."""
-
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
-        self._lane: DrainableLane | None = None
-        self._due: Counter[int] = Counter()  # the number of waiting jobs of each turn
-        self._interruptions = 0
-        self._texts_wait = False  # a job that answers typed texts has not begun
-
-    def open(self) -> None:
-        """Start the task that does the jobs."""
-        self._lane, self._texts_wait = DrainableLane(self._answers), False
-
-    def close(self) -> None:
-        """Do no further jobs."""
-        if self._lane is not None:
-            self._lane.close()
-
-    async def drain(self) -> None:
-        """Wait until all jobs that were put are done."""
-        if self._lane is not None:
-            await self._lane.drain()
-
-    def put(self, frame: Input, work: Callable[[Input], Awaitable[None]], turn: int | None = None) -> None:
-        """Queue `work(frame)` for `turn`, by default the one that the frame continues.
-
-        Texts that wait already are answered together. A job that the caller does not wait for is void after an
-        interruption.
-        """
-        assert self._lane is not None
-        if isinstance(frame, UserText):
-            if self._texts_wait:
-                return
-            self._texts_wait = not self._lane.full
-        of, before = turn_of(frame) if turn is None else turn, self._interruptions
-        self._due[of] += not self._lane.full  # a full lane refuses the job
-
-        async def begin(frame: Input) -> None:
-            self._due[of] -= 1
-            if isinstance(frame, UserText):
-                self._texts_wait = False
-            if before == self._interruptions or not _is_void_after_interruption(frame):
-                await work(frame)
-            elif of:
-                self.settle(of)
-
-        self._lane.put_up(begin, frame)
-
-    def interrupt(self) -> None:
-        """Note an interruption: the waiting jobs that it makes void are not done."""
-        self._interruptions += 1
-
-    def settle(self, turn: int) -> None:
-        """End the turn, unless one of its jobs or results is still to come."""
-        if not self._due[turn] and not self._answers.session.calls.waits(turn):
-            del self._due[turn]
-            self._answers.session.floor.finish(turn)
-
-    def release(self) -> list[Input]:
-        """Return the frames that wait, and do none of their jobs here."""
-        assert self._lane is not None
-        waiting = [frame for frame in self._lane.take("up") if isinstance(frame, Input)]
-        self._texts_wait = False
-        self._due.clear()
-        return waiting
-
-
-def turn_of(frame: Input) -> int:
-    """Return the turn that a job continues, 0 for a new one."""
-    return frame.turn if isinstance(frame, Say | ToolResult) else 0
-
-
-def _is_void_after_interruption(frame: Input) -> bool:
-    """Return True for a job that an interruption cancels, because the caller does not wait for it."""
-    return isinstance(frame, Respond) or (isinstance(frame, Say) and not frame.protected)
 
 
 class Answers(Service):
@@ -313,8 +233,6 @@ class Answers(Service):
             if not isinstance(frame, Say):
                 self.queue(frame)
 
-    # -- one job after the other -------------------------------------------------------------------------------------
-
     def queue(self, frame: Input) -> None:
         """Queue a job. It is done with the present configuration. Texts that wait already are answered together."""
         self._jobs.put(frame, partial(self._work, config=self.config))
@@ -341,17 +259,19 @@ class Answers(Service):
             if 0 < asked_in <= floor.fence:
                 if isinstance(frame, ToolResult):  # interrupted while it waited: the next answer includes the result
                     self._unanswered = "words"
-            elif isinstance(frame, Say) and frame.call_id and not self._is_awaited(frame):
-                pass
+            elif self._jobs.has_included(frame) and not self._is_answered_anyway(frame):
+                pass  # an answer has been given that knew it
+            elif isinstance(frame, Say) and frame.call_id and not _is_awaited(self.session, frame):
+                pass  # a filler that nobody waits for
             elif isinstance(frame, Say):
                 turn = asked_in if asked_in == floor.turn > 0 else self.begin_turn(protected=frame.protected)
                 await self._speak(turn, config, frame.text)
             elif asked_in and asked_in == floor.turn and "words" not in (self._said, self._unanswered):
                 turn = asked_in
-                await self._answer(turn, "", frame)
+                await _answer_with_results(self, turn, "", frame)
             elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
                 turn = self.begin_turn()
-                await self._answer(turn, frame.instructions if isinstance(frame, _WITH_SETTINGS) else "", frame)
+                await _answer_with_results(self, turn, extra_of(frame), frame)
             elif self._unanswered in ("noise", "failed"):
                 turn = await self._not_understood(config)
         except Exception as error:
@@ -359,13 +279,31 @@ class Answers(Service):
         for each in {asked_in, turn} - {0}:
             self.settle(each)
 
-    def _is_awaited(self, filler: Say) -> bool:
-        """Return True while the caller waits for the result for which a text fills the time."""
-        call = self.session.calls.get(filler.call_id)
-        return call is not None and call.open and filler.turn == self.session.floor.turn
+    def _is_answered_anyway(self, frame: Input) -> bool:
+        """Return True if the model will answer a result without a request, which is then expected."""
+        return False
+
+
+async def _answer_with_results(answers: Answers, turn: int, extra: str, frame: Input) -> None:
+    """Answer, and note the results that wait for an answer of their own: this one includes them."""
+    results, kept = answers._jobs.results, len(answers._kept)
+    await answers._answer(turn, extra, frame)
+    if len(answers._kept) == kept and turn > answers.session.floor.fence:
+        answers._jobs.included(results)
+
+
+def _is_awaited(session: Session, filler: Say) -> bool:
+    """Return True while the caller waits for the result for which a text fills the time."""
+    call = session.calls.get(filler.call_id)
+    return call is not None and call.open and filler.turn == session.floor.turn
 
 
 _WITH_SETTINGS = (Respond, EndOfTurn)
+
+
+def extra_of(frame: Input) -> str:
+    """Return the instructions for the answer to a frame alone: see `Respond`."""
+    return frame.instructions if isinstance(frame, _WITH_SETTINGS) else ""
 
 
 def tool_choice_of(frame: Input) -> str:

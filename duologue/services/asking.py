@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..agents.engine import EngineConfig
+from ..agents.engine import Billing, EngineConfig
 from ..errors import ServiceError
 from ..frames import ClientChanged, EagerEndOfTurn, Interrupted, TurnResumed
 from ..images.limits import DEFAULT_IMAGES, ImageLimits
@@ -41,6 +41,7 @@ class Asking(Answers):
     """The part of the conversation that each request carries."""
     summary: Summary | None = None
     """When older turns are replaced by a summary; None for never. Then they are left out beyond the budget."""
+    billing: Billing = "tokens"
     spending: Spending = DEFAULT_SPENDING
     """The requests and tokens of one call."""
     eager_starts: int = 2
@@ -98,11 +99,13 @@ class Asking(Answers):
 
     def ask(self, request: Request) -> Pieces:
         """Return the answer to a request, which counts for the call's spending."""
-        self.spent.ask(request)
+        self.spent.ask(self, request)
         return stream_of(self, "generate", self.generate(request), PIECES)
 
     def may_spend(self) -> bool:
         """Return False, and end the call, if its budget is used up."""
+        if self.session.cost.exhausted:
+            return False
         if not self.spent.beyond(self.spending):
             return True
         if not self.session.draining:

@@ -162,7 +162,7 @@ class Cascade(Pipeline):
             video_input=False,
             images=self.llm.images,
             tools="blocking",
-            billing="token",
+            billing="tokens",
             text_may_change=True,
             early_answers=True,
             answer_settings=self._answer_settings(),

@@ -20,8 +20,8 @@ from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Stopped, Wake, Work, loop_time
 from ..session.item import Item
 from .ahead import Prepare
-from .answering import MAX_CALLS, Model, Pieces
-from .context import BYTES_PER_TOKEN, Message, Request, ToolRequest, estimated_tokens
+from .answering import MAX_CALLS, Asked, Model, Pieces
+from .context import Message, Request, ToolRequest
 from .sentences import SentenceSplitter
 from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
 from .tts import TTS
@@ -145,7 +145,7 @@ class Guess:
         self._news = Wake()
         self._given = self._done = self._asked_to_speak = False
         self._error: Exception | None = None
-        self._usage: Usage | None = None
+        self._asked: Asked | None = None  # the account of the request
         self._characters = self._calls = 0
         self._ends_at = loop_time() + llm.max_answer_s
         first = llm.thinks_first
@@ -161,7 +161,9 @@ class Guess:
     async def read(self) -> None:
         """Read the answer to its end, or until it is stopped."""
         try:
-            await self._work.read(self._llm.ask(self.request), self._take, self._finish)
+            pieces = self._llm.ask(self.request)
+            self._asked = self._llm.spent.take()
+            await self._work.read(pieces, self._take, self._finish)
         except Stopped:
             pass
         except Overdue:
@@ -169,17 +171,25 @@ class Guess:
         except Exception as error:
             self._error = error
             log.info("session %s: no answer in advance: %s", self._llm.session.id, error)
+            if self._asked is not None:
+                self._asked.failed()
         finally:
+            if self._given and self._asked is not None:
+                self._asked.close()
             self._done = True
             self._news.wake()
 
     async def _take(self, piece: Any) -> bool:
         if isinstance(piece, Usage):
-            self._usage = piece
+            if self._asked is not None:
+                self._asked.told(piece)
+                return False
         elif piece != "":
             self._work.touch()
         if isinstance(piece, str):
             self._characters += len(piece)
+            if self._asked is not None:
+                self._asked.wrote(piece)
         elif isinstance(piece, ToolRequest):
             self._calls += 1
         if piece != "" and self._calls <= MAX_CALLS:
@@ -221,6 +231,10 @@ class Guess:
         if self._given:
             return None
         self._given = True
+        if self._asked is not None:
+            asked, self._asked = self._asked, None
+            asked.again()
+            self._llm.spent.give(asked)
         return self._rest()
 
     async def _rest(self) -> Pieces:
@@ -252,16 +266,8 @@ class Guess:
         llm = self._llm
         if self._asked_to_speak:
             llm.spawn(self._take_back)
-        if self.failed and not self._pieces:
-            return
-        used = self._usage or Usage(
-            service=llm.name,
-            model=llm.model,
-            input_tokens=estimated_tokens(self.request),
-            output_tokens=self._characters // BYTES_PER_TOKEN,
-        )
-        llm.spent.count(used)
-        llm.broadcast(msgspec.structs.replace(used, discarded=True))
+        if self._asked is not None:
+            self._asked.close(discarded=True)
 
     async def _take_back(self) -> None:
         await self._llm.push(Prepare(number=self._number))

@@ -148,13 +148,16 @@ class History:
             if isinstance(piece, str) and piece:
                 text += said.feed(piece)
                 work.touch()
-            elif isinstance(piece, Usage):
-                llm.broadcast(piece)
-                llm.spent.count(piece)
+                if asked is not None:
+                    asked.wrote(piece)
+            elif isinstance(piece, Usage) and asked is not None:
+                asked.told(piece)
             return len(text) > summary.max_characters
 
+        pieces = llm.ask(request)
+        asked = llm.spent.take()
         try:
-            await work.read(llm.ask(request), take)
+            await work.read(pieces, take)
             text = (text + said.flush()).strip()[: summary.max_characters]
             if not text:
                 raise ServiceError("the model gave no words")
@@ -165,6 +168,8 @@ class History:
             return
         finally:
             self._work = None
+            if asked is not None:
+                asked.close()
         if agent == self._agent and llm.session.conversation.get(since) is not None:
             log.info("session %s: %s has summarised the older turns", llm.session.id, llm.name)
             self.summary, self._since, self._again_at = text, since, 0

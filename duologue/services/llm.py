@@ -228,6 +228,8 @@ class LLM(Asking):
         status: ResponseStatus = "interrupted"
         reason = ""
         session.ledger.open(response_id, turn, config.agent, drafted=True)
+        if model:
+            session.ledger.reach(response_id, "asked")
         await self.push(ResponseStarted(turn=turn, response_id=response_id, agent=config.agent, voice=config.voice))
         answer = self._answering = Answering(self, turn, response_id)
         if model and self.filler and turn != self._filled:
@@ -249,6 +251,8 @@ class LLM(Asking):
             self._filled = turn if answer.filled else self._filled
         if turn <= session.floor.fence or self._unheard:
             status, reason = "interrupted", ""
+        if model and status == "completed":
+            session.ledger.reach(response_id, "written")
         await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))
         return status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -74,6 +75,8 @@ class SqliteMemory:
         await FILES.run(self._run, "DELETE FROM notes WHERE caller = ?", (caller,), label="forget")
 
     def _open(self) -> sqlite3.Connection:
+        if not self._path.exists():  # SQLite gives its journal the same mode
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(self._path, timeout=BUSY_S)
         with connection:
             connection.execute(

@@ -30,15 +30,19 @@ class OwnModel:
         first = model.thinks_first
         text = ModelText(thinks_first=begins_with_thoughts(model.model) if first is None else first)
         pieces = model.ask(request)
+        asked = model.spent.take()
         try:
             async for piece in pieces:
                 if isinstance(piece, str):
+                    if asked is not None:
+                        asked.wrote(piece)
                     said = (said + text.feed(piece)).lstrip()
-                elif isinstance(piece, Usage):
-                    model.broadcast(piece)
-                    model.spent.count(piece)
+                elif isinstance(piece, Usage) and asked is not None:
+                    asked.told(piece)
                 if len(said) > longest:
                     break
         finally:
             await close_stream(pieces)
+            if asked is not None:
+                asked.close()
         return (said + text.flush()).strip()[:longest]

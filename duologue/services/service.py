@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
+from ..agents.engine import Billing
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import ConnectionChanged, Signal
 from ..processors.kernel.host import LaneOwner
@@ -34,6 +35,8 @@ class Service(Processor):
 
     is_made = False
     """True once `__init__` has run."""
+    billing: Billing = "none"
+    """The unit of the vendor's charges."""
 
     def __init__(self) -> None:
         self.is_made = True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from ..agents.engine import Billing
 from ..frames import (
     EndOfTurn,
     Frame,
@@ -51,6 +51,7 @@ class STT(ExpectsTerms, TellsProbableEnd):
     """The sample rate of the audio that the service receives, in Hz."""
     preroll_ms: int = 500
     """Milliseconds of audio that are kept from before the detected start."""
+    billing: Billing = "audio"
     timeout_s: float = 5.0
     """The limit for each call of the service, in seconds."""
     max_utterance_s: float = 60.0
@@ -177,9 +178,9 @@ class STT(ExpectsTerms, TellsProbableEnd):
         The audio from before the detected start comes first, then the `SpeechStarted`, the rest, and the `EndOfTurn`
         if it was here already, and then the audio of the last `preroll_ms` from between utterances.
         """
-        self._listening = False
+        cut, self._listening = self._listening, False
         speech = self._speech.release()
-        self._transcribing.stop()
+        self._transcribing.stop(cut=cut)
         return speech
 
     def adopt(self, speech: Sequence[Input]) -> None:
@@ -248,9 +249,8 @@ class STT(ExpectsTerms, TellsProbableEnd):
         heard = said or self._transcribing.left()
         if said is None:
             self.abandon()
-        # After what follows from the transcript: the caller waits for that.
         usage = Usage(service=self.at_work.name, model=self.at_work.model, input_audio_s=fed_s)
-        asyncio.get_running_loop().call_soon(self.broadcast, usage)
+        self._transcribing.metering.report_soon(usage, heard.usage)
         await self._tell(
             UserTranscript(
                 text=heard.text.strip(),

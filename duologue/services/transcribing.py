@@ -12,9 +12,10 @@ import msgspec
 
 from ..audio.resample import MonoAt
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ..frames import EndOfTurn, Input, SpeechStarted, UserAudio, Word
+from ..frames import EndOfTurn, Input, Signal, SpeechStarted, Usage, UserAudio, Word
 from ..processors.kernel.lane import Lane, Overdue, Patience
 from ..processors.kernel.tasks import Work
+from .metering import Metering
 from .service import Recovering, Recovery, result_of
 
 Result = TypeVar("Result")
@@ -116,17 +117,26 @@ class CallerSpeech:
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True):
-    """The text of an utterance, "" for none. Word times are in seconds from the utterance's start."""
+    """The text of an utterance, "" for none. Word times are in seconds from the utterance's start.
+
+    `usage` is the consumption as the vendor reports it; None for a vendor that does not: the seconds of audio count.
+    """
 
     text: str
     confidence: float = 1.0
     language: str = ""
     words: tuple[Word, ...] = ()
+    usage: Usage | None = None
 
 
 class Transcriber(Recovering, Protocol):
     """The part of an `STT` that this class uses."""
 
+    sample_rate: int
+
+    @property
+    def at_work(self) -> Any: ...
+    def broadcast(self, signal: Signal) -> None: ...
     async def begin(self) -> None: ...
     async def feed(self, pcm: bytes) -> str: ...
     async def finish(self) -> Transcription: ...
@@ -142,6 +152,8 @@ class Transcribing:
 
     def __init__(self, service: Transcriber, speech: CallerSpeech) -> None:
         self.recovery = Recovery(service)
+        self.metering = Metering(service)
+        """The account of the service's work."""
         self.patience = Patience()
         """Limits the waits of the lane's task. It is given up once the speech is released."""
         self._service, self._speech = service, speech
@@ -159,8 +171,10 @@ class Transcribing:
     def _have_patience(self) -> None:
         self.patience = Patience(self._leave_behind, self._service.session.deadlines.stop_s)
 
-    def stop(self) -> None:
-        """Stop all calls: the speech was released."""
+    def stop(self, *, cut: bool) -> None:
+        """Stop all calls: the speech was released. With `cut`, in the middle of an utterance."""
+        if cut:
+            self.metering.give_up()
         self.patience.give_up()
         self.recovery.stop()
         if self._work is not None:
@@ -179,6 +193,7 @@ class Transcribing:
             return
         # In this task, because it is called for each piece of audio, and nearly always returns at once.
         service = self._service
+        self.metering.running.heard(len(pcm) / (2 * service.sample_rate))
         try:
             interim = await self.patience.wait(service.feed(pcm), service.timeout_s)
             if interim:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 
 import msgspec
 
+from ..agents.engine import Billing
 from ..audio.pcm import WholeSamples
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import (
@@ -18,7 +19,6 @@ from ..frames import (
     ResponseEnded,
     ResponseStarted,
     ToolCall,
-    Usage,
     Word,
     WordTimes,
 )
@@ -27,6 +27,7 @@ from ..processors.kernel.lane import DrainableLane, Overdue
 from ..processors.kernel.tasks import Work
 from ..processors.processor import handles
 from .ahead import Ahead, Preparing
+from .metering import Metering
 from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
 from .service import Recovery, stream_of, wrong_piece
@@ -67,6 +68,7 @@ class TTS(Preparing):
 
     sample_rate: int = 24_000
     """Sample rate of the service's audio, in Hz."""
+    billing: Billing = "characters"
     timeout_s: float = 10.0
     voices: str = ""
     """The family of the service's voices, by which an `Agent` can name a voice for each engine."""
@@ -97,6 +99,7 @@ class TTS(Preparing):
         self._checks = False  # hooks check each sentence of the response in progress
         self._speech = ResponseSpeech(self._writing)  # of the response that is spoken
         self._misfits_told = False
+        self._metering = Metering(self)
 
     def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of `text`. A `voice` of "" is the service's default. An interruption cancels it."""
@@ -117,6 +120,8 @@ class TTS(Preparing):
         self._ahead.close()
         if self._sentences is not None and not self._recovery.opening:
             self._sentences.close()
+            self._metering.give_up()
+            self._speech.characters = 0
 
     async def drain(self) -> None:
         """Wait until all text that was taken has been pushed as audio."""
@@ -197,16 +202,8 @@ class TTS(Preparing):
         speech = self._speech
         if frame.response_id == speech.response.response_id:
             if speech.characters:
-                self.broadcast(
-                    Usage(
-                        service=self.at_work.name,
-                        model=self.at_work.model,
-                        turn=frame.turn,
-                        response_id=frame.response_id,
-                        characters=speech.characters,
-                        output_audio_s=speech.spoken_s,
-                    )
-                )
+                ids = {"turn": frame.turn, "response_id": frame.response_id}
+                self._metering.report(self.usage(speech.characters, speech.spoken_s, **ids))
                 speech.characters = 0
             if speech.failure and frame.status == "completed":
                 frame = msgspec.structs.replace(frame, status="failed", reason=speech.failure)
@@ -231,6 +228,7 @@ class TTS(Preparing):
         if not text.text:
             return
         speech.characters += len(text.text)
+        self._metering.running.speaks(len(text.text))
         for again in (True, False):
             error = await self._synthesize(sentence, text, speech)
             if error is None:
@@ -262,6 +260,7 @@ class TTS(Preparing):
                 await self._time(sentence, speech.times(text, chunk.words))
             if pcm := whole.take(chunk.audio):
                 speech.spoken_s += len(pcm) / (2 * self.sample_rate)
+                self._metering.running.spoke(len(pcm) / (2 * self.sample_rate))
                 await self.push(
                     BotAudio(
                         turn=sentence.turn, response_id=sentence.response_id, audio=pcm, sample_rate=self.sample_rate

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import msgspec
 
 from ..frames import Usage
+from .cost import Cost
 from .item import Item
+from .ledger import Point
 
 Speaker = Literal["caller", "agent"]
 
@@ -75,6 +77,13 @@ class Recognised(CallEvent, frozen=True, kw_only=True, tag="recognised"):
     language: str
 
 
+class TurnOver(CallEvent, frozen=True, kw_only=True, tag="turn_over"):
+    """The caller's turn has ended, by a cause. `speech_end_s` is the session time of their last sound."""
+
+    speech_end_s: float
+    by: str
+
+
 class MessageChanged(CallEvent, frozen=True, kw_only=True, tag="message_changed"):
     """A message is new, or has changed. `item` is its entry in the log; its id stays the same until it is `final`.
 
@@ -113,6 +122,17 @@ class ResponseText(CallEvent, frozen=True, kw_only=True, tag="response_text"):
     text: str
 
 
+class ResponseReached(CallEvent, frozen=True, kw_only=True, tag="response_reached"):
+    """A response has come to a point: its first `text`, or its first `audio` in the playout.
+
+    For the answer of a cascade's model also: the model is `asked`, and has `written` all its text.
+    """
+
+    id: str
+    turn: int
+    point: Point
+
+
 class ResponseComplete(CallEvent, frozen=True, kw_only=True, tag="response_complete"):
     """The engine has finished a response, or was stopped. The caller may not have heard it yet."""
 
@@ -139,6 +159,14 @@ class ToolChanged(CallEvent, frozen=True, kw_only=True, tag="tool_changed"):
     by: str = ""
     reason: str = ""
     item: Item | None = None
+
+
+class ToolStarted(CallEvent, frozen=True, kw_only=True, tag="tool_started"):
+    """The function of a tool begins to run. Watchers are called in its task: a context that they set is its context."""
+
+    call_id: str
+    name: str
+    turn: int
 
 
 class Noted(CallEvent, frozen=True, kw_only=True, tag="noted"):
@@ -219,6 +247,16 @@ class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
     totals: tuple[Usage, ...]
 
 
+class CostChanged(CallEvent, frozen=True, kw_only=True, tag="cost_changed"):
+    """The cost of the call has changed: at most one event a second, and one at the end, which is `final`.
+
+    A call that has consumed nothing has none.
+    """
+
+    cost: Cost
+    final: bool = False
+
+
 class Failed(CallEvent, frozen=True, kw_only=True, tag="failed"):
     """An error was reported. A `message` of the category "internal" may have details for the application only."""
 
@@ -255,12 +293,15 @@ FeedEvent = (
     | SpeechHeld
     | SpeechCut
     | Recognised
+    | TurnOver
     | MessageChanged
     | MessageGone
     | ResponseOpened
     | ResponseText
+    | ResponseReached
     | ResponseComplete
     | ToolChanged
+    | ToolStarted
     | Noted
     | HandedOff
     | AccessSwitched
@@ -269,6 +310,7 @@ FeedEvent = (
     | ServiceMoved
     | WordsGuarded
     | UsageReported
+    | CostChanged
     | Failed
     | Level
     | TurnTimed

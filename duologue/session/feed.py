@@ -10,11 +10,12 @@ from typing import Generic, TypeVar
 import msgspec
 
 from ..errors import ConfigurationError, DuologueError
-from ..frames import AudioLevel, BotStartedSpeaking, ErrorRaised, SessionEnding
+from ..frames import AudioLevel, ErrorRaised, SessionEnding
 from .call_events import (
     ON_REQUEST,
     CallEnding,
     CallEvent,
+    CostChanged,
     Failed,
     FeedEvent,
     Level,
@@ -22,10 +23,12 @@ from .call_events import (
     MessageGone,
     Recognised,
     ResponseText,
+    Speaking,
     TurnTimed,
 )
+from .feed_cost import FeedCost
 from .feed_messages import FeedMessages
-from .feed_source import FeedSource, follow_signals
+from .feed_source import FeedSource, follow_signals, follow_turns
 from .latency import LatencyMeter, TurnLatency
 
 CAPACITY = 256
@@ -59,8 +62,10 @@ class Feed:
         self._watchers: list[_Watcher] = []
         self._messages: FeedMessages | None = None  # while nothing is followed
         self._stop_levels: Callable[[], None] | None = None
+        self._cost: FeedCost | None = None  # while nothing is followed
         self._meter: LatencyMeter | None = None
         self._timed: TurnLatency | None = None
+        self._shows_messages = False  # asked for with every 20 ms of speech
 
     # -- watching --------------------------------------------------------------------------------------------------
 
@@ -121,58 +126,66 @@ class Feed:
         self._messages = self._follower()
         self._messages.attach()
         follow_signals(self._session, self._emit)
+        follow_turns(self._session, self._emit)
+        self._cost = FeedCost(self._session.cost, self._session.now, self._emit)
         self._session.on(SessionEnding, self._ending)
-        self._session.on(BotStartedSpeaking, self._time_turn)
         self._measure()
 
     def _follower(self) -> FeedMessages:
-        return FeedMessages(self._session, self._emit, lambda: bool(self._watchers))
+        return FeedMessages(self._session, self._emit, lambda: self._shows_messages)
 
     def _emit(self, event: FeedEvent) -> None:
         kind = type(event)
+        if self._meter is not None:
+            self._meter.take(event)
         for watcher in tuple(self._watchers):
             if watcher.wants(kind):
                 try:
                     watcher.listener(event)
                 except Exception as error:
                     self._session.report(error, "feed watcher", _cause(event))
+        if self._meter is not None and isinstance(event, Speaking):
+            self._time_turn(self._meter, event.at)
 
     # -- the end, and figures on request ---------------------------------------------------------------------------
 
     def _ending(self, signal: SessionEnding) -> None:
-        assert self._messages is not None  # this is called by what it follows
+        assert self._messages is not None  # this is called by what they follow
+        assert self._cost is not None
         self._messages.end()
+        self._cost.end()
         self.ended = True
         self._emit(CallEnding(at=self._session.now(), reason=signal.reason))
         self._measure()
 
-    def _time_turn(self, signal: BotStartedSpeaking) -> None:
-        turn = self._meter.turns[-1] if self._meter is not None and self._meter.turns else None
-        if self._meter is None or turn is None or turn.total_ms is None or turn is self._timed:
+    def _time_turn(self, meter: LatencyMeter, at: float) -> None:
+        turn = meter.turns[-1] if meter.turns else None
+        if turn is None or turn.total_ms is None or turn is self._timed:
             return
         self._timed = turn
         self._emit(
             TurnTimed(
-                at=signal.at,
+                at=at,
                 turn=turn.turn,
                 stages_ms=turn.stages_ms,
                 total_ms=turn.total_ms,
-                median_ms=self._meter.median_ms(),
+                median_ms=meter.median_ms(),
             )
         )
 
     def _measure(self) -> None:
-        """Measure levels and times only while a watcher asks for them."""
-        levels, times = (any(watcher.wants(kind) for watcher in self._watchers) for kind in (Level, TurnTimed))
+        """Measure levels and times, and show messages, only while a watcher asks for them."""
+        levels, times, self._shows_messages = (
+            any(watcher.wants(kind) for watcher in self._watchers) for kind in (Level, TurnTimed, MessageChanged)
+        )
         if levels and self._stop_levels is None:
             self._stop_levels = self._session.on(AudioLevel, self._level)
         elif not levels and self._stop_levels is not None:
             self._stop_levels()
             self._stop_levels = None
         if times and self._meter is None and not self.ended:
-            self._meter = LatencyMeter(self._session)
-        elif self._meter is not None and (not times or self.ended):
-            self._meter.stop()
+            self._meter = LatencyMeter()
+        elif not times or self.ended:
             self._meter = None
 
     def _level(self, signal: AudioLevel) -> None:
@@ -199,6 +212,8 @@ def _backlog_key(event: FeedEvent, numbers: Iterator[int]) -> Hashable:
             return "words", event.utterance
         case Level():
             return "level", event.who
+        case CostChanged():
+            return "cost"
     return next(numbers)
 
 
@@ -208,6 +223,8 @@ def _is_interim(event: FeedEvent) -> bool:
             return not event.final
         case ResponseText() | Level():
             return True
+        case CostChanged():
+            return not event.final
     return False
 
 

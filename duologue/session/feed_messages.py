@@ -18,12 +18,13 @@ from .call_events import (
     Recognised,
     ResponseComplete,
     ResponseOpened,
+    ResponseReached,
     ResponseText,
     ToolChanged,
 )
 from .feed_source import FeedSource
 from .item import Item
-from .ledger import Response, heard_position
+from .ledger import Point, Response, heard_position
 from .tool_calls import says_running
 
 MESSAGE_TICK_S = 0.1
@@ -111,7 +112,7 @@ class FeedMessages:
             state = "changed" if changed else "called"
         elif item.kind == "tool_result":
             self._calls.discard(item.call_id)
-            state = _state_of(item)
+            state = _result_state(item)
         else:
             return Noted(at=at, item=item)
         return _tool_changed(item, state, at)
@@ -120,7 +121,7 @@ class FeedMessages:
         """The event for an entry of the log in its present state; None for a message without text."""
         at = self._session.now()
         if item.kind in ("tool_call", "tool_result"):
-            return _tool_changed(item, "called" if item.kind == "tool_call" else _state_of(item), at)
+            return _tool_changed(item, "called" if item.kind == "tool_call" else _result_state(item), at)
         if item.kind != "message":
             return Noted(at=at, item=item)
         if (response := self._session.ledger.get(item.id)) is not None:
@@ -209,6 +210,10 @@ class FeedMessages:
         elif self._timer is None and not self._ended:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._catch_up)
 
+    def reached(self, response: Response, point: Point) -> None:
+        """A response has come to a point. The ledger calls this."""
+        self._emit(ResponseReached(at=self._session.now(), id=response.id, turn=response.turn, point=point))
+
     def all_given(self, frame: ResponseEnded) -> None:
         """The engine has finished a response. The ledger calls this."""
         event = ResponseComplete(at=self._session.now(), id=frame.response_id, turn=frame.turn, status=frame.status)
@@ -254,7 +259,7 @@ class FeedMessages:
         )
 
 
-def _state_of(result: Item) -> str:
+def _result_state(result: Item) -> str:
     return "running" if says_running(result.data) else "answered"
 
 

@@ -19,6 +19,7 @@ from ..frames import (
     CallerStoppedSpeaking,
     ClientChanged,
     ConnectionChanged,
+    EndOfTurn,
     ErrorRaised,
     Frame,
     GuardrailActed,
@@ -29,8 +30,11 @@ from ..frames import (
     ServiceChanged,
     SessionStarted,
     Signal,
+    ToolBegan,
     Usage,
 )
+from ..processors.kernel.host import Direction
+from ..processors.kernel.node import Node
 from .call_events import (
     AccessSwitched,
     CallBegan,
@@ -44,14 +48,18 @@ from .call_events import (
     SpeechCut,
     SpeechHeld,
     ToolChanged,
+    ToolStarted,
+    TurnOver,
     UsageReported,
     WordsGuarded,
 )
 from .conversation import Conversation
-from .latency import PushObserver
+from .cost import CostMeter
 from .ledger import Ledger
 from .usage import UsageTotals
 
+SAME_SPEECH_S = 0.3
+"""Two detectors place the end of the same speech at most this many seconds apart."""
 SignalT = TypeVar("SignalT", bound=Signal)
 
 
@@ -61,8 +69,13 @@ class FloorState(Protocol):
     turn: int
 
 
-class FeedSource(PushObserver, Protocol):
+class FeedSource(Protocol):
     """The part of a session from which its feed derives the events."""
+
+    def now(self) -> float: ...
+    def observe(
+        self, tap: Callable[[Node, Direction, Frame], None], *frame_types: type[Frame]
+    ) -> Callable[[], None]: ...
 
     @property
     def id(self) -> str: ...
@@ -74,8 +87,23 @@ class FeedSource(PushObserver, Protocol):
     def floor(self) -> FloorState: ...
     @property
     def usage(self) -> UsageTotals: ...
+    @property
+    def cost(self) -> CostMeter: ...
     def on(self, signal_type: type[SignalT], listener: Callable[[SignalT], Any]) -> Callable[[], None]: ...
     def report(self, error: Exception, processor: str, frame: Frame | None = None) -> None: ...
+
+
+def follow_turns(session: FeedSource, emit: Callable[[FeedEvent], None]) -> None:
+    """Emit an event for each end of the caller's turns, from now on. Every processor that it passes pushes it."""
+    ended = -SAME_SPEECH_S
+
+    def pushed(node: Node, direction: Direction, frame: Frame) -> None:
+        nonlocal ended
+        if isinstance(frame, EndOfTurn) and abs(frame.at - ended) >= SAME_SPEECH_S:
+            ended = frame.at
+            emit(TurnOver(at=session.now(), speech_end_s=frame.at, by=frame.by))
+
+    session.observe(pushed, EndOfTurn)
 
 
 def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> None:
@@ -124,4 +152,5 @@ def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> No
         ),
     )
     on(ErrorRaised, lambda s: Failed(at=now(), **asdict(s)))
+    on(ToolBegan, lambda s: ToolStarted(at=now(), call_id=s.call_id, name=s.name, turn=s.turn))
     on(Usage, lambda s: UsageReported(at=now(), used=s, totals=tuple(session.usage)))

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
-from ..errors import ConfigurationError, DeadlineExceeded, IllegalState, ToolError
+from ..errors import BudgetUsedUp, ConfigurationError, DeadlineExceeded, IllegalState, ToolError
 from ..frames import (
     BotText,
     End,
@@ -21,13 +21,14 @@ from ..frames import (
     StateChanged,
     ToolCall,
 )
-from ..processors.kernel.groups import LinkedPipeline, Tap, active_leaves, active_members
-from ..processors.kernel.host import Deadlines, Fenced, Member, Target
+from ..processors.kernel.groups import LinkedPipeline, active_leaves, active_members
+from ..processors.kernel.host import Deadlines, Fenced, Member, Tap, Target
 from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node, drop
 from ..processors.kernel.tasks import WaitRecord, to_the_end
 from ..processors.kernel.wiring import check_wiring
 from .call_log import CallLog
+from .call_trace import close_trace
 from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
 from .floor import Floor
 from .life import Endings, Life, Outcome, State, name_of
@@ -215,6 +216,10 @@ class SessionHost:
             self.tap(self._pipeline, "down", signal)
         target(signal)
 
+    def tap_for(self, frame_type: type[Frame]) -> Tap | None:
+        """Return the function to call with pushes of frames of this type; None if nobody observes them."""
+        return self.linked.tap_for(frame_type)
+
     def reroute(self) -> None:
         """Forget the cached routes: the graph has changed."""
         self.linked.reroute()
@@ -224,9 +229,15 @@ class SessionHost:
     async def run(self, cut: Callable[[], None]) -> Outcome:
         """Run the pipeline until it ends. `cut` settles the responses once the lanes are closed."""
         self._cut = cut
+        self.life.cost = self.session.cost.readout
+        self.session.cost.begin()
         self._log.begins(self._pipeline, self.session.feed)
         # Methods: closures would take three times the memory, for the whole call.
-        return await self.life.run(self._members, self._active, self._ending, self._ended)
+        return await self.life.run(self._began, self._members, self._active, self._ending, self._ended)
+
+    def _began(self) -> None:
+        if self.session.trace is not None:
+            self.session.trace.begin(self.session)
 
     def _members(self) -> Collection[Member]:
         return active_members(self._pipeline)
@@ -248,6 +259,8 @@ class SessionHost:
 
     async def _ended(self, outcome: Outcome) -> None:
         self._log.ends(self.now(), outcome.reason, outcome.error, outcome.abandoned)
+        if self.session.trace is not None:
+            await close_trace(self.session.trace, outcome, self._id, self.deadlines.farewell_s)
         await self.endings.run(self._id, self.deadlines.farewell_s, self.session, outcome)
 
     def begin_draining(self, end: End) -> None:
@@ -281,6 +294,17 @@ class SessionHost:
         else:
             self.life.blame(error)
             self.start_task(self._pipeline, self.end("error"))
+
+    def stop_spending(self, error: BudgetUsedUp) -> None:
+        """End the call now: its budget is used up. Nothing of the agent's goes out any more, and nothing new begins."""
+        self.life.finish("budget")
+        self.life.draining = True
+        if self.life.live:
+            self.session.interrupt("budget")
+        # For readers of the log only: without a text it is not sent to a model.
+        told = {"category": error.category, "error": str(error)}
+        self.session.conversation.add("note", "system", name="error", data=told)
+        self.report(error, "Session")
 
     def start_task(
         self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None, *, name: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ..frames import ResponseEnded, Word
 from ..frames.scripts import UNSPACED, cluster_start
@@ -186,6 +186,11 @@ class Response:
         return heard_text(self.text, self.words, self.played_s, total_s)
 
 
+Point = Literal["asked", "text", "written", "audio"]
+"""A point that a response reaches: a model is asked for it, its first text, all the text of its model, its first audio.
+"""
+
+
 class LedgerWatcher(Protocol):
     """Called when a response changes."""
 
@@ -194,6 +199,9 @@ class LedgerWatcher(Protocol):
 
     def changed(self, response: Response) -> None:
         """More of the response was played, or its text was corrected."""
+
+    def reached(self, response: Response, point: Point) -> None:
+        """The response has come to this point."""
 
     def all_given(self, frame: ResponseEnded) -> None:
         """The engine has finished a response."""
@@ -220,6 +228,8 @@ class Ledger:
         self.pending: dict[str, Response] = {}
         """The responses that are not settled, by their ids. Only the ledger changes it."""
         self._ids = 0
+        self.attested: Callable[[Response, Heard], None] | None = None
+        """Called with each response that is settled, and what was heard of it: the trace of the call, else None."""
         self.watcher: LedgerWatcher | None = None
         """The feed while it has watchers, else None."""
 
@@ -246,7 +256,15 @@ class Ledger:
     def write(self, response_id: str, text: str) -> None:
         """Append the model's text to a drafted response."""
         if response := self.pending.get(response_id):
+            first = not response.written
             response.written = joined(response.written, text)
+            if first and self.watcher is not None:
+                self.watcher.reached(response, "text")
+
+    def reach(self, response_id: str, point: Literal["asked", "written"]) -> None:
+        """Record that a model is asked for a drafted response, or has given all its text."""
+        if (response := self.pending.get(response_id)) and self.watcher is not None:
+            self.watcher.reached(response, point)
 
     def take(self, response_id: str, speaker: object) -> None:
         """Make `speaker` the speaker of a drafted response. Only the first to take a response counts."""
@@ -261,8 +279,11 @@ class Ledger:
             self._add(response, text)
 
     def _add(self, response: Response, text: str) -> None:
+        first = not response.drafted and not response.text
         response.add(text)
         if self.watcher is not None:
+            if first:
+                self.watcher.reached(response, "text")
             self.watcher.text_added(response, text)
 
     def withdraw(self, response_id: str) -> None:
@@ -292,7 +313,10 @@ class Ledger:
     def sent(self, response_id: str, seconds: float) -> None:
         """Record that `seconds` more of the response were given to the playout."""
         if response := self.pending.get(response_id):
+            first = response.sent_s == 0
             response.sent_s += seconds
+            if first and self.watcher is not None:
+                self.watcher.reached(response, "audio")
 
     def played(self, response_id: str, seconds: float) -> None:
         """Record that `seconds` more of the response were played."""
@@ -329,6 +353,8 @@ class Ledger:
             return None
         response.all_sent = response.all_sent or not interrupted
         heard = response.heard()
+        if self.attested is not None:
+            self.attested(response, heard)
         self._settled(response, heard, not heard.complete)
         return heard
 

@@ -16,6 +16,7 @@ from ..frames import End
 from ..processors.kernel.host import Deadlines, Member
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Tasks, to_the_end, wall_time
+from .cost import NO_COST, Cost
 from .error_desk import ErrorDesk
 
 log = logging.getLogger("duologue")
@@ -50,12 +51,14 @@ class Outcome:
     """How a session ended. `abandoned` names the processors that missed their deadline and were left behind.
 
     `error` ended the call. `bug` is the first error of the category `internal`: the call may have gone on after it.
+    `cost` is the cost of the conversation.
     """
 
     reason: str
     error: BaseException | None = None
     abandoned: tuple[str, ...] = ()
     bug: Exception | None = None
+    cost: Cost = NO_COST
 
 
 class Life:
@@ -86,6 +89,8 @@ class Life:
         """Loop time at which `run` began."""
         self.draining = False
         """True while an `End` is on its way through the pipeline."""
+        self.cost: Callable[[], Cost] = lambda: NO_COST
+        """Returns the cost of the call."""
         self._drain_timer: asyncio.TimerHandle | None = None
         self._over: asyncio.Future[None] | None = None
         self._reason: str | None = None
@@ -93,22 +98,29 @@ class Life:
 
     async def run(
         self,
+        began: Callable[[], None],
         members: Callable[[], Collection[Member]],
         active: Callable[[], None],
         ending: Callable[[str], None],
         ended: Callable[[Outcome], Awaitable[None]],
     ) -> Outcome:
-        """Open the members, call `active`, and wait for the end.
+        """Call `began`, open the members, call `active`, and wait for the end.
 
         Then call `ending` with the reason, stop the tasks, close the members, and call `ended` with the outcome.
         Cancelling this ends the session at once. Raises IllegalState if it has run before.
         """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise IllegalState(
+                "a session runs on asyncio's event loop: use anyio.run(main) without a backend, or asyncio.run(main())"
+            ) from None
         if self.state is not State.NEW:
             raise IllegalState(f"session {self._id} cannot go from {self.state.value} to connecting")
         self._move(State.CONNECTING)
         self.started_at = wall_time()
-        loop = asyncio.get_running_loop()
         self.clock, self.began = loop.time, loop.time()
+        began()
         self._over = loop.create_future()
         if self._reason is not None:
             self._over.set_result(None)
@@ -155,7 +167,7 @@ class Life:
             log.error("session %s: %s did not close within %g s", self._id, ", ".join(late), deadlines.close_s)
         abandoned += ignored + late + await self.tasks.wait(deadlines.stop_s)  # tasks started while closing
         self._move(State.ENDED, self._reason or "")
-        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)), self._desk.bug)
+        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)), self._desk.bug, self.cost())
         await ended(outcome)
         return outcome
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 log = logging.getLogger("duologue")
@@ -23,11 +24,13 @@ class LoopWatch:
 
     The log has the task, which is named after its processor and its session, and the stack at that moment. When the
     loop goes on, it has the whole time. It costs one timer and one wake-up of a thread every `BEAT_S` seconds. On a
-    loop whose clock is not the real one it does nothing.
+    loop whose clock is not the real one it does nothing. `told` is called every
+    `BEAT_S` seconds with the lateness of a timer in seconds.
     """
 
-    def __init__(self, limit_s: float = LIMIT_S) -> None:
+    def __init__(self, limit_s: float = LIMIT_S, told: Callable[[float], None] | None = None) -> None:
         self._limit_s = limit_s
+        self._told = told
         self._beat_at = 0.0
         self._blocked_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -57,6 +60,8 @@ class LoopWatch:
         if self._blocked_since:
             log.warning("the event loop goes on: it was blocked for %.1f s", now - self._blocked_since)
             self._blocked_since = 0.0
+        if self._told is not None and self._timer is not None:
+            self._told(now - self._beat_at - BEAT_S)
         self._beat_at = now
         self._timer = self._loop.call_later(BEAT_S, self._beat)
 

@@ -158,7 +158,9 @@ def to_row(event: FeedEvent, session_id: str, started_at: datetime | None) -> Ro
         case MessageGone():
             return Removed(id=event.id)
         case ToolChanged(item=Item() as item) | Noted(item=item):
-            return _row(item, item.text, call, final=True)
+            is_error = item.kind == "note" and item.name == "error" and isinstance(item.data, dict)
+            told = str(item.data.get("error", "")) if is_error else ""
+            return _row(item, item.text or told, call, final=True)
         case ServiceMoved():
             data = {"kind": event.kind, "source": event.source, "target": event.target, "reason": event.reason}
             id = f"{event.kind} {event.target} {event.at:.3f}"

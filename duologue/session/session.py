@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, get_args
 
 import anyio
@@ -23,11 +24,13 @@ from ..frames import (
     ToolCall,
     UserTranscript,
 )
-from ..processors.kernel.groups import Tap, leaves, members
-from ..processors.kernel.host import Deadlines
+from ..processors.kernel.groups import leaves, members
+from ..processors.kernel.host import Deadlines, Tap
 from ..processors.kernel.node import Node
 from .audio import Access, CallAudio
+from .call_trace import CallTrace
 from .conversation import Conversation
+from .cost import CostMeter
 from .error_desk import ErrorPolicy
 from .feed import Feed
 from .floor import Expected, Floor
@@ -38,6 +41,7 @@ from .interrupting import interrupt
 from .life import Outcome, State
 from .microphone import Microphone, Mode
 from .playback import Playback
+from .prices import PriceGiven, Prices
 from .prompts import Prompts
 from .usage import UsageTotals
 
@@ -61,8 +65,11 @@ class Session(Generic[Data]):
     The logger `duologue.call` has a line at INFO for the begin and the end of the call, each hand-off, connection and
     client, and at DEBUG for each turn and tool. Words, arguments and results are in it only with `log_words`.
 
-    Raises ConfigurationError if a processor already belongs to another session, and if one cannot work in its place:
-    the message has the reason and the mend.
+    With `budget_usd`, the call ends with the reason "budget" once the conversation has cost that many US dollars, and
+    `carried_usd` in earlier calls: see `cost`. `prices`, a mapping or a TOML file, go before the package's. `trace`
+    keeps what happens in the call: see `duologue.trace.Trace`.
+
+    Raises ConfigurationError for malformed prices, and for a processor of another session or in a wrong place.
     """
 
     def __init__(
@@ -75,8 +82,12 @@ class Session(Generic[Data]):
         on_error: ErrorPolicy | None = None,
         idle_s: float | None = None,
         mode: Mode = "continuous",
+        prices: Prices | Mapping[str, PriceGiven] | str | Path | None = None,
+        budget_usd: float | None = None,
+        carried_usd: float = 0.0,
         log_words: bool = False,
         data: Data | None = None,
+        trace: CallTrace | None = None,
     ) -> None:
         self.id = id or _call_id(pipeline) or uuid.uuid4().hex[:12]
         self.pipeline = pipeline
@@ -84,6 +95,8 @@ class Session(Generic[Data]):
         """The active agent's definition."""
         self.data: Data = {} if data is None else data  # type: ignore[assignment]
         """The application's own state of the call, of any type. The framework only reads it."""
+        self.trace = trace
+        """Keeps what happens in the call; None without a trace."""
         self.prompts = Prompts(self)
         """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
@@ -113,9 +126,10 @@ class Session(Generic[Data]):
         self.hooks = Hooks(
             self.host.report, self.host.broadcast, self.conversation, self.host.life.tasks.start, self.deadlines.stop_s
         )
-        self.usage.follow(self.on)
         self.playback = Playback(self)
         """The volume of the agent's speech, its pauses, and its replay."""
+        self.cost = CostMeter(self, Prices.of(prices), budget_usd, carried_usd, self.host.stop_spending)
+        """The cost of the call and of its conversation, as it grows."""
         self.host.check_wiring()
         self.microphone.begin()
         if agent is not None:
@@ -144,12 +158,6 @@ class Session(Generic[Data]):
         Raises IllegalState if the session has run before, and outside asyncio. Errors in the call are not raised: see
         `Outcome.error`.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise IllegalState(
-                "a session runs on asyncio's event loop: use anyio.run(main) without a backend, or asyncio.run(main())"
-            ) from None
         return await self.host.run(self._cut)
 
     def _cut(self) -> None:
@@ -217,12 +225,13 @@ class Session(Generic[Data]):
         """
         return self.host.bus.on(signal_type, listener)
 
-    def observe(self, tap: Tap) -> Callable[[], None]:
-        """Call `tap(processor, direction, frame)` with every push. Returns a function that removes it.
+    def observe(self, tap: Tap, *frame_types: type[Frame]) -> Callable[[], None]:
+        """Call `tap(processor, direction, frame)` with every push, or only with those of frames of these types.
 
-        Without a tap, pushes have no extra cost: taps are part of the cached routes.
+        Pushes that nobody observes have no extra cost: taps are part of the cached routes. For signals use `on`.
+        Returns a function that removes it.
         """
-        return self.host.linked.observe(tap)
+        return self.host.linked.observe(tap, *frame_types)
 
     def intercept(
         self,

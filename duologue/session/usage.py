@@ -1,22 +1,24 @@
-"""The consumption of a call, and its cost at prices that are given as data.
-
-The prices are in US dollars, of November 2026. Services that run in the process cost nothing. The prices of Gemini's
-live models are a published estimate for the paid tier, per minute of audio, not checked against a bill. They are a
-lower bound: with every answer the provider charges for the whole conversation again. Other models have no price here:
-their consumption counts as 0, and `Cost.unpriced` names them. Give your own prices with
-`cost(session.usage, {**PRICES, "my-model": Price(…)})`.
-"""
+"""The consumption of a call: `UsageTotals`, its sums, and `estimate`, what a minute of a pipeline costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from ..frames import Usage
+from ..frames.signals import AMOUNTS
+from ..processors.kernel.groups import leaves
+from .prices import Price, PriceGiven, Prices
 
-MILLION = 1_000_000
-_AMOUNTS = tuple(name for name in Usage.__struct_fields__ if name.endswith(("_tokens", "_s")) or name == "characters")
+SPOKEN_CHARACTERS = 900
+"""Characters of a minute of speech, for estimates."""
+SPOKEN_TOKENS = 225
+"""Tokens of text of a minute of speech, for estimates."""
+READ_TOKENS = 8_000
+"""Tokens that a text model reads in a minute of conversation, for estimates: four requests of 2,000 each."""
 
 
 class UsageTotals:
@@ -29,10 +31,6 @@ class UsageTotals:
 
     def __iter__(self) -> Iterator[Usage]:
         return iter(self.by_service.values())
-
-    def follow(self, on: Callable[[type[Usage], Callable[[Usage], None]], object]) -> None:
-        """Count the reports of a session. `on` registers the listener."""
-        on(Usage, self.add)
 
     def add(self, usage: Usage) -> None:
         """Count one report."""
@@ -48,84 +46,83 @@ def _add(sums: dict[tuple[str, str], Usage], usage: Usage) -> None:
 
 def add_usage(total: Usage, more: Usage) -> Usage:
     """Return `total` with the amounts of `more` added: the counts of tokens and characters, and the seconds."""
-    return msgspec.structs.replace(total, **{name: getattr(total, name) + getattr(more, name) for name in _AMOUNTS})
+    return msgspec.structs.replace(total, **{name: getattr(total, name) + getattr(more, name) for name in AMOUNTS})
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """The prices of a model in US dollars: per million tokens, per minute of audio, per million characters.
+class MinuteCost(msgspec.Struct, frozen=True, kw_only=True):
+    """The estimated cost of a minute of one service in US dollars.
 
-    `cached_input` is for tokens that the provider had cached; None charges them like the others.
+    `input_usd` is for a minute in which the caller speaks, `output_usd` for one in which the agent speaks,
+    `connection_usd` for any minute of the open connection.
     """
 
-    text_input: float = 0.0
-    text_output: float = 0.0
-    audio_input: float = 0.0
-    audio_output: float = 0.0
-    cached_input: float | None = None
-    input_minute: float = 0.0
-    output_minute: float = 0.0
-    characters: float = 0.0
-
-    def of(self, used: Usage) -> float:
-        """Return the cost of this consumption in US dollars."""
-        audio_in, audio_out = used.input_audio_tokens, used.output_audio_tokens
-        text_in = max(0, used.input_tokens - audio_in)
-        cached_usd = 0.0
-        if self.cached_input is not None:
-            # Providers do not report which of these tokens are audio: assume text first, which is cheaper.
-            cached_text = min(used.cached_tokens, text_in)
-            cached_audio = min(used.cached_tokens - cached_text, audio_in)
-            text_in, audio_in = text_in - cached_text, audio_in - cached_audio
-            cached_usd = (cached_text + cached_audio) * self.cached_input
-        tokens = (
-            cached_usd
-            + text_in * self.text_input
-            + audio_in * self.audio_input
-            + max(0, used.output_tokens - audio_out) * self.text_output
-            + audio_out * self.audio_output
-            + used.characters * self.characters
-        )
-        minutes = used.input_audio_s * self.input_minute + used.output_audio_s * self.output_minute
-        return tokens / MILLION + minutes / 60
+    service: str
+    model: str
+    input_usd: float = 0.0
+    output_usd: float = 0.0
+    connection_usd: float = 0.0
+    priced: bool = True
 
 
-Prices = Mapping[str, Price]
-"""Prices by the name of the model, or of the service where it has only one model."""
+class PerMinute(msgspec.Struct, frozen=True, kw_only=True):
+    """The estimated cost of a minute of conversation in US dollars, in which each side speaks half of the time."""
 
-_FREE = Price()
-_GEMINI_LIVE = Price(input_minute=0.005, output_minute=0.018)
+    services: tuple[MinuteCost, ...] = ()
 
-PRICES: Prices = {
-    "pocketsphinx": _FREE,
-    "rules": _FREE,
-    "espeak-ng": _FREE,
-    "SphinxSTT": _FREE,
-    "RulesLLM": _FREE,
-    "EspeakTTS": _FREE,
-    "gemini-2.5-flash-native-audio-preview-12-2025": _GEMINI_LIVE,
-    "gemini-3.1-flash-live-preview": _GEMINI_LIVE,
-}
+    @property
+    def input_usd(self) -> float:
+        """The cost of a minute in which the caller speaks, with the open connections."""
+        return sum(one.input_usd + one.connection_usd for one in self.services)
+
+    @property
+    def output_usd(self) -> float:
+        """The cost of a minute in which the agent speaks, with the open connections."""
+        return sum(one.output_usd + one.connection_usd for one in self.services)
+
+    @property
+    def usd(self) -> float:
+        """The cost of a minute of conversation."""
+        return (self.input_usd + self.output_usd) / 2
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """The names of the models without a price. They count as 0."""
+        return tuple(one.model or one.service for one in self.services if not one.priced)
 
 
-class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """The cost of a call in US dollars. `by_service` has None for a model without a price; `unpriced` names it."""
+def estimate(pipeline: Any, prices: Prices | Mapping[str, PriceGiven] | str | Path | None = None) -> PerMinute:
+    """Return the estimated cost of a minute of conversation with a pipeline, before or during a call.
 
-    usd: float
-    by_service: dict[tuple[str, str], float | None]
-    unpriced: tuple[str, ...] = ()
-
-
-def cost(totals: Iterable[Usage], prices: Prices = PRICES) -> Cost:
-    """Return the cost of the consumption in `totals`, for example `session.usage`, by (service, model).
-
-    A model without a price counts as 0 and is named in `unpriced`.
+    Raises ConfigurationError for prices that are malformed.
     """
-    by_service: dict[tuple[str, str], float | None] = {}
-    for used in totals:
-        price = prices.get(used.model) or prices.get(used.service)
-        by_service[used.service, used.model] = None if price is None else price.of(used)
-    return Cost(
-        usd=sum(usd for usd in by_service.values() if usd is not None),
-        by_service=by_service,
-        unpriced=tuple(model or service for (service, model), usd in by_service.items() if usd is None),
+    table = Prices.of(prices)
+    named = ((leaf.name, getattr(leaf, "model", "")) for leaf in leaves(pipeline) if hasattr(leaf, "model"))
+    return PerMinute(services=tuple(_minute(service, str(model), table) for service, model in named))
+
+
+def _minute(service: str, model: str, prices: Prices) -> MinuteCost:
+    price = prices.find(model, service)
+    if price is None:
+        return MinuteCost(service=service, model=model, priced=False)
+    return minute_of(price, service, model)
+
+
+def minute_of(price: Price, service: str, model: str) -> MinuteCost:
+    """Return the estimated cost of a minute at a price: of speech, or of the text that it has."""
+    heard = Usage(service=service, input_audio_s=60)
+    spoken = Usage(service=service, output_audio_s=60, characters=SPOKEN_CHARACTERS)
+    heard_tokens, spoken_tokens = (round(60 * rate) for rate in (price.input_tokens_per_s, price.output_tokens_per_s))
+    if heard_tokens or spoken_tokens:
+        heard = msgspec.structs.replace(heard, input_tokens=heard_tokens, input_audio_tokens=heard_tokens)
+        spoken = msgspec.structs.replace(spoken, output_tokens=spoken_tokens, output_audio_tokens=spoken_tokens)
+    else:
+        heard = msgspec.structs.replace(heard, input_tokens=READ_TOKENS)
+        spoken = msgspec.structs.replace(spoken, output_tokens=SPOKEN_TOKENS)
+    connection = Usage(service=service, connection_s=60)
+    return MinuteCost(
+        service=service,
+        model=model,
+        input_usd=price.of(heard),
+        output_usd=price.of(spoken),
+        connection_usd=price.of(connection),
     )

@@ -16,9 +16,10 @@ from starlette.routing import BaseRoute
 
 from ..session.loop_watch import LoopWatch
 from ..session.session import Session
+from ..telemetry import Telemetry
 from ..transports.client import ClientTransport
+from . import metrics, signalling, sockets
 from . import page as page_files
-from . import signalling, sockets
 from .auth import Auth, token_auth
 from .calls import Calls, MakeSession, OnEnded, WebLimits
 from .gate import Admission, Gate
@@ -37,9 +38,10 @@ class VoiceApp(Starlette):
     @voice.on_connected
     """
 
-    def __init__(self, calls: Calls, served: Sequence[BaseRoute]) -> None:
+    def __init__(self, calls: Calls, served: Sequence[BaseRoute], telemetry: Telemetry | None = None) -> None:
         super().__init__(routes=served, lifespan=self.lifespan, middleware=[Middleware(Gate, calls.admission)])
         self.calls = calls
+        self._telemetry = telemetry
 
     @property
     def on_connected(self) -> Callable[[MakeSession], MakeSession]:
@@ -63,7 +65,7 @@ class VoiceApp(Starlette):
         calls are cut off with the server. The log names code that blocks the event loop: see `LoopWatch`.
         """
         self.calls.begin()
-        async with LoopWatch():
+        async with LoopWatch(told=self._telemetry.late if self._telemetry is not None else None):
             try:
                 yield
             finally:
@@ -84,6 +86,7 @@ def routes(
     public_candidates_only: bool = False,
     openai_realtime: MakeCall | None = None,
     client_may_configure: bool = False,
+    telemetry: Telemetry | None = None,
 ) -> VoiceApp:
     """Return an application for calls by WebRTC (small-webrtc's and FastRTC's signalling) and WebSocket, with a page.
 
@@ -96,7 +99,9 @@ def routes(
     server may be reached: see `Admission`. `ice_servers` are URLs (stun:…) for both ends. With `public_candidates_only`
     clients of WebRTC are not tried at addresses of private networks: right for a server whose clients come from the
     internet. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls, as in
-    `openai_realtime_app`. Raises ConfigurationError for an unknown control, a malformed origin or host.
+    `openai_realtime_app`. `telemetry` follows all calls; with `Telemetry(prometheus=True)` their metrics are at
+    /metrics, for clients that `auth` admits. Raises ConfigurationError for an unknown control, a malformed origin or
+    host.
     """
     may = checked_controls(controls)
     admission = Admission(allowed_origins, allowed_hosts, keyed=auth is not None)
@@ -111,13 +116,14 @@ def routes(
     calls.attach.append(attach_rtvi)
     served = [
         *signalling.routes(calls, ice_servers, public_candidates_only=public_candidates_only),
-        *sockets.routes(calls),
+        *sockets.routes(calls, cost="usage" in may),
+        *_observed(calls, telemetry),
     ]
     if openai_realtime is not None:
         served += realtime_routes(calls, openai_realtime, client_may_configure)
     if page:
         served += page_files.routes()
-    return VoiceApp(calls, served)
+    return VoiceApp(calls, served, telemetry)
 
 
 def openai_realtime_app(
@@ -129,17 +135,31 @@ def openai_realtime_app(
     allowed_origins: Collection[str] = (),
     allowed_hosts: Collection[str] | None = None,
     client_may_configure: bool = False,
+    telemetry: Telemetry | None = None,
 ) -> VoiceApp:
     """Return an application for clients of OpenAI's Realtime API alone, at /v1/realtime and /realtime.
 
     `make_call(transport)` returns the session or the pipeline of each call, built around the processors of a
     `RealtimeTransport`. `on_ended` is that of `routes`. With an `api_key` clients must send it, as a bearer token or in
     the subprotocol that browsers use; an empty one raises ConfigurationError. `allowed_origins` and `allowed_hosts` are
-    those of `routes`. `client_may_configure` lets clients set the instructions and the voice.
+    those of `routes`, and so is `telemetry`. `client_may_configure` lets clients set the instructions and the voice.
     """
     auth = None if api_key is None else token_auth(api_key)
     admission = Admission(allowed_origins, allowed_hosts, keyed=auth is not None)
     calls = Calls(None, auth, limits or WebLimits(), admission)
     if on_ended is not None:
         calls.endings.add(on_ended)
-    return VoiceApp(calls, realtime_routes(calls, make_call, client_may_configure))
+    served = [*_observed(calls, telemetry), *realtime_routes(calls, make_call, client_may_configure)]
+    return VoiceApp(calls, served, telemetry)
+
+
+def _observed(calls: Calls, telemetry: Telemetry | None) -> list[BaseRoute]:
+    """Attach the telemetry to all calls. Returns its endpoint."""
+    if telemetry is None:
+        return []
+
+    def attach(transport: ClientTransport, session: Session) -> None:
+        telemetry.attach(session)
+
+    calls.attach.append(attach)
+    return metrics.routes(calls, telemetry) if telemetry.metrics_type else []

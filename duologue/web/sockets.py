@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -38,9 +39,9 @@ Query = dict[str, str]
 _RTVI = RtviWords()
 
 
-def routes(calls: Calls) -> list[BaseRoute]:
-    """Return the endpoints."""
-    calls.attach.append(wire_events.attach)
+def routes(calls: Calls, *, cost: bool = False) -> list[BaseRoute]:
+    """Return the endpoints. With `cost`, their clients are told the cost of the call."""
+    calls.attach.append(partial(wire_events.attach, cost=cost))
     endpoints = _Endpoints(calls)
     return [
         WebSocketRoute("/ws", endpoints.f1),

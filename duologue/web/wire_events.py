@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from ..session.call_events import CallBegan, FeedEvent, MessageChanged, Recognised, Speaking
+from ..session.call_events import CallBegan, CostChanged, FeedEvent, MessageChanged, Recognised, Speaking
 from ..session.session import Session
 from ..transports.client import ClientTransport
 from ..transports.websocket.transport import WebSocketTransport
@@ -22,10 +22,11 @@ class WireEvents:
     """Translates a call's events into wire events: the start of the call, transcripts, and the sides that speak.
 
     A message of the agent is sent when the caller begins to hear it, and once more, final, with its heard text.
-    `started` has the fields of the first event.
+    `started` has the fields of the first event. With `cost`, the cost of the call is sent too.
     """
 
-    def __init__(self, **started: Any) -> None:
+    def __init__(self, *, cost: bool = False, **started: Any) -> None:
+        self._cost = cost
         self._started = started
         self._begun: deque[str] = deque(maxlen=REMEMBERED)
         self._final: deque[str] = deque(maxlen=REMEMBERED)
@@ -42,6 +43,10 @@ class WireEvents:
                 yield _transcription_event(event.text, "user", event.final)
             case MessageChanged() if event.item.role == "agent":
                 yield from self._agent_said(event)
+            case CostChanged() if self._cost:
+                cost = event.cost
+                fields = {name: round(getattr(cost, name), 6) for name in ("usd", "leg_usd", "per_minute_usd")}
+                yield "cost", {**fields, "budget_usd": cost.budget_usd, "is_final": event.final}
 
     def _agent_said(self, event: MessageChanged) -> Iterator[WireEvent]:
         told = self._final if event.final else self._begun
@@ -54,11 +59,12 @@ def _transcription_event(text: str, role: str, final: bool) -> WireEvent:
     return "transcription", {"text": text, "role": role, "is_final": final}
 
 
-def attach(transport: ClientTransport, session: Session) -> None:
-    """Send a session's events to its client, if the client is connected by a WebSocket."""
+def attach(transport: ClientTransport, session: Session, *, cost: bool = False) -> None:
+    """Send a session's events to its client, if the client is connected by a WebSocket; with `cost`, also its cost."""
     if not isinstance(transport, WebSocketTransport):
         return
     events = WireEvents(
+        cost=cost,
         session_id=transport.id,
         input_sample_rate=transport.serializer.input_sample_rate,
         output_sample_rate=transport.serializer.output_sample_rate,

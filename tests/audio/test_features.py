@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from duologue.audio.features import HOP_S, RATE, likeness, periodicity, reduced
+from duologue.audio.features import HOP_S, RATE, EchoSource, periodicity, reduced
 from tests.audio.signals import tone
 from tests.processors.turns.calls import UTTERANCE_2, noise
 from tests.processors.turns.sounds import breath, cough, door, keys, voice
@@ -59,7 +59,7 @@ def test_silence_is_not_periodic() -> None:
 def test_a_delayed_copy_is_found(gain: float, delay: int) -> None:
     played, _ = reduced(voice(0.85, 150), 16000)
     heard = (played[delay : delay + 2000] * gain).round()
-    alike, place = likeness(heard, played)
+    alike, place = EchoSource(played, 2000).likeness(heard)
     assert place == delay
     assert alike > 0.95
 
@@ -68,11 +68,24 @@ def test_another_voice_is_no_copy() -> None:
     for seed in range(5):
         played, _ = reduced(voice(0.85, 190, seed=seed), 16000)
         heard, _ = reduced(voice(0.25, 120, seed=seed + 50), 16000)
-        assert likeness(heard, played)[0] < 0.4
+        assert EchoSource(played, 2000).likeness(heard)[0] < 0.4
 
 
 def test_silence_is_no_copy() -> None:
     played, _ = reduced(voice(0.85), 16000)
-    assert likeness(np.zeros(2000, np.float32), played)[0] == 0
-    assert likeness(played[:2000], np.zeros(6800, np.float32))[0] == 0
-    assert likeness(played, played[:100]) == (0.0, 0)
+    assert EchoSource(played, 2000).likeness(np.zeros(2000, np.float32))[0] == 0
+    assert EchoSource(np.zeros(6800, np.float32), 2000).likeness(played[:2000])[0] == 0
+    assert EchoSource(played[:100], 2000).likeness(played) == (0.0, 0)
+
+
+def test_the_silence_after_what_was_played_is_a_part_of_it() -> None:
+    played = np.random.default_rng(3).normal(0, 3000, 6800).astype(np.float32)
+    reference = EchoSource(played, 2000, 2000)
+    for silence in (1, 160, 1900):
+        heard = np.concatenate([played[silence - 2000 :], np.zeros(silence, np.float32)])
+        alike, place = reference.likeness(heard, silence)
+        assert alike > 0.99
+        assert place == 6800 + silence - 2000
+    alike, place = reference.likeness(played[3000:3700])
+    assert alike > 0.99
+    assert place == 3000

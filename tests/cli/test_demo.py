@@ -76,7 +76,8 @@ def test_times_and_roles_are_in_order(call: Path) -> None:
 def test_the_latencies_are_written(call: Path) -> None:
     header, *turns = (call / "latency.csv").read_text().splitlines()
     assert header == (
-        "turn,speech_end_s,endpointing_ms,transcript_ms,tool_ms,first_token_ms,first_audio_ms,transport_ms,total_ms"
+        "turn,speech_end_s,endpointing_ms,transcript_ms,tool_ms,first_token_ms,first_audio_ms,transport_ms,total_ms,"
+        "owner,call"
     )
     assert len(turns) >= 6
     assert (call / "latency.png").read_bytes().startswith(b"\x89PNG")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_vendors_on_scripted_servers_have_their_delays_and_no_errors(folder: Path, tmp_path: Path) -> None:
-    names = ["deepgram", "elevenlabs", "openai", "openai-file:gpt-4o-transcribe"]
+    names = ["deepgram:nova-2", "elevenlabs", "openai", "openai-file:gpt-4o-transcribe"]
     out = tmp_path / "out"
     ask = ("stt", "--services", ",".join(names), "--clips", folder, "--snr", "10", "--scripted", "--virtual")
     result = lab(*ask, "--out", out)
@@ -68,7 +67,7 @@ def test_vendors_on_scripted_servers_have_their_delays_and_no_errors(folder: Pat
         assert float(row["final_s"]) == pytest.approx(0.1, abs=0.02), row
         assert row["error"] == ""
         assert bool(row["first_interim_s"]) == ("file" not in row["service"])
-    assert "No price is known of gpt-4o-transcribe, nova-3" in " ".join(result.output.split())
+    assert "No price is known of nova-2: give it" in " ".join(result.output.split())
     assert (out / "stt.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -86,7 +85,7 @@ def test_speech_of_scripted_vendors_is_measured_and_not_judged(tmp_path: Path) -
         assert row["word_times"] == str(row["service"] == "elevenlabs")
         assert row["errors"] == row["understood"] == "", "tones are not judged"
     costs = {row["service"]: row["usd"] for row in found if row["characters"] == "9"}
-    assert costs == {"deepgram": "", "elevenlabs": "0.00045", "openai:tts-1": "0.000135"}
+    assert costs == {"deepgram": "0.00027", "elevenlabs": "0.00045", "openai:tts-1": "0.000135"}
     assert "no judge understands: deepgram, elevenlabs, openai:tts-1" in " ".join(result.output.split())
     assert (out / "tts.png").read_bytes().startswith(b"\x89PNG")
 
@@ -107,8 +106,8 @@ def test_the_local_services_need_neither_key_nor_network(tmp_path: Path) -> None
 
 
 def test_prices_of_a_file_replace_those_of_the_package(folder: Path, tmp_path: Path) -> None:
-    prices = tmp_path / "prices.json"
-    prices.write_text(json.dumps([{"model": "nova-3", "usd": 0.6, "per": "minute"}]))
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[models."nova-3"]\nunit = ["minute"]\ninput_minute = 0.6\n')
     (folder / "hello_world.txt").write_text("Hello, [/b] world!")  # not markup of the terminal
     ask = ("stt", "--services", "deepgram", "--clips", folder, "--snr", "", "--scripted", "--virtual")
     result = lab(*ask, "--out", tmp_path, "--prices", prices)
@@ -135,7 +134,7 @@ def test_prices_of_a_file_replace_those_of_the_package(folder: Path, tmp_path: P
         (["stt", "--snr", "nan"], "'nan' is not a signal-to-noise ratio"),
         (["stt", "--clips", "nowhere"], "there is no folder nowhere"),
         (["tts", "--texts", "nowhere"], "nowhere cannot be read"),
-        (["stt", "--prices", "nowhere"], "nowhere is not a list of prices"),
+        (["stt", "--prices", "nowhere"], "prices of nowhere: "),
         (["stt", "--language", "klingon"], "unknown locale 'klingon'"),
     ],
 )

@@ -27,6 +27,7 @@ from duologue.transports.memory import MemoryTransport
 from duologue.web.rtvi import ALL_CONTROLS
 
 from ..browser.server import running
+from ..telemetry.receiver import Receiver
 
 EVIL = "http://evil.example"
 FACTORY = "tests.browser.served:make_session"
@@ -71,6 +72,38 @@ def test_the_key_is_asked_for_everywhere_and_is_written_nowhere(tmp_path: Path) 
     output = (tmp_path / "output.txt").read_text()
     assert "a-secret" not in output
     assert f"{server.url}/v1" in output
+
+
+def test_a_server_exports_its_spans_before_it_ends_and_serves_its_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.address)
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "the-shop")
+        with running(tmp_path, FACTORY, "--no-page", "--otel", "--metrics", token="a-secret") as server:
+            assert status(f"{server.url}/metrics") == 401
+            with connect(f"{server.url.replace('http', 'ws')}/ws?token=a-secret") as client:
+                client.recv(60)
+                request = Request(f"{server.url}/metrics", headers={"Authorization": "Bearer a-secret"})
+                with urlopen(request, timeout=60) as answer:
+                    assert b"duologue_calls_active 1.0" in answer.read()
+        assert receiver.one("call").attributes["duologue.end_reason"] == "client disconnected"
+        assert any(b"the-shop" in body for body in receiver.bodies)
+        assert "duologue.calls" in receiver.metrics
+
+
+def test_a_dead_collector_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as dead:  # it takes connections, and never answers
+        dead.bind(("127.0.0.1", 0))
+        dead.listen()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{dead.getsockname()[1]}")
+        with (
+            running(tmp_path, FACTORY, "--no-page", "--otel") as server,
+            connect(server.url.replace("http", "ws") + "/ws") as client,
+        ):
+            client.recv(60)
+    assert "were not exported within 1 s" in printed(tmp_path)
+    assert "threads at work" not in printed(tmp_path)
 
 
 def printed(directory: Path) -> str:

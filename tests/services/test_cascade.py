@@ -65,7 +65,7 @@ def test_a_cascade_is_an_engine_and_says_what_it_can_do() -> None:
         video_input=False,
         tools="blocking",
         early_answers=True,
-        billing="token",
+        billing="tokens",
         text_may_change=True,
         answer_settings=frozenset({"no_tools", "tool_choice", "turn_instructions"}),
     )

@@ -198,3 +198,9 @@ def test_a_file_of_sqlite_is_readable_by_others(tmp_path: Path) -> None:
     anyio.run(SqliteMemory(path).save, "ann", "likes tea")
     rows = sqlite3.connect(path).execute("SELECT caller, note FROM notes").fetchall()
     assert rows == [("ann", "likes tea")]
+
+
+def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    anyio.run(SqliteMemory(path).save, "ann", "likes tea")
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -11,6 +11,7 @@ from duologue.frames import (
     EndOfTurn,
     Frame,
     Input,
+    SessionStarted,
     SpeechStarted,
     SpeechStopped,
     Transcribed,
@@ -18,7 +19,10 @@ from duologue.frames import (
     UserAudio,
     UserTranscript,
 )
+from duologue.processors import Pipeline
 from duologue.services.stt import STT, Transcription
+from duologue.session import Session
+from duologue.session.prices import Price
 from duologue.testing.mocks import MockSTT
 from tests.session.calls import Sink, TextCall, Top, running
 
@@ -454,3 +458,42 @@ async def test_outside_an_utterance_the_pre_roll_is_given_away() -> None:
         await caller.utter(50, 2)
         await caller.until_quiet()
     assert new.utterances == [pieces(range(25, 52))]
+
+
+@pytest.mark.parametrize("told", [None, Usage(service="", input_tokens=33, input_audio_tokens=30, output_tokens=4)])
+async def test_tokens_are_those_of_the_vendor_or_estimated_by_the_seconds(told: Usage | None) -> None:
+    class Counts(STT):
+        model = "counted"
+
+        async def feed(self, pcm: bytes) -> str:
+            return ""
+
+        async def finish(self) -> Transcription:
+            return Transcription(text="yes", usage=told)
+
+    stt, used = Counts(), list[Usage]()
+    prices = {"counted": Price(text_input=1, audio_input=3, text_output=10, input_tokens_per_s=10)}
+    session = Session(Pipeline([stt]), prices=prices)
+    session.on(Usage, used.append)
+
+    async def speaks() -> None:
+        await session.send(SpeechStarted(at=0.0))
+        for _ in range(50):
+            await session.send(UserAudio(audio=bytes(640), sample_rate=16_000))
+        await anyio.sleep(0.1)
+        assert session.cost.estimated_usd == pytest.approx(10 * 3e-6)
+        await session.send(EndOfTurn(at=1.0))
+        await anyio.sleep(0.1)
+        session.cancel()
+
+    async def begins(signal: SessionStarted) -> None:
+        await speaks()
+
+    session.on(SessionStarted, begins)
+    await session.run()
+    (report,) = used
+    expected = (10, 10, 0, True) if told is None else (33, 30, 4, False)
+    assert (report.input_tokens, report.input_audio_tokens, report.output_tokens, report.estimated) == expected
+    assert report.input_audio_s == pytest.approx(1.0)
+    assert (report.service, report.model) == ("Counts", "counted")
+    assert session.cost.estimated_usd == 0

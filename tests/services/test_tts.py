@@ -130,6 +130,22 @@ async def test_usage_is_the_characters_and_seconds_of_each_response() -> None:
     assert [(u.turn, u.characters, round(u.output_audio_s, 6)) for u in mine] == [(1, 4, 0.4), (2, 14, 1.4)]
 
 
+async def test_what_was_asked_for_is_charged_when_the_service_closes_in_the_middle_of_a_response() -> None:
+    tts = MockTTS(seconds_per_sentence=10.0)
+    async with story(llm=MockLLM(["A first sentence."]), tts=tts) as call:
+        await call.types("Go.")
+        await call.waits_until(2)
+        await tts.close()
+        (report,) = [u for u in call.came(Usage) if u.service == "MockTTS"]
+        assert (report.characters, report.estimated) == (17, True)
+        await call.waits_until(3)
+        await tts.open()
+        await call.types("Go.")
+        await call.waits_until(20)
+    mine = [u for u in call.came(Usage) if u.service == "MockTTS"]
+    assert [u.characters for u in mine] == [17, 17]
+
+
 async def test_markup_is_not_spoken_and_what_has_no_words_is_not_either() -> None:
     tts = MockTTS()
     text = "**Hello** [there](http://a.b).\n---\n...\n# Title\n"

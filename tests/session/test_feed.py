@@ -37,15 +37,18 @@ from duologue.session.call_events import (
     Recognised,
     ResponseComplete,
     ResponseOpened,
+    ResponseReached,
     ResponseText,
     Speaking,
     SpeechCut,
     SpeechHeld,
     ToolChanged,
+    TurnOver,
     TurnTimed,
     UsageReported,
 )
 from duologue.session.feed import TooSlow
+from duologue.session.latency import LatencyMeter
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
 from tests.services.story import asks, story
@@ -194,10 +197,25 @@ async def test_levels_and_times_are_measured_only_while_somebody_asks_for_them()
         call.session.broadcast(AudioLevel(who="agent", dbfs=-30.0))
         assert [(event.who, event.dbfs) for event in levels if isinstance(event, Level)] == [("agent", -20.0)]
         assert not any(isinstance(event, Level) for event in everything)
-        stop = call.session.feed.on(levels.append, TurnTimed)
-        assert call.session.host.tap is not None
-        stop()
+
+
+async def test_a_turn_is_told_and_timed_without_observing_every_push() -> None:
+    transport = MemoryTransport()
+    async with story(transport.output(), stt=MockSTT(["yes"]), llm=MockLLM(["Yes."]), tts=MockTTS()) as call:
+        everything = watched(call.session)
+        timed = watched(call.session, TurnTimed)
         assert call.session.host.tap is None
+        await call.says(0.5)
+        await call.waits_until(4.0)
+    (ended,) = [event for event in everything if isinstance(event, TurnOver)]
+    points = [event.point for event in everything if isinstance(event, ResponseReached)]
+    assert points == ["asked", "text", "written", "audio"]
+    assert not any(isinstance(event, TurnTimed) for event in everything)
+    (turn,) = timed
+    assert isinstance(turn, TurnTimed)
+    assert turn.at == pytest.approx(ended.speech_end_s + turn.total_ms / 1000)
+    (again,) = LatencyMeter.of(everything)
+    assert again.stages_ms == turn.stages_ms
 
 
 async def test_a_watcher_that_fails_harms_nobody() -> None:

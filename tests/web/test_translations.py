@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from duologue.cli.view import ViewRows
 from duologue.frames import Usage
 from duologue.session.call_events import (
     CallBegan,
+    CostChanged,
     Failed,
     FeedEvent,
     HandedOff,
@@ -24,9 +27,9 @@ from duologue.session.call_events import (
     ToolChanged,
     UsageReported,
 )
+from duologue.session.cost import Cost, ServiceCost
 from duologue.session.item import Item
 from duologue.session.rows import Removed, Row, to_row
-from duologue.session.usage import Price
 from duologue.web.rtvi.page_messages import PageMessages
 from duologue.web.rtvi.translation import RtviMessages
 from duologue.web.wire_events import WireEvents
@@ -122,15 +125,24 @@ def test_a_tool_that_still_runs_has_not_stopped() -> None:
     assert told("answered", "five") == ["llm-function-call-stopped"]
 
 
+@pytest.mark.parametrize("usage", [True, False])
+def test_only_a_client_that_may_see_the_cost_reads_it_in_an_error(usage: bool) -> None:
+    event = Failed(processor="Session", category="budget", message="it has cost $0.05", fatal=False)
+    ((kind, data),) = RtviMessages("c1", usage=usage).translate(event)
+    assert kind == "error"
+    assert isinstance(data, dict)
+    assert ("$0.05" in data["error"]) is usage
+
+
 def test_the_pages_messages() -> None:
-    page = PageMessages(
-        "s1", lambda: {"agent": "Ann"}, frozenset({"usage", "agents"}), prices={"m": Price(characters=2)}
-    )
+    page = PageMessages("s1", lambda: {"agent": "Ann"}, frozenset({"usage", "agents"}))
     used = Usage(service="x", model="m", characters=1_000_000)
+    cost = Cost(usd=2.0, budget_usd=5.0, by_service=(ServiceCost("x", "m", 2.0),))
     told = [
         message
         for event in (
             UsageReported(used=used, totals=(used,)),
+            CostChanged(cost=cost),
             HandedOff(state="completed", source="Ann", target="Bob", gap_ms=1.26, at=0.12345),
             MessageGone(id="r"),
         )
@@ -143,6 +155,8 @@ def test_the_pages_messages() -> None:
         "duologue.row",
     ]
     assert (told[0]["cost_usd"], told[1]["gap_ms"], told[1]["at"]) == (2.0, 1.3, 0.123)
+    assert told[0]["budget_usd"] == 5.0
+    assert told[0]["services"][0]["cost_usd"] == 2.0
     assert told[3]["row"] == {"id": "r", "removed": True}
 
 
@@ -154,6 +168,14 @@ def test_wire_events() -> None:
         ("speaking", {"speaking": True, "who": "assistant"}),
         ("transcription", {"text": "Hello there. How are you?", "role": "assistant", "is_final": False}),
         ("transcription", {"text": "Hello there.", "role": "assistant", "is_final": True}),
+    ]
+
+
+def test_wire_events_have_the_cost_for_clients_that_may_see_it() -> None:
+    event = CostChanged(cost=Cost(usd=0.0123456789, leg_usd=0.01, per_minute_usd=0.2, budget_usd=5.0), final=True)
+    assert list(WireEvents().translate(event)) == []
+    assert list(WireEvents(cost=True).translate(event)) == [
+        ("cost", {"usd": 0.012346, "leg_usd": 0.01, "per_minute_usd": 0.2, "budget_usd": 5.0, "is_final": True})
     ]
 
 

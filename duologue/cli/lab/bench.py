@@ -9,8 +9,9 @@ from typing import ClassVar
 import anyio
 from rich.console import Console
 
+from ...frames import Usage
+from ...session.prices import Prices
 from ...testing.clock import run as run_virtual
-from .prices import read_prices
 from .services import Entry, Kind, named_services
 
 
@@ -22,7 +23,7 @@ class Lab(ABC):
     def __init__(self, services: str, *, language: str, scripted: bool, prices: Path | None, out: Path) -> None:
         self.language, self.scripted, self.out = language, scripted, out
         self.entries = named_services(self.kind, services, scripted=scripted)
-        self.prices = read_prices(prices)
+        self.prices = Prices.of(prices)
         self.console = Console(markup=False, highlight=False)  # a transcript may have brackets
 
     def run(self, *, virtual: bool = False) -> int:
@@ -42,8 +43,21 @@ class Lab(ABC):
         """Return the price of this much work; 0 in this process, None if the model's price is not known."""
         if entry.is_free:
             return 0.0
-        price = self.prices.get(model)
-        return None if price is None else price.of(audio_s, characters)
+        price = self.prices.find(model)
+        if price is None:
+            return None
+        if self.kind == "tts":
+            return price.of(Usage(service=model, output_audio_s=audio_s, characters=characters))
+        tokens = round(audio_s * price.input_tokens_per_s)
+        return price.of(
+            Usage(
+                service=model,
+                input_tokens=tokens,
+                input_audio_tokens=tokens,
+                input_audio_s=audio_s,
+                connection_s=audio_s,
+            )
+        )
 
     def unpriced(self, models: dict[str, float | None]) -> None:
         """Name the models whose price is not known."""

@@ -21,7 +21,7 @@ Services = Annotated[
 Out = Annotated[Path, typer.Option(help="Directory for the table (CSV) and the picture.")]
 Scripted = Annotated[bool, typer.Option("--scripted", help="Ask servers on this machine that play the vendors.")]
 Virtual = Annotated[bool, typer.Option("--virtual", help="Run on a virtual clock: latencies are waits only.")]
-Prices = Annotated[Path | None, typer.Option(help="A JSON file of prices that replace those of the package.")]
+Prices = Annotated[Path | None, typer.Option(help="A TOML file of prices that go before those of the package.")]
 Language = Annotated[str, typer.Option(help="The language, like en or de_CH; by default that of each service.")]
 
 

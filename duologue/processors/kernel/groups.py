@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from ...errors import ConfigurationError
 from ...frames import Frame
-from .host import Direction, Host, Target
+from .host import Direction, Host, Tap, Target
 from .lane import Lane
 from .node import EndPort, Node, Port, Routes, drop
 
-Tap = Callable[[Any, Direction, Frame], None]
 """Called with the processor that pushes, the direction and the frame."""
 
 
@@ -189,7 +187,7 @@ class LinkedPipeline:
         self._head = Routes(host, pipeline, "down", head)
         self._tail = Routes(host, pipeline, "up", tail)
         self._leaves = leaves(pipeline)
-        self._taps: tuple[Tap, ...] = ()
+        self._taps: tuple[tuple[Tap, frozenset[type[Frame]]], ...] = ()
 
     def send(self, frame: Frame) -> Awaitable[None]:
         """Put a frame in at the head."""
@@ -207,29 +205,37 @@ class LinkedPipeline:
         self._head.clear()
         self._tail.clear()
 
-    def observe(self, tap: Tap) -> Callable[[], None]:
-        """Call `tap(processor, direction, frame)` with every push. Returns a function that removes it.
+    def observe(self, tap: Tap, *frame_types: type[Frame]) -> Callable[[], None]:
+        """Call `tap(processor, direction, frame)` with every push, or only with those of frames of these types.
 
-        Without a tap, pushes have no extra cost: taps are part of the cached routes.
+        Pushes that nobody observes have no extra cost: taps are part of the cached routes. Returns a function that
+        removes it.
         """
-        self._set_taps((*self._taps, tap))
+        entry = tap, frozenset(frame_types)
+        self._set_taps((*self._taps, entry))
 
         def stop() -> None:
-            if tap in self._taps:
+            if entry in self._taps:
                 taps = list(self._taps)
-                taps.remove(tap)
+                taps.remove(entry)
                 self._set_taps(tuple(taps))
 
         return stop
 
-    def _set_taps(self, taps: tuple[Tap, ...]) -> None:
+    def _set_taps(self, taps: tuple[tuple[Tap, frozenset[type[Frame]]], ...]) -> None:
         self._taps = taps
-        self._host.tap = self.tap if taps else None
+        self._host.tap = self.tap if any(not wanted for _, wanted in taps) else None
         self.reroute()
+
+    def tap_for(self, frame_type: type[Frame]) -> Tap | None:
+        """Return the function to call with pushes of frames of this type; None if nobody observes them."""
+        return self.tap if any(not wanted or frame_type in wanted for _, wanted in self._taps) else None
 
     def tap(self, node: Node, direction: Direction, frame: Frame) -> None:
         """Call every observer with a push. An observer's error is reported."""
-        for tap in self._taps:
+        for tap, wanted in self._taps:
+            if wanted and frame.__class__ not in wanted:
+                continue
             try:
                 tap(node, direction, frame)
             except Exception as error:

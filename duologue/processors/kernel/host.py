@@ -13,6 +13,8 @@ from ...frames import End, Frame, Signal
 T = TypeVar("T")
 
 Direction = Literal["down", "up"]
+Tap = Callable[[Any, Direction, Frame], None]
+"""Called with a push: the processor, the direction, the frame."""
 Target = Callable[[Any], Awaitable[None]]
 """A callable that takes a frame."""
 
@@ -107,8 +109,11 @@ class Waits(Protocol):
 class Host(Protocol):
     """Runs the processors of a pipeline. A session has one."""
 
-    tap: Callable[[Any, Direction, Frame], None] | None
-    """Called with every push (node, direction, frame) while there are observers, else None."""
+    tap: Tap | None
+    """Called with every signal (node, direction, frame) while somebody observes all pushes, else None."""
+
+    def tap_for(self, frame_type: type[Frame]) -> Tap | None:
+        """Return the function to call with pushes (node, direction, frame) of this type; None if nobody observes."""
 
     @property
     def session(self) -> Any:

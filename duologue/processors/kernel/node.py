@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ...errors import BadInput, ConfigurationError, DuologueError, IllegalState, error_text
 from ...frames import Control, End, Frame, Output, Signal
 from .handlers import Spec, find_handler, frame_family, read_spec
-from .host import Direction, Host, Target
+from .host import Direction, Host, Tap, Target
 from .lane import DONE, Lane
 from .names import check_private_names
 from .tasks import stray
@@ -215,8 +215,8 @@ class Routes(dict[type[Frame], Target]):
             target = self.after.resolve(frame_type)
         if issubclass(frame_type, End) and not self.node._aside:
             target = _draining(target, self.host, self.node)
-        if self.host.tap is not None:
-            target = _tapped(target, self, issubclass(frame_type, Output))
+        if (tap := self.host.tap_for(frame_type)) is not None:
+            target = _tapped(target, self, tap, issubclass(frame_type, Output))
         self[frame_type] = target
         return target
 
@@ -276,9 +276,8 @@ class Routes(dict[type[Frame], Target]):
         return at_once
 
 
-def _tapped(target: Target, routes: Routes, fenced: bool) -> Target:
-    source, direction, tap, is_stale = routes.node, routes.direction, routes.host.tap, routes.host.floor.is_stale
-    assert tap is not None
+def _tapped(target: Target, routes: Routes, tap: Tap, fenced: bool) -> Target:
+    source, direction, is_stale = routes.node, routes.direction, routes.host.floor.is_stale
 
     def tapped(frame: Frame) -> Awaitable[None]:
         if not (fenced and is_stale(frame)):

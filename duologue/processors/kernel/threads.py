@@ -141,5 +141,7 @@ TURN_MODELS = Pool("turn models", _CORES, max_waiting=100)
 """Threads for the models that judge the caller's turns: more than cores do not help."""
 TOOLS = Pool("tools", 512, max_waiting=0)
 """Threads for the tools that are plain functions. They wait for the network and not for a core."""
+TRACES = Pool("traces", 16, max_waiting=100_000)
+"""Threads that wait until the records of a call are written."""
 RECORDINGS = Pool("recordings", 8)
 """Threads for writing to disks: a disk that hangs holds up other recordings at most."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from ...agents.tool import Tool
 from ...agents.tool_context import ToolContext
 from ...errors import BadInput, DeadlineExceeded, ToolError, error_text
-from ...frames import ApprovalGiven, ApprovalWanted, Say, Signal, ToolCall
+from ...frames import ApprovalGiven, ApprovalWanted, Say, Signal, ToolBegan, ToolCall
 from ...frames.text import well_formed
 from ...session.session import Session
 from ...session.tool_calls import RegisteredCall, still_running
@@ -196,6 +196,8 @@ class ToolRun:
         return Told({"error": f"cancelled: {why or 'by itself'}"}, failed=True, respond=why != INTERRUPTED)
 
     async def _outcome(self) -> Told:
+        call = self.call
+        self.owner.broadcast(ToolBegan(call_id=call.call_id, name=call.name, turn=call.turn))
         try:
             if not self.tool.in_thread:
                 return Told(await self.tool.call(self._session, self.call.arguments, self.context))

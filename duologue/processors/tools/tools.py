@@ -117,7 +117,7 @@ class Tools(Processor):
         shared = [source for tools in every for source in tools._given_sources]
         return Sources(self.session, shared, (spec.name for tools in every for spec in tools.specs))
 
-    @property
+    @cached_property
     def _leads(self) -> bool:
         return _every(self.session.pipeline)[0] is self
 

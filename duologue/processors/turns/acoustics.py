@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..._arrays import Samples
-from ...audio.features import FRAME_S, HOP_S, likeness, periodicity, reduced
+from ...audio.features import FRAME_S, HOP_S, EchoSource, periodicity, reduced
 from ...audio.vad import LatestAudio
 from ...errors import ConfigurationError
 from ...frames import BotStoppedSpeaking
@@ -33,6 +33,9 @@ _FRAME_S = 0.02  # of which levels are measured
 _LEAST_LEARNED_S = 0.3  # shorter speech says little about the caller's level
 _QUIET, _LOUD = 0.2, 0.5  # how far the caller's level follows quieter and louder speech
 _ECHO_PERIOD_S = 0.06  # an echo is looked for again after this time
+_SOUGHT_S = 0.1  # an echo is likely to be looked for again within this time of the latest look at the sound
+_PIECE_S = 0.02  # the usual length of a piece of audio
+_LATE_S = 0.1  # so much later than `WINDOW_S` at most, frames that were not looked at still are
 _FORGOTTEN_S = LATEST_ECHO_S + WINDOW_S + 0.1  # after its speech the agent has no echo left
 
 _RANGES = {
@@ -87,6 +90,9 @@ class Acoustics:
         self._echo_path = EchoPath()
         self._mic = LatestAudio()
         self._agent = LatestAudio(WINDOW_S + LATEST_ECHO_S)
+        self._reference: EchoSource | None = None  # what the agent has said, made ready at a rate
+        self._reference_hz = 0.0
+        self._sought_s = -math.inf  # when the caller's sound was looked at for the last time
         self._forgetting: asyncio.TimerHandle | None = None
         self._analysed_s = -math.inf
         self._history = 0  # one bit for each recent frame, 1 if periodic; the lowest bit is the latest
@@ -104,8 +110,18 @@ class Acoustics:
     def _played(self, pcm: bytes, sample_rate: int, at: float) -> None:
         if self._mic.rate:  # else there is no echo of it
             self._agent.add(pcm, sample_rate, at)
+            self._reference = None
+            heard_s = self._mic.end_s
+            if heard_s - self._sought_s < _SOUGHT_S and heard_s - self._echo_s > _ECHO_PERIOD_S - 1.5 * _PIECE_S:
+                # Not now: an interruption, too, tells of the audio that was played until then.
+                asyncio.get_running_loop().call_soon(self._prepare_early)
+
+    def _prepare_early(self) -> None:
+        if self._reference is None and self._reference_hz and self._sought_s > -math.inf:
+            self._prepare(self._reference_hz)
 
     def _agent_stopped(self, signal: BotStoppedSpeaking) -> None:
+        self._sought_s, self._reference = -math.inf, None
         if self._forgetting is not None:
             self._forgetting.cancel()
         if self._agent.rate:
@@ -116,6 +132,7 @@ class Acoustics:
         self._forgetting = None
         if self._agent.end_s == end_s:
             self._agent.clear()
+            self._reference = None
 
     def close(self) -> None:
         """Stop listening."""
@@ -126,34 +143,35 @@ class Acoustics:
 
     def judge(self, policy: SoundPolicy, spoken_s: float) -> Sound:
         """Return what the caller's latest sound is. The detector has heard speech for `spoken_s` seconds."""
-        now = self._mic.end_s
+        now = self._sought_s = self._mic.end_s
         if not self._mic.rate:
             return "speech"  # of a detector that gives no audio
-        if policy.aside_db and self.level is not None:
-            level, _ = levels(*reduced(*self._mic.last(WINDOW_S)))
-            if level < self.level - policy.aside_db:
-                return "aside"
-        if policy.voiced_ms and spoken_s < policy.unvoiced_ms / 1000:
+        heard, rate = reduced(*self._mic.last(WINDOW_S))
+        if policy.aside_db and self.level is not None and levels(heard, rate)[0] < self.level - policy.aside_db:
+            return "aside"
+        if policy.voiced_ms and spoken_s < policy.unvoiced_ms / 1000 and self._voiced_s < now - WINDOW_S:
             self._analyse(policy, now)
             if self._voiced_s < now - WINDOW_S:
                 return "unclear"
-        if policy.echo and self._is_echo(policy, now):
-            return "echo"
-        return "speech"
+        return "echo" if policy.echo and self._is_echo(policy, now, heard, rate) else "speech"
 
     def judge_tail(self, policy: SoundPolicy) -> Sound:
         """Return what the latest sound is after the agent has finished: its echo, or anything else."""
-        return "echo" if policy.echo and self._is_echo(policy, self._mic.end_s) else "speech"
+        now = self._sought_s = self._mic.end_s
+        if not policy.echo or now - self._agent.end_s > LATEST_ECHO_S + WINDOW_S:
+            return "speech"
+        return "echo" if self._is_echo(policy, now, *reduced(*self._mic.last(WINDOW_S))) else "speech"
 
     def _analyse(self, policy: SoundPolicy, now: float) -> None:
         """Look for a voice in the frames since the latest analysis."""
-        since = min(now - self._analysed_s, WINDOW_S)
+        since, history = now - self._analysed_s, self._history
+        if since > WINDOW_S + _LATE_S:
+            since, history = WINDOW_S, 0
         self._analysed_s = now
         samples, rate = reduced(*self._mic.last(FRAME_S + since - HOP_S))
         frames = periodicity(samples, rate)
         enough = max(1, round(policy.voiced_ms / 1000 / HOP_S))
         window = (1 << (enough + enough // 2)) - 1
-        history = 0 if since >= WINDOW_S else self._history
         for place, found in enumerate(frames.tolist(), 1):
             history = (history << 1 | (found >= policy.periodicity)) & window
             if 2 * history.bit_count() > enough:
@@ -166,30 +184,45 @@ class Acoustics:
         """Return True if there was half as much voice as counts as speech, since a time: words may tell."""
         return self._hinted_s >= since_s
 
-    def _is_echo(self, policy: SoundPolicy, now: float) -> bool:
+    def _is_echo(self, policy: SoundPolicy, now: float, heard: Samples, rate: float) -> bool:
         since_s = now - self._agent.end_s
         if since_s > LATEST_ECHO_S + WINDOW_S:
             return False
         if now - self._echo_s < _ECHO_PERIOD_S - 1e-6:
             return True
+        reference = self._reference
+        if reference is None or rate != self._reference_hz:
+            reference = self._prepare(rate)
+        # The agent may just have begun, and its latest sound is known a moment later.
+        silent_s = max(0.0, min(since_s, WINDOW_S))
+        silence = round(silent_s * rate)
+        alike, place = reference.likeness(heard, silence)
+        if alike < policy.echo / 2:
+            return False
+        played = reference.samples
+        room_s = max(0, len(played) + silence - len(heard) - place) / rate
+        delay_s = now - self._agent.end_s - silent_s + room_s
         import numpy as np
 
-        heard, rate = reduced(*self._mic.last(WINDOW_S))
-        played, played_rate = reduced(*self._agent.last(WINDOW_S + LATEST_ECHO_S))
-        if played_rate != rate:
-            places = np.arange(int(len(played) * rate / played_rate)) * (played_rate / rate)
-            played = np.interp(places, np.arange(len(played)), played).astype(np.float32)
-        # The agent may just have begun, and its latest sound is known a moment later.
-        before = round((WINDOW_S + LATEST_ECHO_S) * rate) - len(played)
-        played = np.pad(played, (max(0, before), round(max(0.0, min(since_s, WINDOW_S)) * rate)))
-        alike, place = likeness(heard, played)
-        room_s = max(0, len(played) - len(heard) - place) / rate
-        delay_s = now - self._agent.end_s - min(max(0.0, since_s), WINDOW_S) + room_s
-        loss_db = levels(played, rate)[0] - levels(heard, rate)[0]
+        loss_db = levels(np.pad(played, (0, silence)), rate)[0] - levels(heard, rate)[0]
         is_echo = self._echo_path.explains(alike, delay_s, loss_db, policy.echo)
         if is_echo:
             self._echo_s = now
         return is_echo
+
+    def _prepare(self, rate: float) -> EchoSource:
+        """Make what the agent has said ready, at the rate of the caller's reduced sound."""
+        import numpy as np
+
+        played, played_rate = reduced(*self._agent.last(WINDOW_S + LATEST_ECHO_S))
+        if played_rate != rate:
+            places = np.arange(int(len(played) * rate / played_rate)) * (played_rate / rate)
+            played = np.interp(places, np.arange(len(played)), played).astype(np.float32)
+        most, window = round((WINDOW_S + LATEST_ECHO_S) * rate), round(WINDOW_S * rate)
+        if len(played) < most:
+            played = np.concatenate([np.zeros(most - len(played), np.float32), played])
+        self._reference, self._reference_hz = EchoSource(played, window, window), rate
+        return self._reference
 
     def learn(self, start_s: float, end_s: float) -> None:
         """Learn the caller's level from speech that was not said over the agent."""
@@ -222,9 +255,9 @@ def levels(samples: Samples, rate: float) -> tuple[float, float]:
     if not count:
         return -96.0, -96.0
     frames = samples[-count * size :].reshape(count, size)
-    powers = np.sort(np.matmul(frames[:, None, :], frames[:, :, None]).ravel() / size)
-    loudest = powers[-round(_LOUDEST_S / _FRAME_S) :]
-    return _decibels(float(powers[count // 2 :].mean())), _decibels(float(loudest.mean()))
+    powers = sorted((np.matmul(frames[:, None, :], frames[:, :, None]).ravel() / size).tolist())
+    half, loudest = powers[count // 2 :], powers[-round(_LOUDEST_S / _FRAME_S) :]
+    return _decibels(sum(half) / len(half)), _decibels(sum(loudest) / len(loudest))
 
 
 def _decibels(power: float) -> float:

@@ -25,6 +25,7 @@ from ...frames import (
 )
 from ..kernel.node import Node
 from ..processor import Processor, handles
+from .lexicon import read_lexicons
 from .policy import EndpointingPolicy
 from .smart_turn import TurnModel
 from .stalled import StalledWords
@@ -139,6 +140,7 @@ class Endpointing(Processor):
         """Follow the length of the caller's speech."""
         if self._sound is not None:
             await self._sound.load()
+        read_lexicons()
         self._now = asyncio.get_running_loop().time
         self._words.follow(self.session)
         self._stop_listening = self.session.floor.on_voice(self._voiced)

@@ -27,6 +27,7 @@ from .acoustics import Acoustics, Sound
 from .brevity import Brevity
 from .caller_words import CallerWords
 from .evidence import Evidence, InterruptionPolicy
+from .lexicon import read_lexicons
 from .trial import Trial
 
 Cause = Literal["backchannel", "noise", "aside", "echo"]
@@ -90,6 +91,7 @@ class Interruption(Processor):
 
     async def open(self) -> None:
         """Follow the caller's speech."""
+        read_lexicons()
         self._floor = self.session.floor
         self._acoustics.listen(self.session)
         self._stop_listening = self._floor.on_voice(self._voiced)

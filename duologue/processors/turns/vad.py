@@ -83,6 +83,7 @@ class Vad(Processor):
         """The settings with which it was made."""
         self.threshold = threshold
         self._detector = detector  # None: made for the rate of the first audio
+        self._aware = detector if isinstance(detector, AgentAware) else None
         self._frame_s = 0.0
         self._stop_s = stop_ms / 1000
         # One bit for each recent frame, 1 if voiced; the lowest bit is the latest frame.
@@ -116,14 +117,14 @@ class Vad(Processor):
     @handles(BotStartedSpeaking)
     def agent_started(self, frame: BotStartedSpeaking) -> None:
         """Tell the detector that the caller hears the agent."""
-        if isinstance(self._detector, AgentAware):
-            self._detector.agent_speaks(True)
+        if self._aware is not None:
+            self._aware.agent_speaks(True)
 
     @handles(BotStoppedSpeaking)
     def agent_stopped(self, frame: BotStoppedSpeaking) -> None:
         """Tell the detector that the agent is silent."""
-        if isinstance(self._detector, AgentAware):
-            self._detector.agent_speaks(False)
+        if self._aware is not None:
+            self._aware.agent_speaks(False)
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:

@@ -97,6 +97,7 @@ class AssemblyAISTT(Keyed[AssemblyAISTTOptions], RemoteSTT):
     vendor, address = "AssemblyAI", "wss://streaming.assemblyai.com"
     options_type = AssemblyAISTTOptions
     sample_rate = RATE
+    billing = "clock"
 
     def expect_terms(self, terms: Sequence[str]) -> int:
         """Add terms to the `keyterms`, at most 100 of at most 50 characters."""

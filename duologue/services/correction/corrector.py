@@ -10,7 +10,17 @@ from typing import NamedTuple, TypeAlias
 
 from .frequency import ORDINARY, counts, usage
 from .kept import kept_words
-from .sounds import coarse, folded, metaphone, simple_spelling, skeleton, unlikeness, word_matches
+from .sounds import (
+    coarse,
+    folded,
+    metaphone,
+    rough,
+    simple_spelling,
+    skeleton,
+    spelled_together,
+    unlikeness,
+    word_matches,
+)
 from .vocabulary import CONTEXT, Context, Form, Term, Vocabulary, edges
 
 MAX_WINDOW = 6
@@ -23,15 +33,19 @@ REPLY = 6
 """The first words of a transcript, for which the agent's latest sentence is context."""
 MAX_CHARACTERS = 4_000
 """Characters of a text that are corrected. The rest stays as it is."""
-MAX_COMPARED = 500
-"""Terms with which the words of one transcript are compared, at most: each takes some 50 µs. The words that are left
+MAX_COMPARED = 90
+"""Terms with which the words of one transcript are compared, at most: each takes some 30 µs. The words that are left
 are corrected only where they are a term's own. Vocabularies of some ten thousand terms reach it."""
-_CLOSEST = 24  # forms with which some words are compared, of those in the index
+_CLOSEST = 8  # forms with which some words are compared letter by letter, of those in the index
 _CACHE = 20_000
 _LETTERS = (3, 28)  # of a window
 
 _OWNERS = frozenset(["my", "your", "his", "her", "our", "their", "its"])
 _ARTICLES = frozenset(["a", "an", "of", "to"])  # a misheard term may begin with them
+_LEADING = frozenset(  # they begin what comes after, not a part of a term
+    "the a and then while when because if but my your his her our their this these".split()  # noqa: SIM905
+)
+_FOLLOWING = frozenset(["on", "that", "is", "for", "with", "at", "and"])  # often stand behind a term
 _GAP = re.compile(r"[ \u00a0-]+")
 
 
@@ -139,7 +153,7 @@ class Corrector:
         for match in matches:
             near = self._allowed(match, window)
             if near is not None:
-                rank = match.score + 0.01 * min(match.form.term.weight, 3.0) + _LONGER * window.size
+                rank = match.score + 0.01 * min(match.form.term.weight, 3.0) + _LONGER * window.weighty
                 rank += match.exact and (0.3 if window.least < ORDINARY else -0.1)
                 rank += _IN_CONTEXT * near
                 if best is None or rank > best.rank:
@@ -190,24 +204,30 @@ class Corrector:
         from rapidfuzz.distance import Levenshtein
 
         near = Levenshtein.normalized_similarity
-        key, spelled = coarse("".join(map(metaphone, window))), simple_spelling(letters)
-        bones = skeleton(spelled)
+        key = coarse("".join(map(metaphone, window)))
+        spelled = [(own, rough(own), skeleton(own)) for own in {spelled_together(window), simple_spelling(letters)}]
         likely = []
-        for form in self.vocabulary.near((key, bones), fuzzy=fuzzy):
-            same = max(near(key, form.coarse), near(bones, form.skeleton))
-            alike = near(spelled, form.spelling, score_cutoff=_LEAST_SPELLING)
-            if same >= _LEAST_KEY and alike:
-                likely.append((alike, same, form))
-        if len(likely) > _CLOSEST:  # only in large vocabularies
+        for form in self.vocabulary.near((key, *[bones for *_, bones in spelled]), fuzzy=fuzzy):
+            same, best, mine = near(key, form.coarse), 0.0, ""
+            for own, loose, bones in spelled:
+                if alike := near(own, form.spelling, score_cutoff=_LEAST_SPELLING):
+                    same = max(same, near(bones, form.skeleton))
+                    alike += near(loose, form.rough)
+                    if alike > best:
+                        best, mine = alike, own
+            if mine and same >= _LEAST_KEY:
+                likely.append((best, same, form, mine))
+        if len(likely) > _CLOSEST:
             likely = nlargest(_CLOSEST, likely, key=lambda each: (each[0], -each[2].place))
         found = []
-        for _, same, form in likely:
-            sounds = 1 - unlikeness(spelled, form.spelling) / max(len(spelled), len(form.spelling))
-            score = 0.1 * same + 0.85 * sounds + 0.05 * near(letters, form.letters)
-            if score >= _LEAST:
+        for _, same, form, mine in likely:
+            size = max(len(mine), len(form.spelling))
+            rest = 0.1 * same + 0.05 * near(letters, form.letters)
+            score = rest + 0.85 * (1 - unlikeness(mine, form.spelling, (1 - (_LEAST - rest) / 0.85) * size) / size)
+            if score > _LEAST:
                 found.append(_Match(form, score, False))
         found.sort(key=lambda match: (-match.score, match.form.place))
-        return tuple(found[:6]), len(likely)
+        return tuple(found[:6]), 1 + len(likely)
 
     # -- the words that may be replaced --------------------------------------------------------------------------------
 
@@ -220,7 +240,7 @@ class Corrector:
         if match.exact and (least < ORDINARY or (size > 1 and match.form.is_term)):
             return BESIDE
         context = self._context(match.form.term)
-        if window.has(context):
+        if window.has(context, match.form.words):
             return None
         near = window.cues(context)
         is_long = len(match.form.coarse) >= 5
@@ -228,7 +248,7 @@ class Corrector:
             return None
         if least < ORDINARY and (max(window.used) >= COMMON or (len(match.form.letters) < 4 and near < BESIDE)):
             return None
-        if window.has_common_edge and match.score < _COMMON_EDGE[near]:
+        if window.has_common_edge and match.score < (_SURE if window.leads_on and near < SURE else _COMMON_EDGE[near]):
             return None
         if least < ORDINARY:
             allowed = match.score >= (_RARE if least else _UNKNOWN)[near]
@@ -257,16 +277,28 @@ class _Window:
         return max(self.used[0], self.used[-1]) >= COMMON
 
     @property
+    def weighty(self) -> int:
+        """The number of words, without an article before them and a preposition behind them."""
+        words = self.words
+        starts = self.size > 1 and words[self.first].folded in _ARTICLES
+        return self.size - starts - (self.size > 1 and words[self.end - 1].folded in _FOLLOWING)
+
+    @property
     def starts_between(self) -> bool:
         return self.words[self.first].folded in _NOWHERE.between and self.words[self.first].folded not in _ARTICLES
+
+    @property
+    def leads_on(self) -> bool:
+        """True if the last word is the beginning of what comes after: "the", "while"."""
+        return self.end < len(self.words) and self.words[self.end - 1].folded in _LEADING
 
     @property
     def is_owned(self) -> bool:
         return self.first > 0 and self.words[self.first - 1].folded in _OWNERS
 
-    def has(self, context: Context) -> bool:
-        """Return True if one of the words is a word of the context itself."""
-        own = {word.folded for word in self.words[self.first : self.end]}
+    def has(self, context: Context, form: Sequence[str]) -> bool:
+        """Return True if one of the words is a word of the context itself, and none of the form."""
+        own = {word.folded for word in self.words[self.first : self.end]}.difference(form)
         return not (context.before.isdisjoint(own) and context.after.isdisjoint(own))
 
     def reach(self, context: Context) -> bool | None:
@@ -312,7 +344,7 @@ _UNKNOWN = (0.9, 0.74, 0.62, 0.58)
 _RARE = (0.95, 0.95, 0.78, 0.7)
 _ORDINARY_WORD = 0.8
 _ORDINARY_WORDS = (0.93, 0.86, 0.71, 0.65)
-_COMMON_EDGE = (0.93, 0.93, 0.84, 0.66)
+_COMMON_EDGE = (0.93, 0.93, 0.78, 0.64)
 _SURE = 0.93
 _IN_CONTEXT = 0.05
 _LONGER = 0.07

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from ...errors import BadInput, ConfigurationError, check_installed
-from .sounds import coarse, folded, metaphone, simple_spelling, skeleton, without, word_matches
+from .sounds import coarse, folded, metaphone, rough, skeleton, spelled_together, without, word_matches
 
 MAX_TERMS = 50_000
 """The most terms of a vocabulary."""
@@ -89,20 +90,31 @@ class Term(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"the weight of {self.term!r} is {self.weight!r}: it is positive")
 
 
+_INITIALS = re.compile(r"\b(?:[A-Z]{2,5}|[a-z](?: [a-z]\b)+)\b")
+_SAID = "ay bee see dee ee eff gee aitch eye jay kay el em en oh pee cue ar ess tee you vee doubleyou ex why zee"
+_NAMES = dict(zip("abcdefghijklmnopqrstuvwxyz", _SAID.split(), strict=True))
+"""The names of the letters, as they sound: recognisers write "see tee scan" for "CT scan"."""
+
+
 class Form:
     """A spoken form of a term, with its keys."""
 
-    __slots__ = ("coarse", "is_term", "letters", "place", "skeleton", "spelling", "term", "words")
+    __slots__ = ("coarse", "is_term", "letters", "place", "rough", "skeleton", "spelling", "term", "words")
 
-    def __init__(self, term: Term, text: str, place: int) -> None:
+    def __init__(self, term: Term, text: str, place: int, *, spelled_out: bool = False) -> None:
         self.place = place  # of the term in the vocabulary
         words = [folded(match.group()) for match in word_matches(text)]
+        sounds = words
+        if spelled_out:  # "CT scan" as "see tee scan"
+            said = [_INITIALS.sub(lambda found: " ".join(_NAMES[a] for a in found[0].lower() if a != " "), text)]
+            sounds = [folded(match.group()) for match in word_matches(said[0])]
         self.term = term
         self.words = tuple(words)
         self.is_term = text == term.term
-        self.coarse = coarse("".join(map(metaphone, words)))
+        self.coarse = coarse("".join(map(metaphone, sounds)))
         self.letters = "".join(words)
-        self.spelling = simple_spelling(self.letters)
+        self.spelling = spelled_together(sounds)
+        self.rough = rough(self.spelling)
         self.skeleton = skeleton(self.spelling)
 
 
@@ -136,10 +148,13 @@ class Vocabulary:
         """The most words of a form."""
         for place, term in enumerate(self.terms):
             for text in dict.fromkeys((term.term, *term.aliases)):
-                self._add(Form(term, text, place))
+                form = Form(term, text, place)
+                self.exact.setdefault(form.words, []).append(form)
+                self._add(form)
+                if _INITIALS.search(text):
+                    self._add(Form(term, text, place, spelled_out=True))
 
     def _add(self, form: Form) -> None:
-        self.exact.setdefault(form.words, []).append(form)
         self.longest = max(self.longest, len(form.words))
         keys = (key for own in (form.coarse, form.skeleton) for key in without(own, tolerance(own)))
         for key in set(keys):

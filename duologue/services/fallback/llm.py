@@ -18,7 +18,7 @@ from ...processors.kernel.host import Host
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import loop_time
 from ..answering import PIECES
-from ..context import Budget, Message, Request, ToolRequest
+from ..context import BYTES_PER_TOKEN, Budget, Message, Request, ToolRequest, estimated_tokens
 from ..llm import LLM
 from ..remote.llm import RemoteLLM
 from ..service import stream_of, wrong_piece
@@ -125,12 +125,14 @@ class FallbackLLM(LLM):
         while (model := await asked.begin()) is not None:
             once_more = True
             while once_more:
-                once_more = False
+                once_more, written, told = False, 0, False
                 try:
                     async with aclosing(self._answer_of(model, asked, request, said)) as pieces:
                         async for piece in pieces:
                             if isinstance(piece, str):
                                 said += piece
+                                written += len(piece)
+                            told = told or isinstance(piece, Usage)
                             yield piece
                     asked.worked()
                     return
@@ -138,6 +140,8 @@ class FallbackLLM(LLM):
                     model.thinks_first = True
                     raise
                 except Exception as error:
+                    if written and not told:
+                        yield _estimated(model, request, written)
                     once_more = await asked.wait_for(error)
                     if not once_more:
                         asked.failed(error)
@@ -226,6 +230,17 @@ def _refusal(model: LLM, name: str, value: Any) -> ConfigurationError | None:
     except ConfigurationError as error:
         return error
     return None
+
+
+def _estimated(model: LLM, request: Request, characters: int) -> Usage:
+    """Return the consumption of an answer that has failed after its first words."""
+    return Usage(
+        service=model.name,
+        model=model.model,
+        input_tokens=estimated_tokens(request),
+        output_tokens=characters // BYTES_PER_TOKEN,
+        estimated=True,
+    )
 
 
 def _check_call(call: ToolRequest) -> None:

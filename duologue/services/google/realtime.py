@@ -94,7 +94,7 @@ class GeminiLive(SpeechToSpeech):
             video_input=family.video,
             images=LIVE_IMAGES,
             tools="blocking" if blocking else "async",
-            billing="token",
+            billing="tokens",
             voices="gemini",
             session_limit_s=None if options.context_window_compression else SESSION_LIMIT_S,
             affect=bool(options.enable_affective_dialog),

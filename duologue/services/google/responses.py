@@ -79,6 +79,8 @@ class Responses:
         """True while the model announces a continuation of this response."""
         self._usage: Usage | None = None
         """The latest usage of the response in progress."""
+        self._told: Usage | None = None
+        """The latest usage in an event, until another response begins."""
         self._caller_said = ""
         self._caller_language = ""
 
@@ -89,7 +91,9 @@ class Responses:
             self._opened = True
             events.append(Opened(session_id=got.setup_complete.session_id))
         if got.usage_metadata is not None:
-            self._usage = self._usage_of(got.usage_metadata)
+            used = self._usage_of(got.usage_metadata)
+            if used != self._told:  # some servers repeat the counts of a turn
+                self._usage = used
         if got.server_content is not None:
             self._read_speech(got.server_content, events)
         if got.tool_call is not None:
@@ -98,7 +102,7 @@ class Responses:
             self._read_end(got.server_content, events)
         if self._usage is not None and not self._response:
             events.append(Consumed(usage=self._usage))
-            self._usage = None
+            self._told, self._usage = self._usage, None
         self._read_rest(got, events)
         return events
 
@@ -218,6 +222,7 @@ class Responses:
         self._cut = self.awaited = self._caller_spoke = False
         self._end_caller(events)
         self.count += 1
+        self._told = None
         self._response = f"r{self.count}"
         events.append(ResponseBegan(response=self._response, tag=self.tags.popleft() if self.tags else ""))
         self._tags_before = max(0, self._tags_before - 1)
@@ -225,6 +230,7 @@ class Responses:
     def _finish(self, events: list[Event], status: ResponseStatus = "completed", reason: str = "") -> None:
         if self._response:
             events.append(ResponseFinished(response=self._response, status=status, reason=reason, usage=self._usage))
+            self._told = self._usage
             self._response, self._usage = "", None
 
     def _transcribed(self, *, final: bool) -> TurnTranscribed:
@@ -244,10 +250,19 @@ class Responses:
             input_tokens=told.prompt_token_count + told.tool_use_prompt_token_count,
             output_tokens=told.response_token_count + told.thoughts_token_count,
             cached_tokens=told.cached_content_token_count,
-            input_audio_tokens=_of_audio(told.prompt_tokens_details),
-            output_audio_tokens=_of_audio(told.response_tokens_details),
+            input_audio_tokens=_tokens_of(told.prompt_tokens_details, "AUDIO"),
+            input_image_tokens=_tokens_of(told.prompt_tokens_details, "IMAGE", "VIDEO"),
+            cached_audio_tokens=_tokens_of(told.cache_tokens_details, "AUDIO"),
+            cached_image_tokens=_tokens_of(told.cache_tokens_details, "IMAGE", "VIDEO"),
+            # The model answers in audio.
+            output_audio_tokens=(
+                _tokens_of(told.response_tokens_details, "AUDIO")
+                if told.response_tokens_details
+                else int(told.response_token_count)
+            ),
+            thought_tokens=told.thoughts_token_count,
         )
 
 
-def _of_audio(details: Iterable[ModalityTokens]) -> int:
-    return sum(detail.token_count for detail in details if detail.modality == "AUDIO")
+def _tokens_of(details: Iterable[ModalityTokens], *modalities: str) -> int:
+    return sum(detail.token_count for detail in details if detail.modality in modalities)

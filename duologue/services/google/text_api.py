@@ -208,6 +208,7 @@ class GeminiAnswer:
             input_tokens=(used.prompt_token_count or 0) + (used.tool_use_prompt_token_count or 0),
             output_tokens=(used.candidates_token_count or 0) + (used.thoughts_token_count or 0),
             cached_tokens=used.cached_content_token_count or 0,
+            thought_tokens=used.thoughts_token_count or 0,
         )
 
 

@@ -125,6 +125,7 @@ class UsageMetadata(_Fields, frozen=True):
     thoughts_token_count: _Count = 0
     prompt_tokens_details: list[ModalityTokens] = []
     response_tokens_details: list[ModalityTokens] = []
+    cache_tokens_details: list[ModalityTokens] = []
 
 
 class SetupComplete(_Fields, frozen=True):

@@ -21,6 +21,7 @@ class RulesLLM(LLM):
     """
 
     model = "rules"
+    billing = "none"
     images = None
 
     def __init__(self, rules: Dialogue | Sequence[Rule], *, token_s: float = 0.0) -> None:

@@ -31,6 +31,7 @@ class SphinxSTT(STT):
     """
 
     model = "pocketsphinx"
+    billing = "none"
 
     def __init__(
         self,

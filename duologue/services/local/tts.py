@@ -19,6 +19,7 @@ class EspeakTTS(TTS):
     """
 
     sample_rate = ESPEAK_RATE
+    billing = "none"
     model = "espeak-ng"
     voices = "espeak"
 

@@ -79,6 +79,14 @@ class NativeAnswers(NativeService):
             if not await self.parts.asks.ask(turn, SAY + text):
                 self._kept.append(Say(text=text))
 
+    def _is_answered_anyway(self, frame: Input) -> bool:
+        results = self.parts.asks.results
+        return (
+            isinstance(frame, ToolResult)
+            and results.answered_by_itself(frame.turn)
+            and results.no_reply_since(frame.turn)
+        )
+
     def ask_again(self, failed: Ask) -> None:
         """Request once more the answer that the provider has failed to give by itself."""
         self._unanswered = "words"

@@ -45,6 +45,9 @@ class Results:
         self._session = session
         self._provider = provider
         self._given: Counter[int] = Counter()
+        self._begun_before: dict[int, int] = {}  # by turn, at its latest result
+        self.begun = 0
+        """The number of replies that have begun."""
 
     @property
     def awaited(self) -> bool:
@@ -67,6 +70,7 @@ class Results:
         if provider_id is None:
             return False
         self._given[result.turn] += 1
+        self._begun_before[result.turn] = self.begun
         if (dialect := self._provider.dialect) is not None:
             self._provider.send(dialect.tool_result(provider_id, result.name, result.result, respond=result.respond))
         return True
@@ -83,14 +87,25 @@ class Results:
         self.give(frame)
         return frame
 
+    def answered_by_itself(self, turn: int) -> bool:
+        """Return True if the provider answers the results of a turn that were given without a request."""
+        dialect = self._provider.dialect
+        return dialect is not None and dialect.answers_results and self._given[turn] > 0
+
+    def no_reply_since(self, turn: int) -> bool:
+        """Return True if results of a turn were given, and no reply has begun since."""
+        return self._given[turn] > 0 and self._begun_before[turn] == self.begun
+
     def forget(self, turn: int, given: int) -> None:
         """Forget the results of a turn that the model has answered, unless there are more than these."""
         if self._given[turn] == given:
             del self._given[turn]
+            self._begun_before.pop(turn, None)
 
     def clear(self) -> None:
         """Forget the results of a connection that has ended."""
         self._given.clear()
+        self._begun_before.clear()
 
 
 class EarlyAnswer(Protocol):
@@ -115,7 +130,6 @@ class Asks:
         self._memory = memory
         self._open: list[Ask] = []  # pending asks, oldest first
         self._tags = 0
-        self._begun = 0  # the number of replies that have begun
         self._unwanted: Ask | None = None  # interrupted before the provider began the reply by itself
         self._echoes = False  # True once the provider has repeated a tag
 
@@ -144,13 +158,11 @@ class Asks:
 
     async def go_on(self, turn: int) -> bool:
         """Continue a turn with the results of its tools. Returns False if no connection is left."""
-        dialect, by_itself = self._provider.dialect, False
-        begun, given = self._begun, self.results.of(turn)
-        if given and dialect is not None and dialect.answers_results:
-            by_itself = True
-        else:
+        begun, given = self.results.begun, self.results.of(turn)
+        by_itself = self.results.answered_by_itself(turn)
+        if not by_itself:
             await self._provider.until(lambda: not (self.busy or self._turns.waiting) or self._provider.given_up)
-            if self._begun > begun:
+            if self.results.begun > begun:
                 self.results.forget(turn, given)
                 return True  # the caller spoke meanwhile, and the answer to that included the results
         try:
@@ -283,7 +295,7 @@ class Asks:
         reply = Reply(provider_id, ask, ask.turn)
         if not ask.tag:  # one reply at a time: the provider has refused those it was asked for
             self.refuse()
-        self._begun += 1
+        self.results.begun += 1
         self.active[provider_id] = reply
         return reply
 

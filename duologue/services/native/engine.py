@@ -151,6 +151,7 @@ class SpeechToSpeech(NativeAnswers):
             parts.provider.live = False
             parts.memory.stop()
             parts.outlet.close()
+            parts.consumption.close()
             parts.caller.close()
         if self._link is not None:
             await self._link.close()
@@ -189,6 +190,8 @@ class SpeechToSpeech(NativeAnswers):
         if not provider.live:
             self.activate()
         parts.caller.hear(frame)
+        if self.session.floor.caller_speaking:
+            parts.consumption.running.heard(frame.duration_s)
         if provider.connection is not None:
             await provider.connection.flush()
         await self.push(frame)

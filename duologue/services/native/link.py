@@ -13,6 +13,7 @@ from ...agents.engine import EngineConfig
 from ...errors import BadInput, ServiceError
 from ...frames import ConnectionChanged, Respond, ResumptionHandle
 from ...session.interrupting import may_interrupt
+from ...session.running import Clock
 from ..context import own_since
 from ..remote.connection import Connection, ConnectionSettings, dial
 from ..remote.errors import ConnectionLost
@@ -21,6 +22,7 @@ from ..remote.keeper import Keeper
 from .asks import CONTINUE, Asks
 from .audio_ring import AudioRing
 from .caller import Caller
+from .consumption import Consumption
 from .dialect import (
     AudioComplete,
     Called,
@@ -49,7 +51,7 @@ from .early import Early
 from .outlet import Outlet
 from .provider import NativeService, Provider, ProviderMemory
 from .reconfigure import Reconfigure
-from .replies import Consumption, Replies
+from .replies import Replies
 from .reply import Ask
 from .transcripts import Transcripts
 from .turns import TRANSCRIPT_WAIT_S, Turns
@@ -365,6 +367,12 @@ class Link:
                 data["refreshed"] = self._refreshed
             self._session.conversation.add("note", "system", name="connection", data=data)
         return how
+
+    def clock(self) -> Clock | None:
+        """Begin to charge the open connection, if the provider charges by the clock."""
+        service = self._service
+        charged = service.capabilities.billing == "clock"
+        return self._session.cost.clock(service.name, service.model) if charged else None
 
     def given_up(self, error: Exception) -> None:
         """Report the error with which the keeper gave up; it is fatal unless another engine takes the call."""

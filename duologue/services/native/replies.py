@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
 from ...errors import ServiceError
-from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, ResponseStatus, Usage
+from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, ResponseStatus
 from ...processors.kernel.tasks import loop_time
 from ...session.ledger import Ledger
 from ..tool_log import log_calls, refused
 from .asks import Asks
+from .consumption import Consumption
 from .dialect import AudioComplete, Called, CallsCancelled, Dialect, ResponseBegan, ResponseFinished, Said, Voiced
 from .outlet import Outlet
 from .provider import NativeService, Provider
 from .reply import Ask, Reply, ReplyOutcome, Stray
 from .turns import Turns
-from .uplink import Uplink
 
 KEPT_REPLIES = 64
 """The most finished replies that are kept, because they may still be cut while they are played."""
@@ -25,46 +23,6 @@ PROACTIVE_S = 0.3
 """Seconds of audio of the shortest reply that a model may give when it likes to."""
 STRAY_S = 1.0
 """Seconds of audio after which a reply that nobody expects is not the end of the reply before."""
-
-
-class Consumption:
-    """Broadcasts each `Usage` of the provider, with the engine's name and the seconds of audio.
-
-    For the engine's own model it includes the audio of the caller sent since the last report.
-    """
-
-    def __init__(self, service: NativeService, uplink: Uplink) -> None:
-        self._service = service
-        self._uplink = uplink
-        self._rate = service.capabilities.output_sample_rate
-        self.cut: Reply | None = None
-        """A cut reply that has ended, but whose consumption is still to come."""
-
-    def of_reply(self, usage: Usage, reply: Reply) -> None:
-        """Report the consumption of a reply."""
-        audio_s = reply.audio_bytes / (2 * self._rate)
-        told = {"turn": reply.turn, "response_id": reply.id, "output_audio_s": audio_s, "discarded": reply.ask.early}
-        self.account(msgspec.structs.replace(usage, **told))
-
-    def on_consumed(self, usage: Usage) -> None:
-        """Take consumption that is not reported with a reply: that of a cut reply, or of a transcript."""
-        reply = self.cut
-        if reply is not None and self._is_own(usage):
-            self.cut = None
-            self.of_reply(usage, reply)
-        else:
-            self.account(usage)
-
-    def account(self, usage: Usage) -> None:
-        """Report consumption as it is."""
-        service = self._service
-        if self._is_own(usage):
-            sent_s = self._uplink.take_sent_s()
-            usage = msgspec.structs.replace(usage, model=service.model, input_audio_s=sent_s)
-        service.broadcast(msgspec.structs.replace(usage, service=service.name))
-
-    def _is_own(self, usage: Usage) -> bool:
-        return usage.model in ("", self._service.model)
 
 
 class Replies:
@@ -103,7 +61,7 @@ class Replies:
 
     def on_began(self, event: ResponseBegan) -> None:
         """Begin a reply, and its response unless it is void or a stray."""
-        self._consumption.cut = None
+        self._consumption.begins()
         dialect, asks = self._provider.dialect, self._asks
         announced = bool(event.tag) or dialect is None or dialect.announces_responses
         if not announced and self._kept and not asks.expects_reply:
@@ -139,6 +97,7 @@ class Replies:
             self._strays.on_said(event)
         elif event.text:
             reply.text_size += len(event.text)
+            self._consumption.running.wrote(len(event.text))
             if not reply.void:
                 self._say(reply, reply.text.feed(event.text))
 
@@ -156,6 +115,7 @@ class Replies:
             return
         size = len(event.pcm)
         reply.items[event.item] = reply.items.get(event.item, 0) + size
+        self._consumption.running.spoke(size / (2 * self._rate))  # also what nobody hears is charged
         if reply.void:
             return
         reply.said = True
@@ -185,10 +145,8 @@ class Replies:
         reply = self._asks.active.pop(event.response, None)
         if reply is None:
             return
-        if event.usage is not None:
-            self._consumption.of_reply(event.usage, reply)
+        self._consumption.ended(reply, event.usage)
         if reply.void:
-            self._consumption.cut = reply if event.usage is None else None
             self._truncate(reply, 0.0, event.items if reply.ask.early else ())
             self._finish(reply.ask, "finished")
             return
@@ -302,6 +260,7 @@ class Replies:
     def abandon(self) -> list[Ask]:
         """End each reply as it is, without its connection. Returns the asks that the provider still owed by itself."""
         owed: list[Ask] = []
+        self._consumption.abandon(going_on=bool(self._asks.active))
         for reply in self._asks.active.values():
             if reply.given and not reply.void:
                 self._end(reply, "completed")
@@ -314,7 +273,6 @@ class Replies:
                     owed.append(reply.ask)
             reply.ask.settle("lost")
         owed += self._asks.abandon()
-        self._consumption.cut = None
         self._kept.clear()  # items of a closed connection cannot be truncated
         return owed
 

@@ -95,6 +95,7 @@ class ChatAnswer:
             cached_tokens=int(read.cached_tokens or used.prompt_cache_hit_tokens or 0),
             input_audio_tokens=int(read.audio_tokens or 0),
             output_audio_tokens=int(written.audio_tokens or 0),
+            thought_tokens=int(written.reasoning_tokens or 0),
         )
 
 

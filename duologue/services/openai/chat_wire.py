@@ -81,6 +81,7 @@ class ChatChoice(_ChatFields, frozen=True):
 class CachedTokens(_ChatFields, frozen=True):
     cached_tokens: _Count | None = None
     audio_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
 
 
 class ChatUsage(_ChatFields, frozen=True):

@@ -11,10 +11,13 @@ from typing import Any
 import msgspec
 
 from ...errors import BadInput, ConfigurationError, ServiceError
+from ...frames import Usage
 from ...frames.text import from_json
+from ..remote.lenient import read_leniently
 from ..stt import STT, Transcription
 from .api import OpenAIAPI, Streamed
 from .options import TRANSCRIPTION_FAMILIES, language_code
+from .responses import consumed
 from .stt_options import (
     DEFAULT_STT_MODEL,
     MAX_TRANSCRIPT,
@@ -24,6 +27,7 @@ from .stt_options import (
     check_model,
     with_terms,
 )
+from .wire_in import WireUsage
 
 
 class _HeardLanguage(msgspec.Struct, frozen=True):
@@ -44,6 +48,7 @@ class _FileEvent(msgspec.Struct, frozen=True):
     language: str = ""
     languages: list[_HeardLanguage] | None = None
     error: _FileError | None = None
+    usage: Any = None
 
 
 _told = msgspec.json.Decoder(_FileEvent, strict=False)
@@ -158,8 +163,15 @@ class OpenAIFileSTT(STT):
             elif told.text is not None and told.type in ("", "transcript.text.done"):
                 languages = [language.code for language in told.languages or ()]
                 language = next(iter(languages), "") or told.language
-                return Transcription(text=told.text[:MAX_TRANSCRIPT], language=language)
+                return Transcription(text=told.text[:MAX_TRANSCRIPT], language=language, usage=_used(told.usage))
         raise ServiceError("the transcript has no end")
+
+
+def _used(usage: Any) -> Usage | None:
+    try:
+        return consumed(read_leniently(usage, WireUsage | None, []))
+    except msgspec.ValidationError:  # the text is worth more
+        return None
 
 
 def wav(pcm: bytes, rate: int) -> bytes:

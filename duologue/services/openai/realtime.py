@@ -76,7 +76,7 @@ class OpenAIRealtime(SpeechToSpeech):
             video_input=False,
             images=OPENAI_IMAGES,
             tools="async",
-            billing="token",
+            billing="tokens",
             voices="openai",
             answer_settings=self._answer_settings(),
             session_limit_s=SESSION_LIMIT_S,

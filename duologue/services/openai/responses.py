@@ -31,6 +31,7 @@ from .wire_in import (
     AudioDelta,
     BufferSpeechStarted,
     BufferSpeechStopped,
+    CachedDetails,
     ErrorDetail,
     InputCommitted,
     InputTokens,
@@ -127,7 +128,8 @@ class InputItems:
         transcript = TurnTranscribed(
             item=message.item_id or self._item, text=message.transcript or "", language=message.language
         )
-        return [*self._final(transcript), *self._consumed(message.usage)]
+        final = self._final(transcript)
+        return [*final, *self._consumed(message.usage)] if final else []
 
     def on_no_transcript(self, message: TranscriptFailed) -> list[Event]:
         """A turn could not be transcribed."""
@@ -167,6 +169,7 @@ class Responses:
         self._calls = Recent[dict[str, WireItem]](64)
         """The tool calls of each response in progress, by call id."""
         self._over = Recent[bool](256)
+        """The responses that have ended: False for one that was given up, whose consumption is still to come."""
         self._audio = Recent[_ItemAudio](64)
         """The received audio by item, without the items that have none."""
         self._unnamed = 0  # the number of responses without an id of the provider's
@@ -186,7 +189,7 @@ class Responses:
     def give_up(self, response: str) -> None:
         """End a response: its later messages give no event."""
         self._calls.pop(response, None)
-        self._over[response] = True
+        self._over[response] = False
 
     def cut_ms(self, item: str, heard_ms: int) -> int | None:
         """Return the ms at which to cut an item that was heard to `heard_ms`, None if there is nothing to cut."""
@@ -256,9 +259,12 @@ class Responses:
     def on_done(self, message: ResponseDone) -> list[Event]:
         response = message.response
         response_id = self._id(response.id)
-        if response_id in self._over:
-            return []
         usage = self._usage(response.usage)
+        if response_id in self._over:
+            if usage is None or self._over[response_id]:
+                return []  # it was counted before
+            self._over[response_id] = True
+            return [Consumed(usage=usage)]
         status, reason, code = _outcome(response)
         if response_id not in self._calls and not (response.output or response.tag or status == "failed"):
             self._over[response_id] = True
@@ -286,17 +292,30 @@ class Responses:
         return token_usage(usage, self._model)
 
 
+def consumed(usage: WireUsage | None) -> Usage | None:
+    """Return what a transcript has consumed, None if the server does not say."""
+    return None if usage is None or usage == NOTHING_USED else token_usage(usage, "")
+
+
 def token_usage(usage: WireUsage, model: str) -> Usage:
     """Return consumption in tokens or in seconds of audio as `Usage`."""
     taken, given = usage.input_token_details or InputTokens(), usage.output_token_details or OutputTokens()
+    cached = taken.cached_tokens_details or CachedDetails()
+    # A server that leaves out the totals still gives their parts.
+    parts = [int(count or 0) for count in (taken.text_tokens, taken.audio_tokens, taken.image_tokens)]
+    spoken = int(given.audio_tokens or 0)
     return Usage(
         service=SERVICE,
         model=model,
-        input_tokens=int(usage.input_tokens or 0),
-        output_tokens=int(usage.output_tokens or 0),
+        input_tokens=int(sum(parts) if usage.input_tokens is None else usage.input_tokens),
+        output_tokens=int((given.text_tokens or 0) + spoken if usage.output_tokens is None else usage.output_tokens),
         cached_tokens=int(taken.cached_tokens or 0),
-        input_audio_tokens=int(taken.audio_tokens or 0),
-        output_audio_tokens=int(given.audio_tokens or 0),
+        input_audio_tokens=parts[1],
+        input_image_tokens=parts[2],
+        cached_audio_tokens=int(cached.audio_tokens or 0),
+        cached_image_tokens=int(cached.image_tokens or 0),
+        output_audio_tokens=spoken,
+        thought_tokens=int(given.reasoning_tokens or 0),
         input_audio_s=usage.seconds or 0.0,
     )
 

@@ -41,10 +41,15 @@ class _Cached(_EventFields, frozen=True):
     cached_tokens: _Count | None = None
 
 
+class _Written(_EventFields, frozen=True):
+    reasoning_tokens: _Count | None = None
+
+
 class _TokenCounts(_EventFields, frozen=True):
     input_tokens: _Count | None = None
     output_tokens: _Count | None = None
     input_tokens_details: _Cached | None = None
+    output_tokens_details: _Written | None = None
 
 
 class _Failure(_EventFields, frozen=True):
@@ -214,6 +219,7 @@ class ResponsesAnswer:
             input_tokens=int(used.input_tokens or 0),
             output_tokens=int(used.output_tokens or 0),
             cached_tokens=int((used.input_tokens_details or _Cached()).cached_tokens or 0),
+            thought_tokens=int((used.output_tokens_details or _Written()).reasoning_tokens or 0),
         )
 
 

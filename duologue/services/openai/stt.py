@@ -11,7 +11,7 @@ from ...protocols.openai_realtime.session import MIN_COMMIT_MS
 from ..remote import ConnectionSettings, Event, Opened, Recognized, Refused, RemoteSTT, STTDialect, Wire, WireMessage
 from ..remote.ids import Recent, Seen
 from .options import SAMPLE_RATE, SETUP_ID, TRANSCRIPTION_FAMILIES, session_left_s
-from .responses import FINAL_ERRORS, MAX_ERROR_TEXT
+from .responses import FINAL_ERRORS, MAX_ERROR_TEXT, consumed
 from .stt_options import (
     DEFAULT_STT_MODEL,
     MAX_TRANSCRIPT,
@@ -128,7 +128,8 @@ class OpenAISTTDialect(STTDialect):
         if answers is None:
             return ()
         text = (got.transcript or "")[:MAX_TRANSCRIPT]
-        return (Recognized(text=text, final=True, last=answers, language=got.language),)
+        used = consumed(got.usage)
+        return (Recognized(text=text, final=True, last=answers, language=got.language, usage=used),)
 
     def _on_failed(self, got: TranscriptFailed) -> Sequence[Event]:
         answers = self._ends(got.item_id or "")

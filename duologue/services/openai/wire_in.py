@@ -32,13 +32,23 @@ class ErrorDetail(_Fields, frozen=True):
     event_id: str | None = None
 
 
+class CachedDetails(_Fields, frozen=True):
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+
+
 class InputTokens(_Fields, frozen=True):
     cached_tokens: _Count | None = None
+    text_tokens: _Count | None = None
     audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+    cached_tokens_details: CachedDetails | None = None
 
 
 class OutputTokens(_Fields, frozen=True):
+    text_tokens: _Count | None = None
     audio_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
 
 
 class WireUsage(_Fields, frozen=True):

@@ -27,6 +27,7 @@ class PiperTTS(TTS):
     """
 
     model = "piper"
+    billing = "none"
     voices = "piper"
 
     def __init__(

@@ -14,6 +14,7 @@ from ...errors import ConfigurationError, check_range
 from ...frames import ConnectionChanged
 from ...processors.kernel.lane import DONE
 from ...processors.kernel.tasks import stray
+from ...session.running import Clock
 from .dialect import ConnectionDialect, Event, Opened, PushingWire, Refused, Wire, WireMessage
 from .errors import ConnectionLost, as_lost
 
@@ -119,6 +120,9 @@ class KeptService(ConnectionOwner, Protocol[Config, D]):
 
     def take(self, connection: Connection[D] | None, resumed: bool) -> str:
         """Use another connection from now on, or none. Returns a text on how its session knows the conversation."""
+
+    def clock(self) -> Clock | None:
+        """Begin to charge the open connection, if the provider charges by the clock."""
 
     def given_up(self, error: Exception) -> None:
         """Act on a connection that was given up for good."""

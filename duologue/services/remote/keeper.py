@@ -10,6 +10,7 @@ import anyio
 from ...errors import DeadlineExceeded
 from ...frames import ConnectionChanged
 from ...processors.kernel.tasks import loop_time
+from ...session.running import Clock
 from .attempts import LONGEST_BACKOFF_S, Attempts
 from .connection import Config, Connection, ConnectionSettings, D, KeptService
 from .errors import ConnectionLost, as_lost
@@ -127,6 +128,7 @@ class Keeper(Generic[Config, D]):
         self._replacing = 0
         self.resting = False
         """True while no connection is wanted for now."""
+        self._clock: Clock | None = None  # while a connection is open that is charged by the clock
 
     # -- what the service asks for ---------------------------------------------------------------------------------
 
@@ -188,6 +190,7 @@ class Keeper(Generic[Config, D]):
         if self._refreshing is not None:
             self._refreshing.cancel()
         connection, self.connection = self.connection, None
+        self._stop_clock()
         self._service.spawn(connection.close)
         self._service.take(None, False)
         self._tell("closed", "the session rests")
@@ -225,6 +228,7 @@ class Keeper(Generic[Config, D]):
         if connection is not self.connection or self.attempts.closed:
             return
         self.connection = None
+        self._stop_clock()
         self._error, self._lost_at = error, loop_time()
         self._short = self._short + 1 if self._lost_at - self._taken_at < SHORT_S else 0
         if self._short <= 1:
@@ -247,6 +251,7 @@ class Keeper(Generic[Config, D]):
         if self._watching is not None:
             self._watching.cancel()
         connection, self.connection = self.connection, None
+        self._stop_clock()
         if connection is not None:
             await connection.close()
             self._tell("closed")
@@ -261,10 +266,17 @@ class Keeper(Generic[Config, D]):
         self._lost_at, self._error = None, None
         self._taken_at = loop_time()
         self._health.begin(new)
+        if self._clock is None:
+            self._clock = self._service.clock()
         if old is not None:
             self._service.spawn(old.close)
         how = self._service.take(new, resumed)
         self._tell("active", how=how, gap_ms=gap_ms)
+
+    def _stop_clock(self) -> None:
+        clock, self._clock = self._clock, None
+        if clock is not None:
+            clock.stop()
 
     # -- watching --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import msgspec
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, SessionStarted, Signal
 from ...processors.processor import Processor, handles
+from ...session.running import Clock
 from .connection import Connection, ConnectionSettings, D, dial
 from .dialect import Event, GoingAway, Refused, Wire
 from .errors import ConnectionLost
@@ -32,6 +33,7 @@ class RemoteService(Processor, Generic[D]):
     """False: the keeper opens the connection again."""
     replaceable: bool = False
     """True if another engine can take the call when the connection is given up."""
+    model: str
 
     given_up_to: Callable[[Exception], None] | None = None
     """Takes the error of a connection that is given up, in a `Fallback`: another service is in reserve."""
@@ -173,6 +175,11 @@ class RemoteService(Processor, Generic[D]):
         else:
             self.attached(connection)
         return "fresh"
+
+    def clock(self) -> Clock | None:
+        """Begin to charge the open connection, if the vendor charges by the clock."""
+        charged = getattr(self, "billing", "none") == "clock"
+        return self.session.cost.clock(self.name, self.model) if charged else None
 
     def given_up(self, error: Exception) -> None:
         """Report the error with which the keeper gave up; it is fatal unless another engine can take the call."""

@@ -11,7 +11,8 @@ from typing import ClassVar, Literal
 import anyio
 
 from ...errors import ServiceError
-from ...frames import Word
+from ...frames import Usage, Word
+from ...session.usage import add_usage
 from ..stt import STT, Transcription
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
@@ -36,6 +37,8 @@ class Recognized(Event, frozen=True, kw_only=True):
     confidence: float = 1.0
     language: str = ""
     words: tuple[Word, ...] = ()
+    usage: Usage | None = None
+    """The consumption, for vendors that report it: that of the segment."""
 
 
 class STTDialect(ConnectionDialect):
@@ -84,6 +87,8 @@ class SpokenAudio:
         """Loop time at which the utterance began."""
         self.asked_at: float | None = None
         """Loop time at which `finish` was sent."""
+        self.used: Usage | None = None
+        """The consumption that the vendor has reported for it."""
         self.repeated = False
         """True once the utterance was sent once more, because the vendor refused it."""
         self._ring_bytes = ring_bytes
@@ -122,6 +127,11 @@ class SpokenAudio:
         self._unsent, self.begun = len(self._pieces), False
         self.segments.clear()
         self.interim, self.began_s = "", 0.0
+
+    def count(self, usage: Usage | None) -> None:
+        """Add consumption that the vendor reports."""
+        if usage is not None:
+            self.used = usage if self.used is None else add_usage(self.used, usage)
 
     @property
     def text(self) -> str:
@@ -243,6 +253,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         offset_s = spoken.began_s if dialect.times_from == "connection" else 0.0
         return Transcription(
             text=spoken.text,
+            usage=spoken.used,
             confidence=min((segment.confidence for segment in segments), default=1.0),
             language=next((segment.language for segment in reversed(segments) if segment.language), ""),
             words=tuple(
@@ -340,10 +351,10 @@ class RemoteSTT(RemoteService[STTDialect], STT):
 
     def _take(self, heard: Recognized) -> None:
         spoken = self._spoken
-        if spoken is None or (heard.last and spoken.asked_at is None):
-            return  # its utterance is over
-        if spoken.answer is not None and spoken.answer.done():
-            return  # a second answer
+        over = spoken is None or (heard.last and spoken.asked_at is None)
+        if spoken is None or over or (spoken.answer is not None and spoken.answer.done()):
+            return  # its utterance is over, or this is a second answer
+        spoken.count(heard.usage)
         before = spoken.text
         if heard.final:
             spoken.interim = ""

@@ -120,6 +120,7 @@ class TurnHoldingSTT(RemoteSTT):
     """
 
     gives = frozenset({UserTranscript, SpeechStarted, EndOfTurn})
+    billing = "clock"  # all audio is sent
     ends_within_s: float = inf
     """Seconds without new text after which a turn is ended as well, because the vendor should have ended it."""
 
@@ -277,7 +278,7 @@ class TurnHoldingSTT(RemoteSTT):
         self._spoken = self._between_turns()
         self._spoken.began_s = self._sent_s
         self.session.floor.caller_speaks(False, at)
-        self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._speech.fed_s))
+        self._transcribing.metering.report(Usage(service=self.name, model=self.model, input_audio_s=self._speech.fed_s))
         transcript = UserTranscript(
             text=said.text,
             start_s=self._speech.began_at,

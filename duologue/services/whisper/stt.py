@@ -37,6 +37,7 @@ class WhisperSTT(STT):
     """
 
     timeout_s = 15.0
+    billing = "none"
 
     def __init__(self, model: str | os.PathLike[str], *, options: WhisperOptions | None = None) -> None:
         super().__init__()

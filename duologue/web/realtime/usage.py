@@ -15,12 +15,13 @@ def usage_wire(used: Usage | None) -> dict[str, Any]:
         "input_tokens": used.input_tokens,
         "output_tokens": used.output_tokens,
         "input_token_details": {
-            "text_tokens": used.input_tokens - used.input_audio_tokens,
+            "text_tokens": max(0, used.input_tokens - used.input_audio_tokens - used.input_image_tokens),
             "audio_tokens": used.input_audio_tokens,
+            "image_tokens": used.input_image_tokens,
             "cached_tokens": used.cached_tokens,
         },
         "output_token_details": {
-            "text_tokens": used.output_tokens - used.output_audio_tokens,
+            "text_tokens": max(0, used.output_tokens - used.output_audio_tokens),
             "audio_tokens": used.output_audio_tokens,
         },
     }

@@ -13,7 +13,6 @@ from ...agents.tool_context import ToolContext
 from ...errors import ConfigurationError, ToolError
 from ...processors.tools import shared_tools
 from ...session.session import Session
-from ...session.usage import PRICES, Prices
 from ...transports.client import ClientTransport, Message, client_of
 from .messages import Version, envelope
 
@@ -46,8 +45,6 @@ class RtviClient:
         """The client's rights beyond the conversation: see `ControlName`; None for the `controls` of `routes`."""
         self.audio_levels = False
         self.metrics = False
-        self.prices: Prices = PRICES
-        """The prices for the page's cost of the call."""
         self.ready = False
         """True once the client has sent `client-ready` and received `bot-ready`."""
         self.version: Version = (0, 0, 0)

@@ -13,6 +13,7 @@ from ...session.call_events import (
     AccessSwitched,
     CallEnding,
     ConnectionMoved,
+    CostChanged,
     FeedEvent,
     HandedOff,
     ServiceMoved,
@@ -21,8 +22,8 @@ from ...session.call_events import (
     TurnTimed,
     UsageReported,
 )
+from ...session.cost import Cost
 from ...session.rows import Row, to_row
-from ...session.usage import PRICES, Prices, cost
 from .client import FunctionCallReport
 
 MAX_WANTED = 100
@@ -44,23 +45,24 @@ class PageMessages:
         state: Callable[[], Mapping[str, Any]],
         may: frozenset[str],
         function_calls: FunctionCallReport = "name",
-        prices: Prices = PRICES,
         *,
         started_at: Callable[[], datetime | None] = lambda: None,
     ) -> None:
-        self._session_id, self._started_at, self._state, self._prices = session_id, started_at, state, prices
+        self._session_id, self._started_at, self._state = session_id, started_at, state
         self._may, self._function_calls = may, function_calls
         self._wanted: dict[str, ToolChanged] = {}
+        self._totals: tuple[Usage, ...] = ()
 
     def waits_for_approval(self, call_id: str) -> bool:
         """Return True while a tool call waits for its approval."""
         return call_id in self._wanted
 
-    def begin(self, log: Iterable[FeedEvent], totals: Iterable[Usage]) -> Iterator[PageMessage]:
+    def begin(self, log: Iterable[FeedEvent], totals: Iterable[Usage], cost: Cost) -> Iterator[PageMessage]:
         """Yield the messages that bring a page up to date, once it is ready. `log` is the feed's."""
         yield _page_message("state", **self._state())
         if "usage" in self._may:
-            yield self._usage(totals)
+            self._totals = tuple(totals)
+            yield self._usage(cost)
         if "approve" in self._may:
             for wanted in self._wanted.values():
                 yield _approval_wanted(wanted)
@@ -93,8 +95,10 @@ class PageMessages:
                 yield _approval_wanted(event)
             case ToolChanged(state="approved" | "denied") if "approve" in self._may:
                 yield _approval_given(event, self._wanted.pop(event.call_id, None))
-            case UsageReported() if "usage" in self._may:
-                yield self._usage(event.totals)
+            case UsageReported():
+                self._totals = event.totals
+            case CostChanged() if "usage" in self._may:
+                yield self._usage(event.cost)
             case TurnTimed() if "latency" in self._may:
                 yield _turn_times(event)
             case CallEnding():
@@ -122,9 +126,8 @@ class PageMessages:
         metadata = {name: value for name, value in row.metadata.items() if name != "data"}
         return msgspec.structs.replace(row, message="", metadata=metadata)
 
-    def _usage(self, totals: Iterable[Usage]) -> PageMessage:
-        totals = tuple(totals)
-        sums = cost(totals, self._prices)
+    def _usage(self, cost: Cost) -> PageMessage:
+        usd = {(one.service, one.model): one.usd for one in cost.by_service}
         services = [
             {
                 "service": total.service,
@@ -133,12 +136,22 @@ class PageMessages:
                 "output_tokens": total.output_tokens,
                 "input_audio_s": round(total.input_audio_s, 2),
                 "output_audio_s": round(total.output_audio_s, 2),
+                "connection_s": round(total.connection_s, 2),
                 "characters": total.characters,
-                "cost_usd": sums.by_service[total.service, total.model],
+                "cost_usd": usd.get((total.service, total.model)),
             }
-            for total in totals
+            for total in self._totals
         ]
-        return _page_message("usage", services=services, cost_usd=sums.usd, unpriced=list(sums.unpriced))
+        return _page_message(
+            "usage",
+            services=services,
+            cost_usd=cost.usd,
+            leg_usd=cost.leg_usd,
+            estimated_usd=cost.estimated_usd,
+            per_minute_usd=cost.per_minute_usd,
+            budget_usd=cost.budget_usd,
+            unpriced=list(cost.unpriced),
+        )
 
 
 def _page_message(name: str, /, **fields: Any) -> PageMessage:

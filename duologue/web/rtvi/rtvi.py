@@ -67,7 +67,6 @@ class Rtvi:
                 lambda: page_state(session, may),
                 may,
                 client.function_calls,
-                client.prices,
                 started_at=lambda: session.started_at,
             )
         self._requests = RtviRequests(transport, session, client, ready=self._client_ready)
@@ -109,7 +108,8 @@ class Rtvi:
             if self._client.metrics or "latency" in self._may:
                 self._session.feed.on(self._happened, TurnTimed)
         if self._page is not None:
-            for message in self._page.begin(filter(self._may_see, self._session.feed.snapshot()), self._session.usage):
+            log = filter(self._may_see, self._session.feed.snapshot())
+            for message in self._page.begin(log, self._session.usage, self._session.cost.readout()):
                 self._send_to_page(message)
 
     def _catch_up(self) -> None:

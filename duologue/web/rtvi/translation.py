@@ -107,6 +107,8 @@ class RtviMessages:
             case Failed():
                 # The message of an unexpected error may contain secrets of the application.
                 message = "an internal error" if event.category == "internal" else event.message
+                if event.category == "budget" and not self._usage:  # its message has the cost
+                    message = "the budget of the call is used up"
                 yield "error", {"error": message, "fatal": event.fatal}
             case UsageReported() if self._usage and not event.used.discarded:
                 yield from _metrics(event.used)

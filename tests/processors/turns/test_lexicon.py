@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 
 from duologue.errors import ConfigurationError
+from duologue.processors import Processor
+from duologue.processors.turns import lexicon as lexicons
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.lexicon import KEYS, Lexicon, guess, known_languages, lexicon, parse, words
+from tests.processors.turns.calls import EarsCall
 
 LANGUAGES = ["de", "en", "es", "fr", "hi", "it", "pt"]
 OPTIONAL = ("particles", "letters", "open_suffixes", "closed_suffixes")
@@ -121,3 +126,24 @@ def test_of_two_languages_the_latest_is_guessed() -> None:
 def test_a_wrong_file_is_refused_with_the_place(text: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         parse("xx", text)
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize("processor", [Interruption, Endpointing])
+async def test_no_word_of_a_call_waits_for_the_lexicons_to_be_read(
+    processor: type[Processor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    parsed = lexicons.parse
+
+    def counted(language: str, text: str) -> Lexicon:
+        read.append(language)
+        return parsed(language, text)
+
+    monkeypatch.setattr(lexicons, "parse", counted)
+    lexicons._all.cache_clear()
+    async with EarsCall(processor()) as call:
+        assert read == LANGUAGES
+        call.utter()
+        await call.transcribe("what is the weather in paris today", final=True)
+    assert read == LANGUAGES

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from duologue.errors import ConfigurationError
+from duologue.frames import Usage
 from duologue.services.assemblyai import AssemblyAISTT, AssemblyAISTTOptions
 from duologue.testing.scripted.assemblyai import ScriptedAssemblyAI
 from tests.services.elevenlabs.calls import ListeningCall
@@ -108,3 +109,13 @@ def test_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASSEMBLYAI_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match="ASSEMBLYAI_API_KEY"):
         AssemblyAISTT()
+
+
+async def test_the_open_connection_is_charged_by_the_clock() -> None:
+    async with listening(transcripts=["Yes."]) as caller:
+        used: list[Usage] = []
+        caller.session.on(Usage, used.append)
+        await anyio.sleep(3.0)  # in silence
+        assert sum(one.connection_s for one in used) == pytest.approx(3.0, abs=1.0)
+        assert caller.session.cost.usd > 0
+        assert caller.session.cost.unpriced == ()

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from duologue.errors import ConfigurationError
-from duologue.frames import EagerEndOfTurn, EndOfTurn, SpeechStarted, UserTranscript
+from duologue.frames import EagerEndOfTurn, EndOfTurn, SpeechStarted, Usage, UserTranscript
 from duologue.services.deepgram import DeepgramFluxOptions, DeepgramFluxSTT
 from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
@@ -318,3 +318,24 @@ async def test_a_configuration_that_the_vendor_refuses_is_reported() -> None:
 def test_options_that_deepgram_would_refuse_are_refused(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         DeepgramFluxOptions(**options)
+
+
+# -- money -------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_open_connection_is_charged_by_the_clock_and_a_gap_is_not() -> None:
+    async with taking_turns(transcripts=["Hello."], settings=QUICK) as caller:
+        used: list[Usage] = []
+        caller.session.on(Usage, used.append)
+        begun, began_usd = caller.session.now(), caller.session.cost.usd
+        await anyio.sleep(2.0)  # in silence
+        first = caller.server.connections[-1]
+        first.drop(1011, "NET-0000")
+        await anyio.sleep(3.0)
+        connected_s = sum(one.connection_s for one in used)
+        assert {(one.service, one.model) for one in used} == {("DeepgramFluxSTT", "flux-general-en")}
+        assert len(used) >= 4
+        assert 3.5 < connected_s <= caller.session.now() - begun + 1
+        spent = caller.session.cost.usd - began_usd
+        assert spent == pytest.approx(0.0065 / 60 * (caller.session.now() - begun), rel=0.1)
+    assert len(caller.server.got) == 2

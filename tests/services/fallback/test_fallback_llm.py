@@ -59,6 +59,15 @@ async def test_one_whole_answer_whatever_the_first_model_does(kind: str, after: 
     assert changes(call) == [("FaultyLLM", "Other")]
 
 
+async def test_the_words_of_a_model_that_has_failed_are_charged_as_estimated() -> None:
+    first, second = FaultyLLM([ANSWER], Fault("resets", 4)), Other([ANSWER])
+    async with call_with(first, second) as call:
+        await call.types("Hello?")
+        await call.waits(20)
+    used = [usage for usage in call.came(Usage) if usage.output_tokens]
+    assert [(usage.service, usage.estimated) for usage in used] == [("FaultyLLM", True), ("Other", False)]
+
+
 async def test_the_next_model_continues_the_answer_and_gets_what_was_said() -> None:
     def follow(request: Request) -> str:
         return "three four five six. Seven eight nine ten." if request.messages[-1].role == "system" else ANSWER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -258,6 +259,7 @@ CONSUMED = Usage(
     cached_tokens=5,
     input_audio_tokens=20,
     output_audio_tokens=12,
+    thought_tokens=3,
 )
 
 
@@ -273,7 +275,51 @@ def test_usage_may_come_before_the_end_or_after_it() -> None:
     content(gemini, modelTurn=speech(ONE))
     assert read(gemini, usageMetadata=USAGE) == []
     assert content(gemini, turnComplete=True) == [ResponseFinished(response="r1", usage=CONSUMED)]
+    assert read(gemini, usageMetadata=USAGE) == []  # told before
+    content(gemini, modelTurn=speech(TWO))
+    assert content(gemini, turnComplete=True) == [ResponseFinished(response="r2")]
     assert read(gemini, usageMetadata=USAGE) == [Consumed(usage=CONSUMED)]
+    assert read(gemini, usageMetadata=USAGE) == []
+
+
+def test_tokens_are_counted_by_modality() -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    usage = {
+        "promptTokenCount": 500,
+        "promptTokensDetails": [
+            {"modality": "TEXT", "tokenCount": 100},
+            {"modality": "AUDIO", "tokenCount": 300},
+            {"modality": "IMAGE", "tokenCount": 40},
+            {"modality": "VIDEO", "tokenCount": 60},
+        ],
+        "cachedContentTokenCount": 90,
+        "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 70}],
+        "responseTokenCount": 80,
+        "thoughtsTokenCount": 20,
+    }
+    (finished,) = read(gemini, serverContent={"turnComplete": True}, usageMetadata=usage)
+    assert isinstance(finished, ResponseFinished)
+    assert finished.usage == Usage(
+        service="GeminiLive",
+        model="gemini-3.8-live",
+        input_tokens=500,
+        output_tokens=100,
+        cached_tokens=90,
+        input_audio_tokens=300,
+        input_image_tokens=100,
+        cached_audio_tokens=70,
+        output_audio_tokens=80,  # without details: the model answers in audio
+        thought_tokens=20,
+    )
+
+
+@pytest.mark.parametrize("count", [-5, "many", None, [7], 0.5])
+def test_a_count_that_is_none_costs_no_other(count: Any) -> None:
+    gemini = dialect()
+    events = gemini.read(json.dumps({"usageMetadata": {"promptTokenCount": count, "responseTokenCount": 3}}).encode())
+    (consumed,) = [event for event in events if isinstance(event, Consumed)]
+    assert (consumed.usage.input_tokens, consumed.usage.output_tokens) == (0, 3)
 
 
 def test_extended_thinking_ends_when_it_is_idle() -> None:

@@ -62,7 +62,10 @@ async def test_each_utterance_is_a_file(model: str) -> None:
         assert caller.requests[0].notes["sample_rate"] == 16_000
         streams = {} if model == "whisper-1" else {"stream": "true"}
         assert caller.requests[0].notes["form"] == {"model": model, "response_format": "json", **streams}
-        assert [usage.input_audio_s for usage in caller.usage] == [pytest.approx(0.4), pytest.approx(0.8)]
+        seconds = [1.0, 1.0] if model == "whisper-1" else [0.4, 0.8]  # as the vendor counts them, or as they are
+        assert [usage.input_audio_s for usage in caller.usage] == pytest.approx(seconds)
+        assert [usage.input_tokens for usage in caller.usage] == ([0, 0] if model == "whisper-1" else [10, 10])
+        assert not any(usage.estimated for usage in caller.usage)
         assert caller.server.accepted == 1
         assert not caller.errors
 

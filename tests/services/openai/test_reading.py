@@ -107,7 +107,7 @@ def test_a_transcript_grows_until_it_is_final() -> None:
     ]
     final = dialect.read(understood("What is it?", languages=[{"code": "en"}]))
     assert final[0] == TurnTranscribed(item="item_1", text="What is it?", language="en")
-    assert [type(event) for event in read(dialect, heard("late"), understood("again"))] == [Consumed]
+    assert read(dialect, heard("late"), understood("again")) == []
 
 
 def test_a_transcript_that_failed_is_final_and_empty() -> None:
@@ -200,6 +200,65 @@ def test_a_response_that_fails_for_good() -> None:
     details = {"type": "failed", "error": {"code": "insufficient_quota", "message": "Pay."}}
     events = read(opened(), created(), done(status="failed", status_details=details))
     assert events[-1] == Refused(code="insufficient_quota", message="Pay.", fatal=True)
+
+
+def test_tokens_are_counted_by_modality() -> None:
+    usage = {
+        "input_tokens": 500,
+        "output_tokens": 90,
+        "input_token_details": {
+            "text_tokens": 100,
+            "audio_tokens": 300,
+            "image_tokens": 100,
+            "cached_tokens": 200,
+            "cached_tokens_details": {"text_tokens": 50, "audio_tokens": 100, "image_tokens": 50},
+        },
+        "output_token_details": {"text_tokens": 20, "audio_tokens": 70, "reasoning_tokens": 5},
+    }
+    expected = Usage(
+        service="OpenAIRealtime",
+        model="gpt-realtime-2.1",
+        input_tokens=500,
+        output_tokens=90,
+        cached_tokens=200,
+        input_audio_tokens=300,
+        input_image_tokens=100,
+        cached_audio_tokens=100,
+        cached_image_tokens=50,
+        output_audio_tokens=70,
+        thought_tokens=5,
+    )
+    assert opened().read(done(status="cancelled", usage=usage)) == [Consumed(usage=expected)]
+    del usage["input_tokens"], usage["output_tokens"]  # the parts add up
+    assert opened().read(done(status="cancelled", usage=usage)) == [Consumed(usage=expected)]
+
+
+@pytest.mark.parametrize("count", ["12", 12.0])
+def test_a_count_may_be_a_text(count: Any) -> None:
+    (consumed,) = opened().read(done(status="cancelled", usage={"input_tokens": count, "output_tokens": 3}))
+    assert isinstance(consumed, Consumed)
+    assert (consumed.usage.input_tokens, consumed.usage.output_tokens) == (12, 3)
+
+
+@pytest.mark.parametrize("count", [-5, 1e300, "many", None, [7], {}])
+def test_a_count_that_is_none_costs_no_other(count: Any) -> None:
+    response = {"id": "resp_1", "status": "cancelled", "usage": {"input_tokens": count, "output_tokens": 3}}
+    events = opened().read(json.dumps({"type": "response.done", "response": response}).encode())
+    (consumed,) = [event for event in events if isinstance(event, Consumed)]
+    assert (consumed.usage.input_tokens, consumed.usage.output_tokens) == (0, 3)
+
+
+def test_a_response_is_counted_once_also_if_its_report_is_late() -> None:
+    dialect = opened()
+    dialect.read(created())
+    list(dialect.give_up("resp_1"))
+    assert dialect.read(done(usage=TOKENS)) == [Consumed(usage=USAGE)]
+    assert dialect.read(done(usage=TOKENS)) == []
+    dialect = opened()
+    finished = read(dialect, created(), done(usage=TOKENS))[-1]
+    assert isinstance(finished, ResponseFinished)
+    assert finished.usage == USAGE
+    assert dialect.read(done(usage=TOKENS)) == []
 
 
 def test_a_response_without_its_beginning() -> None:

@@ -129,6 +129,7 @@ class RtviCall(BareCall):
         engines: Sequence[str] = (),
         agent: Agent | None = None,
         may_fail: bool = False,
+        **options: Any,
     ) -> None:
         self.client = Client()
         self.llm = MockLLM(replies)
@@ -155,6 +156,7 @@ class RtviCall(BareCall):
             ),
             id="s1",
             agent=agent,
+            **options,
         )
         super().__init__(session, ends=False, may_fail=may_fail)
 

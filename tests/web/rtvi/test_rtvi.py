@@ -538,11 +538,11 @@ async def test_muting_levels_usage_and_errors_are_told() -> None:
 
 
 @pytest.mark.parametrize("metrics", [False, True])
-async def test_pushes_are_watched_for_metrics_alone(metrics: bool) -> None:
+async def test_pushes_are_never_watched(metrics: bool) -> None:
     call = RtviCall()
     call.client.rtvi.metrics = metrics
     async with running(call, page=True):
-        assert (call.session.host.tap is not None) is metrics
+        assert call.session.host.tap is None
 
 
 BAD: list[dict[str, Any]] = [

@@ -11,7 +11,7 @@ from duologue import Agent, Profile
 from duologue.frames import ApprovalGiven, ApprovalWanted, ConnectionChanged, ServiceChanged
 from duologue.services.llm import Request, ToolRequest
 from duologue.session.latency import STAGES
-from duologue.session.usage import Price
+from duologue.session.prices import Price
 from duologue.web.rtvi.controls import ALL_CONTROLS
 from duologue.web.rtvi.rtvi import ClientTool
 from tests.web.rtvi.calls import RtviCall, running
@@ -196,8 +196,7 @@ async def test_a_row_that_comes_to_nothing_is_taken_back() -> None:
 
 
 async def test_times_usage_connection_and_end_are_told() -> None:
-    call = RtviCall()
-    call.client.rtvi.prices = {"MockTTS": Price(characters=2)}
+    call = RtviCall(prices={"MockTTS": Price(characters=2)})
     async with running(call, controls=True) as client:
         await client.speak(1.0)
         await client.until("bot-stopped-speaking")

@@ -13,8 +13,9 @@ export class Cost {
   }
 
   /** What the server counts: see the message `duologue.usage`. */
-  show({ services = [], cost_usd: sum = 0, unpriced = [] }) {
-    this.#sum.textContent = dollars(sum);
+  show({ services = [], cost_usd: sum = 0, per_minute_usd: minute = 0, budget_usd: budget = null, unpriced = [] }) {
+    const rate = minute > 0 ? `, ${dollars(minute)} a minute` : "";
+    this.#sum.textContent = `${dollars(sum)}${budget === null ? "" : ` of ${dollars(budget)}`}${rate}`;
     this.#services.replaceChildren(...services.map(line));
     this.#unpriced.textContent = unpriced.length ? `Without a known price: ${unpriced.join(", ")}` : "";
   }
@@ -38,6 +39,7 @@ function used(service) {
     [service.characters ?? 0, (count) => `${count.toLocaleString("en")} characters`],
     [service.input_audio_s ?? 0, (count) => `${count.toFixed(1)} s heard`],
     [service.output_audio_s ?? 0, (count) => `${count.toFixed(1)} s spoken`],
+    [service.connection_s ?? 0, (count) => `${count.toFixed(0)} s connected`],
   ];
   return counted
     .filter(([count]) => count > 0)

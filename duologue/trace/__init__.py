@@ -1,0 +1,33 @@
+"""The flight recorder: what happens in a call, on disk while it happens."""
+
+from .keys import BadKey, make_key, public_key
+from .reader import Records, read
+from .records import PRIVATE, BadTrace, Record
+from .redaction import Redaction, redact
+from .state import TraceState, state_of
+from .store import FolderStore, Store
+from .trace import Trace
+from .verification import Problem, Verification, verify
+from .writer import TraceFailed
+
+__all__ = [
+    "PRIVATE",
+    "BadKey",
+    "BadTrace",
+    "FolderStore",
+    "Problem",
+    "Record",
+    "Records",
+    "Redaction",
+    "Store",
+    "Trace",
+    "TraceFailed",
+    "TraceState",
+    "Verification",
+    "make_key",
+    "public_key",
+    "read",
+    "redact",
+    "state_of",
+    "verify",
+]

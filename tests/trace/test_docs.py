@@ -1,0 +1,20 @@
+"""The program in docs/traces.md runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.test_guides import program
+from tools.docs_site import ROOT
+
+
+async def test_the_program_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page, module = ROOT / "docs" / "traces.md", ModuleType("page_traces")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(program(page), str(page), "exec", dont_inherit=True), vars(module))
+    await module.main()
