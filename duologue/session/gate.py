@@ -1,4 +1,4 @@
-"""`Gate`: lets the caller's audio in, or drops it. `Taker`: the head of a pipeline, where the audio enters."""
+"""`AudioGate`: lets the caller's audio in, or drops it. `Taker`: the head of a pipeline, where the audio enters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class GatedSession(CutIn, Protocol):
     def now(self) -> float: ...
 
 
-class Gate:
+class AudioGate:
     """Lets the caller's audio in while it is open. A piece counts as a whole, at the moment at which it is fed."""
 
     def __init__(self, session: GatedSession, *, open: bool) -> None:

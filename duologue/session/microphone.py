@@ -1,4 +1,4 @@
-"""`Microphone`: the mode of a call, the gate of the caller's microphone, and the state that follows from both."""
+"""`CallMode`: the mode of a call, the gate of the caller's microphone, and the state that follows from both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CallSession(GatedSession, Protocol):
     def pipeline(self) -> Node: ...
 
 
-class Microphone:
+class CallMode:
     """Says when the caller is heard. In the mode "continuous" there is no gate.
 
     Raises ConfigurationError for an unknown mode.

@@ -7,11 +7,11 @@ import asyncio
 from ..agents.engine import Engine, Resting
 from ..errors import IllegalState
 from ..processors.kernel.groups import active_members
-from .gate import Gate, GatedSession
+from .gate import AudioGate, GatedSession
 from .item import Item
 
 
-class OneTurn(Gate):
+class OneTurn(AudioGate):
     """Closes the microphone once an answer to the caller has been heard to its end, with all that it asked of tools.
 
     An engine whose provider charges for the time of the connection disconnects then, as far as it can (`Resting`). It

@@ -1,4 +1,4 @@
-"""`Playback`: the volume of the agent's speech, its pauses, its end before its time, and its replay."""
+"""`SpeechControls`: the volume of the agent's speech, its pauses, its end before its time, and its replay."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PlayedSession(CutIn, Protocol):
     def pipeline(self) -> Node: ...
 
 
-class Playback:
+class SpeechControls:
     """Controls the agent's speech at the caller's end, on every transport that paces the speech.
 
     A transport whose client paces the speech itself (the OpenAI Realtime API) takes the volume and `stop`; the rest is

@@ -6,7 +6,7 @@ import asyncio
 
 from ..errors import BadInput
 from ..frames import BotStartedSpeaking, ClientChanged, EndOfTurn, SpeechStarted, SpeechStopped
-from .gate import Gate, GatedSession, Taker
+from .gate import AudioGate, GatedSession, Taker
 from .interrupting import interrupt, may_interrupt
 
 MAX_TALK_S = 60.0
@@ -16,7 +16,7 @@ MIN_TALK_S = 0.1
 REASON = "push-to-talk"
 
 
-class TalkGate(Gate):
+class TalkGate(AudioGate):
     """Lets the caller's audio in while they press, and marks it as their turn."""
 
     def __init__(self, session: GatedSession) -> None:

@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 
 from ..agents.agent import Agent, check_tools_run
 from ..agents.engine import NO_ENGINE, Engine
-from ..errors import ConfigurationError, IllegalState
+from ..errors import ConfigurationError
 from ..frames import (
     BotText,
     Frame,
@@ -39,8 +39,8 @@ from .host import SessionHost
 from .idle import IdleClock
 from .interrupting import interrupt
 from .life import Outcome, State
-from .microphone import Microphone, Mode
-from .playback import Playback
+from .microphone import CallMode, Mode
+from .playback import SpeechControls
 from .prices import PriceGiven, Prices
 from .prompts import Prompts
 from .usage import UsageTotals
@@ -101,7 +101,7 @@ class Session(Generic[Data]):
         """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
         self.floor = Floor(self.broadcast)
-        self.microphone = Microphone(self, mode)
+        self.microphone = CallMode(self, mode)
         """The mode of the call, and the gate of the caller's microphone."""
         self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words)
         """Runs the pipeline."""
@@ -126,7 +126,7 @@ class Session(Generic[Data]):
         self.hooks = Hooks(
             self.host.report, self.host.broadcast, self.conversation, self.host.life.tasks.start, self.deadlines.stop_s
         )
-        self.playback = Playback(self)
+        self.playback = SpeechControls(self)
         """The volume of the agent's speech, its pauses, and its replay."""
         self.cost = CostMeter(self, Prices.of(prices), budget_usd, carried_usd, self.host.stop_spending)
         """The cost of the call and of its conversation, as it grows."""
@@ -298,9 +298,8 @@ class Session(Generic[Data]):
         await self.microphone.arm()
 
     def expect(self, answer: Expected | None) -> None:
-        """Say what the caller's next turn probably is: "digits", such as a card's number, or "yes_no"; None takes it
-        back. It changes how long a silence ends that turn, nothing else. Raises ConfigurationError for another value.
-        """
+        """Say that the caller's next turn probably is "digits", such as a card's number, or "yes_no"; None takes it
+        back. It only changes the silence that ends that turn. Raises ConfigurationError for another value."""
         if answer not in (None, *get_args(Expected)):
             raise ConfigurationError(f"an expected answer is one of {', '.join(get_args(Expected))}, not {answer!r}")
         self.floor.expected = answer

@@ -32,9 +32,10 @@ from ..frames import (
 from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
-from ..session.gate import Gate
+from ..session.gate import AudioGate
 from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .playout.playout import Playout
+from .spoken_times import SpokenTimes
 
 log = logging.getLogger("duologue")
 
@@ -42,10 +43,6 @@ MAX_WAITING_S = 60.0
 """Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest audio is dropped and reported."""
 MAX_WAITING_FRAMES = 1_000
 """Other frames that wait for the pipeline. Beyond that new frames are refused with an error."""
-GAP_S = 0.25
-"""Seconds of a gap after which audio does not continue the previous audio: the gap was silence."""
-EARLY_S = 2.0
-"""Seconds by which audio that is fed faster than real time may run ahead."""
 _OF_THE_CALLER = (UserText, UserImage, Dtmf, Respond)
 """The frames that are dropped while the caller's access is revoked."""
 
@@ -65,18 +62,15 @@ class TransportInput(Processor):
     def __init__(self) -> None:
         # Audio, other frames, and a future that is done when all before it is delivered.
         self._queue: list[tuple[bytes, int] | Frame | asyncio.Future[None]] = []
-        self._waiting_s = 0.0
+        self._times = SpokenTimes()
         self._frames = 0
-        self._fed_at = 0.0  # loop time at which the last audio was fed
-        self._next_at: float | None = None  # loop time at which the next sample to be delivered was spoken
-        self._last_at = 0.0  # loop time at which the last piece that was delivered was spoken
         self._dropped = 0  # samples
         self._closed = False
         self._idle: asyncio.Future[None] | None = None
         self._call_audio: CallAudio | None = None  # None before it belongs to a session
         self._whole = WholeSamples()
         self._rate = 0  # of the latest audio
-        self._gate: Gate | None = None
+        self._gate: AudioGate | None = None
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
         """Take audio of the caller, s16le mono of any length, whose last sample was spoken now. Ignored after the end.
@@ -107,10 +101,9 @@ class TransportInput(Processor):
 
     def enter(self, pcm: bytes, sample_rate: int) -> None:
         """Queue audio of the caller that is let in, s16le mono, which ends now."""
-        self._fed_at = asyncio.get_running_loop().time()
-        self._waiting_s += len(pcm) / (2 * sample_rate)
+        self._times.fed(len(pcm) / (2 * sample_rate), asyncio.get_running_loop().time())
         self._queue.append((pcm, sample_rate))
-        while self._waiting_s > MAX_WAITING_S + 1e-6:
+        while self._times.waiting_s > MAX_WAITING_S + 1e-6:
             self._drop_oldest()
         self._wake()
 
@@ -137,7 +130,7 @@ class TransportInput(Processor):
             for waiting in [waiting for waiting in self._queue if isinstance(waiting, tuple)]:
                 gate.drop(*waiting)
                 self._queue.remove(waiting)
-            self._waiting_s = 0.0
+            self._times.waiting_s = 0.0
 
     def mark(self, frame: Input) -> None:
         """Queue a mark of speech. Its time becomes that of its place in the audio."""
@@ -147,9 +140,9 @@ class TransportInput(Processor):
     def _stamped(self, mark: SpeechStarted | SpeechStopped | EndOfTurn, began: float) -> Input:
         """Return a mark with the session time of its place: the begin of the next piece, or the end of the last."""
         if isinstance(mark, SpeechStarted):
-            self._next_at = None  # the audio before it was dropped
-            return replace(mark, at=max(0.0, self._fed_at - self._waiting_s - began))
-        return mark if self._next_at is None else replace(mark, at=self._next_at - began)
+            return replace(mark, at=max(0.0, self._times.begin_anew() - began))  # the audio before it was dropped
+        ends_at = self._times.next_at
+        return mark if ends_at is None else replace(mark, at=ends_at - began)
 
     def feed_frame(self, frame: Input) -> None:
         """Take a key, a text or an image of the caller, at its place among the audio."""
@@ -234,9 +227,7 @@ class TransportInput(Processor):
         place, (pcm, sample_rate) = next(waiting)
         del self._queue[place]
         seconds = len(pcm) / (2 * sample_rate)
-        self._waiting_s -= seconds
-        if self._next_at is not None:
-            self._next_at += seconds
+        self._times.dropped(seconds)
         self._dropped += len(pcm) // 2
         if self._dropped == len(pcm) // 2 and self.in_session:
             self._report_dropped("the pipeline takes no audio")
@@ -269,27 +260,12 @@ class TransportInput(Processor):
                     await self.push(waiting)
                 continue
             pcm, sample_rate = waiting
-            at = self._spoken_at(len(pcm) / (2 * sample_rate)) - began
+            at = self._times.deliver(len(pcm) / (2 * sample_rate)) - began
             if session.audio.access != "active":
                 pcm = bytes(len(pcm))
             if said.listeners:
                 said.hear(pcm, sample_rate, at)
             await self.push(UserAudio(audio=pcm, sample_rate=sample_rate, at=at))
-
-    def _spoken_at(self, seconds: float) -> float:
-        """Return the loop time at which the first sample of the oldest piece was spoken.
-
-        That is the end of the previous piece, unless the time at which the piece was fed excludes this.
-        """
-        fed = self._fed_at - self._waiting_s
-        at = self._next_at
-        if at is None or fed - at > GAP_S:
-            at = fed
-        elif at - fed > EARLY_S:
-            at = max(fed, self._last_at)
-        self._waiting_s -= seconds
-        self._last_at, self._next_at = at, at + seconds
-        return at
 
 
 class TransportOutput(Processor):

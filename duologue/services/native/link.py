@@ -19,6 +19,7 @@ from ..remote.connection import Connection, ConnectionSettings, dial
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
 from ..remote.keeper import Keeper
+from ..remote.resting import RestingKeeper
 from .asks import CONTINUE, Asks
 from .audio_ring import AudioRing
 from .caller import Caller
@@ -190,7 +191,7 @@ class Link:
         self._provider = parts.provider
         self.spawn = service.spawn
         self._refreshed = ""  # the reason for the replacement in progress
-        self._keeper = Keeper(self, settings)
+        self._keeper = RestingKeeper(self, settings)
         self.give_up = self._keeper.give_up
         self._provider.want = self._keeper.want
         self._reconfigure = Reconfigure(settings.connect_timeout_s)

@@ -126,8 +126,6 @@ class Keeper(Generic[Config, D]):
         self._watching: anyio.CancelScope | None = None
         self._refreshing: anyio.CancelScope | None = None
         self._replacing = 0
-        self.resting = False
-        """True while no connection is wanted for now."""
         self._clock: Clock | None = None  # while a connection is open that is charged by the clock
 
     # -- what the service asks for ---------------------------------------------------------------------------------
@@ -180,43 +178,6 @@ class Keeper(Generic[Config, D]):
             raise
         finally:
             self._service.hold(False)
-
-    def rest(self) -> None:
-        """Close the connection, and make no other until `wake`."""
-        if self.resting or self.attempts.closed or self.connection is None:
-            return
-        self.resting = True
-        self._health.ends_at = math.inf
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-        connection, self.connection = self.connection, None
-        self._stop_clock()
-        self._service.spawn(connection.close)
-        self._service.take(None, False)
-        self._tell("closed", "the session rests")
-        self._kick.set()
-
-    def want(self) -> None:
-        """End a rest: a connection is wanted. It is made, and given up, like one that was lost."""
-        if self.resting:
-            self.resting = False
-            self._error = ConnectionLost("the session rested")
-            self._kick.set()
-
-    async def wake(self) -> None:
-        """Connect again after `rest`. Raises an error if that fails; the service rests on then."""
-        if not self.resting:
-            return
-        await self._lock_in_time(self.settings.connect_timeout_s)
-        try:
-            if self.resting:
-                self._tell("connecting")
-                connection, resumed = await self.attempts.connect(self.settings.connect_timeout_s)
-                self.resting = False
-                self._take(connection, resumed)
-        finally:
-            self._lock.release()
-            self._kick.set()
 
     def going_away(self, left_s: float, reason: str = "") -> None:
         """Note that the provider will close the connection in `left_s` seconds."""
@@ -293,19 +254,17 @@ class Keeper(Generic[Config, D]):
 
     async def _keep(self) -> bool:
         """Reconnect, refresh or watch the connection. Returns False once there is nothing left to keep."""
-        if self.connection is None and not self.resting:
+        if self.connection is None:
             async with self._lock:
-                if self.connection is None and not (self.resting or await self._reconnect()):
+                if self.connection is None and not await self._reconnect():
                     return False
-        elif self.connection is not None and loop_time() >= self._health.refresh_at and not self._replacing:
+        elif loop_time() >= self._health.refresh_at and not self._replacing:
             async with self._lock:
                 with anyio.CancelScope() as self._refreshing:
                     await self._refresh()
                 self._refreshing = None
         self._kick = anyio.Event()
-        if self.resting:
-            await self._kick.wait()
-        elif self.connection is not None:
+        if self.connection is not None:
             refresh_in_s = math.inf if self._replacing else self._health.refresh_at - loop_time()
             with anyio.move_on_after(max(0.0, min(HEALTH_TICK_S, refresh_in_s))):
                 await self._kick.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from ...audio.pcm import downmix, fade_in, fade_out, ramp
+from ...audio.pcm import downmix, fade_in, fade_out
 from ...frames import BotAudio, BotPaused, BotResumed, ResponseEnded, ResponseStarted
 from ...session.session import Session
 from .base import CHUNKS_PER_S, AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
@@ -54,8 +54,6 @@ class Playout(PlayoutBase):
         self._account = Account(session, self._queue, sample_rate)
         self._in_flight = InFlight(sample_rate, sink.position, self._account.played, self._account.lost)
         self._beat: Beat | None = None
-        self._playback = session.playback
-        self._volume = self._playback.volume  # of the latest sample
         self._rises = False  # the next chunk goes on in mid-speech, after a hold
         self._gone = False
 
@@ -164,9 +162,7 @@ class Playout(PlayoutBase):
 
     def _write_chunk(self, pcm: bytes) -> None:
         pcm, self._rises = fade_in(pcm, self._rate, self._fade_ms) if self._rises else pcm, False
-        if (volume := self._playback.volume) != 1.0 or self._volume != 1.0:
-            pcm, self._volume = ramp(pcm, self._volume, volume), volume
-        self._account.written(pcm, self._in_flight.dry_at)
+        pcm = self._account.written(pcm, self._in_flight.dry_at)
         try:
             self._sink.write(pcm)
         except Exception as error:

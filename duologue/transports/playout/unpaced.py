@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
-from ...audio.pcm import downmix, ramp
+from ...audio.pcm import downmix
 from ...frames import BotAudio, ResponseEnded, ResponseStarted
 from ...session.session import Session
 from .base import PlayoutBase
@@ -24,8 +24,6 @@ class UnpacedPlayout(PlayoutBase):
         self._floor, self._ledger = session.floor, session.ledger
         self._audible = Audible(session)
         self._send = send
-        self._playback = session.playback
-        self._volume = self._playback.volume  # of the latest sample
         self._open: dict[str, None] = {}  # the responses that have begun and not ended, oldest first
         self._gone = False
 
@@ -42,10 +40,9 @@ class UnpacedPlayout(PlayoutBase):
             return None  # a replay, which is the client's
         if self._audible.audible_turn is None:
             self._audible.started(frame.turn)
-        if (volume := self._playback.volume) != 1.0 or self._volume != 1.0:
-            pcm = downmix(frame.audio, frame.channels) if frame.channels != 1 else frame.audio
-            frame = replace(frame, audio=ramp(pcm, self._volume, volume), channels=1)
-            self._volume = volume
+        audio = frame.audio if frame.channels == 1 else downmix(frame.audio, frame.channels)
+        if (loud := self._audible.at_volume(audio)) is not audio:
+            frame = replace(frame, audio=loud, channels=1)
         self._ledger.sent(frame.response_id, frame.duration_s)
         self._ledger.played(frame.response_id, frame.duration_s)
         return self._send(frame)
