@@ -100,7 +100,7 @@ async def test_the_caller_is_heard_while_they_press() -> None:
     assert call.heard.marks == [("started", 1.0), ("manual", 2.0)]
     assert call.session.microphone.dropped_s == pytest.approx(2.0)
     assert call.came_to == ["connecting", "armed", "active", "armed", "ending", "ended"]
-    assert [item.text for item in call.session.conversation] == ["one", "Very well."]
+    assert [item.text.strip() for item in call.session.conversation] == ["one", "Very well."]
 
 
 async def test_silence_ends_no_turn_of_a_caller_who_presses() -> None:
@@ -126,7 +126,7 @@ async def test_a_press_interrupts_the_agent_at_once_unless_its_speech_is_protect
             call.session.talk(False)
             await call.answered(2)
         assert [kind for kind, _ in call.heard.marks] == ["started", "manual"]
-        assert call.session.conversation.items[-1].text == "Very well."
+        assert call.session.conversation.items[-1].text.strip() == "Very well."
 
 
 async def test_a_press_that_is_too_short_is_no_turn() -> None:
@@ -232,7 +232,7 @@ async def test_after_an_answer_the_microphone_is_closed_until_it_is_armed() -> N
         await call.says(1.0, silent=True)
         await call.answered(2)
         assert call.session.state is State.ARMED
-    assert [item.text for item in call.session.conversation] == ["one", "Very well.", "two", "Very well."]
+    assert [item.text.strip() for item in call.session.conversation] == ["one", "Very well.", "two", "Very well."]
     assert call.came_to == ["connecting", "active", "armed", "active", "armed", "ending", "ended"]
     assert call.session.microphone.dropped_s == pytest.approx(1.0)
 
@@ -262,7 +262,7 @@ async def test_typed_text_is_answered_and_the_microphone_stays_closed() -> None:
         await call.types("again")
         await call.answered(2)
         assert call.session.state is State.ARMED
-    assert [item.text for item in call.session.conversation if item.role == "caller"] == ["hello", "again"]
+    assert [item.text.strip() for item in call.session.conversation if item.role == "caller"] == ["hello", "again"]
 
 
 async def test_a_session_does_not_run_twice_while_its_state_changes() -> None:
