@@ -18,6 +18,7 @@ from ...services.tts import TTS
 from ...session.call_events import CallBegan, FeedEvent, Level, MessageChanged, ResponseOpened, TurnTimed
 from ...session.session import Session
 from ...transports.client import ClientTransport
+from ..caller_controls import CallerControls, PlaybackRequest, TalkRequest
 from .client import ClientTool, RtviClient, is_client_tool, of
 from .controls import ControlName, PageControls, checked_controls, page_state
 from .messages import PROTOCOL, ClientReady, envelope, version
@@ -78,6 +79,9 @@ class Rtvi:
         feed.on(self._happened)
         if self._client.audio_levels:
             feed.on(self._happened, Level)
+        controls = CallerControls(self._session)
+        self._client.on_client_message("duologue.talk", controls.talk, TalkRequest)
+        self._client.on_client_message("duologue.playback", controls.playback, PlaybackRequest)
         if self._page is not None:
             PageControls(self._session, self._page, self._may).attach(self._client)
         self._transport.on_message(self._requests.received)
