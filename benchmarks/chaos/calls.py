@@ -20,7 +20,7 @@ from duologue.frames import ErrorRaised, SessionStarted, Transfer
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
-from duologue.session.life import Outcome, State
+from duologue.session.life import Outcome
 from duologue.transports.memory import MemoryTransport
 
 RATE = 16_000
