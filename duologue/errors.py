@@ -37,6 +37,19 @@ class MissingExtra(DuologueError, ImportError):
         self.extra = extra
 
 
+CONTAINED = (Exception, SystemExit)
+"""What code of the application may raise in a call: `sys.exit()` in one call must not end the program of all calls."""
+
+
+def contained(error: Exception | SystemExit) -> Exception:
+    """Return the error itself, or for SystemExit an error that says that the program goes on."""
+    if isinstance(error, Exception):
+        return error
+    made = DuologueError(f"SystemExit({error.code!r}) does not end the program: session.end() ends the call")
+    made.__cause__ = error
+    return made
+
+
 def check_installed(extra: str, *modules: str) -> None:
     """Raise MissingExtra, naming the `extra`, for the first of these modules that is not installed. Loads none."""
     for module in modules:

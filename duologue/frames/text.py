@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 from itertools import repeat
 from operator import is_
 from typing import Any, ClassVar
@@ -82,7 +83,10 @@ def _code_point(pair: re.Match[str]) -> str:
 
 
 class WellFormed:
-    """Makes the text of a frame, or of another struct, well-formed when it is made. The subclasses name the fields."""
+    """Makes the text of a frame, or of another struct, well-formed when it is made. The subclasses name the fields.
+
+    Raises BadInput for a field with something else than a text.
+    """
 
     __slots__ = ()
 
@@ -94,6 +98,11 @@ class WellFormed:
     def __post_init__(self) -> None:
         for name in self.texts:
             text = getattr(self, name)
+            if not isinstance(text, str):
+                kind: Any = type(self)
+                if text is None and name in _optional(kind):
+                    continue
+                raise BadInput(f"{type(self).__name__}.{name} is a text, not {type(text).__name__}")
             if text and not (text.isascii() and text.isprintable()):
                 _set_field(self, name, well_formed(text))
         for name in self.plain_data:
@@ -104,6 +113,12 @@ class WellFormed:
                 raise BadInput(f"{type(self).__name__}.{name}: {error}") from None
             if clean is not value:
                 _set_field(self, name, clean)
+
+
+@cache
+def _optional(struct: Any) -> frozenset[str]:
+    """Return the fields that are None by default."""
+    return frozenset(field.name for field in msgspec.structs.fields(struct) if field.default is None)
 
 
 _set_field: Callable[[Any, str, Any], None] = msgspec.structs.force_setattr

@@ -90,6 +90,7 @@ class TTS(Preparing):
 
     def __init__(self) -> None:
         super().__init__()
+        self.agent_voice = ""  # here: Python 3.11 shares the keys of attributes that are set first
         self._recovery = Recovery(self)
         self._ahead = Ahead(self)
         self._splitter: SentenceSplitter | None = None  # of the response in progress, made for its first text

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..audio.pcm import FLOOR_DBFS
 from ..audio.vad import LatestAudio
-from ..errors import ConfigurationError
+from ..errors import CONTAINED, ConfigurationError, contained
 from ..frames import AccessChanged, AudioLevel, SessionEnding
 from .host import SessionHost
 
@@ -48,9 +48,9 @@ class AudioListeners:
         for listener in self.listeners:
             try:
                 listener(pcm, sample_rate, at)
-            except Exception as error:
+            except CONTAINED as error:
                 self.listeners = tuple(other for other in self.listeners if other is not listener)
-                self._report(error, self._owner)
+                self._report(contained(error), self._owner)
 
 
 class CallAudio:

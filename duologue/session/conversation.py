@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import BadInput, IllegalState
+from ..errors import CONTAINED, BadInput, IllegalState, contained
 from .item import Item, Kind, Role, has_image, item_bytes, plain_row, time_of_day
 from .ledger import Heard, Ledger, Response, heard_text
 from .tool_calls import ToolCalls
@@ -226,10 +226,10 @@ class Conversation:
     def _call(self, listener: Callable[[Item], None], item: Item) -> None:
         try:
             listener(item)
-        except Exception as error:
+        except CONTAINED as error:
             if self._failed is None:
                 raise
-            self._failed(error)
+            self._failed(contained(error))
 
     # -- the limits ------------------------------------------------------------------------------------------------
 

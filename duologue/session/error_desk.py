@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
-from ..errors import DuologueError, error_text
+from ..errors import CONTAINED, DuologueError, error_text
 from ..frames import ErrorRaised, Frame
 from .logs import Repeats
 
@@ -111,6 +111,6 @@ class ErrorDesk:
             if decision in ("continue", "end", "cancel"):
                 return decision
             log.error("session %s: on_error answered %r, not continue, end or cancel", self._id, decision)
-        except Exception:
+        except CONTAINED:
             log.exception("session %s: on_error failed", self._id)
         return end_on_fatal(signal)

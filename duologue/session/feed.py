@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from ..errors import ConfigurationError, DuologueError
+from ..errors import CONTAINED, ConfigurationError, DuologueError, contained
 from ..frames import AudioLevel, ErrorRaised, SessionEnding
 from .call_events import (
     ON_REQUEST,
@@ -142,8 +142,8 @@ class Feed:
             if watcher.wants(kind):
                 try:
                     watcher.listener(event)
-                except Exception as error:
-                    self._session.report(error, "feed watcher", _cause(event))
+                except CONTAINED as error:
+                    self._session.report(contained(error), "feed watcher", _cause(event))
         if self._meter is not None and isinstance(event, Speaking):
             self._time_turn(self._meter, event.at)
 

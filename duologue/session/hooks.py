@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigurationError, DeadlineExceeded, DuologueError, error_text
+from ..errors import CONTAINED, ConfigurationError, DeadlineExceeded, DuologueError, contained, error_text
 from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
-from ..processors.kernel.tasks import stopped
+from ..processors.kernel.tasks import Kept, stopped
 from .conversation import Conversation
 from .host import Report
 from .tool_calls import call_refused
@@ -88,8 +88,8 @@ class Hooks:
         for hook in tuple(self._hooks.get(BotText, ())):
             try:
                 answer = await self._ask(hook, msgspec.structs.replace(frame, text=text), BotText)
-            except Exception as error:
-                self._report(error, "hook", frame)
+            except CONTAINED as error:
+                self._report(contained(error), "hook", frame)
                 return None
             if answer is None:
                 return None
@@ -104,8 +104,8 @@ class Hooks:
         for hook in tuple(self._hooks.get(UserTranscript, ())):
             try:
                 answer = await self._ask(hook, frame, UserTranscript)
-            except Exception as error:
-                self._report(error, "hook", frame)
+            except CONTAINED as error:
+                self._report(contained(error), "hook", frame)
                 continue
             if answer is None:
                 if frame.final:  # listeners withdraw the interim words that they have shown
@@ -136,8 +136,8 @@ class Hooks:
                 if answer is None:
                     return call_refused(call, "refused: this is not allowed")
                 call = msgspec.structs.replace(call, arguments=answer.arguments)
-            except Exception as error:
-                self._report(error, "hook", call)
+            except CONTAINED as error:
+                self._report(contained(error), "hook", call)
                 return call_refused(call, f"refused: {error_text(error)}")
         if call.arguments != asked:
             self._log_changed(call)
@@ -160,7 +160,7 @@ class Hooks:
 
     async def _within(self, hook: _Hook, answer: Awaitable[Any], kind: str) -> Any:
         """Return what a hook answers in time. Raises DeadlineExceeded otherwise."""
-        task = self._start(f"hook on {kind}", _answered(answer))
+        task = self._start(f"hook on {kind}", Kept(_answered(answer)))
         try:
             await asyncio.wait({task}, timeout=hook.timeout_s)
         except asyncio.CancelledError:

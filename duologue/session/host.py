@@ -8,7 +8,15 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
-from ..errors import BudgetUsedUp, ConfigurationError, DeadlineExceeded, IllegalState, ToolError
+from ..errors import (
+    CONTAINED,
+    BudgetUsedUp,
+    ConfigurationError,
+    DeadlineExceeded,
+    IllegalState,
+    ToolError,
+    contained,
+)
 from ..frames import (
     BotText,
     End,
@@ -25,7 +33,7 @@ from ..processors.kernel.groups import LinkedPipeline, active_leaves, active_mem
 from ..processors.kernel.host import Deadlines, Fenced, Member, Tap, Target
 from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node, drop
-from ..processors.kernel.tasks import WaitRecord, to_the_end
+from ..processors.kernel.tasks import Kept, WaitRecord, to_the_end
 from ..processors.kernel.wiring import check_wiring
 from .call_log import CallLog
 from .call_trace import close_trace
@@ -96,7 +104,7 @@ class Bus:
             if self.life.state is State.ENDED:
                 result.close()  # no task can run any more
             else:
-                self.start_task(owner, result, signal)
+                self.start_task(owner, Kept(result), signal)
 
 
 # Objects with slots take a third of the memory of closures, and a session has dozens of these.
@@ -115,8 +123,8 @@ class _GuardedListener:
     def __call__(self, signal: Signal) -> None:
         try:
             result = self._listener(signal)
-        except Exception as error:
-            self._bus.report(error, self._owner, signal)
+        except CONTAINED as error:
+            self._bus.report(contained(error), self._owner, signal)
             return
         if result is not None:
             self._bus.finish(result, self._owner, signal)
@@ -137,8 +145,8 @@ class _Delivery:
         for handler in self._handlers:
             try:
                 result = handler(signal)
-            except Exception as error:
-                bus.report(error, handler.__self__.name, signal)
+            except CONTAINED as error:
+                bus.report(contained(error), handler.__self__.name, signal)
                 continue
             if result is not None:
                 bus.finish(result, handler.__self__.name, signal)
@@ -358,8 +366,8 @@ class SessionHost:
         for fence in (*(lane.fence for lane in self.lanes), *self._fences):
             try:
                 fence()
-            except Exception as error:
-                failed.append(error)
+            except CONTAINED as error:
+                failed.append(contained(error))
         return failed
 
 

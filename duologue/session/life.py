@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from ..errors import DeadlineExceeded, DuologueError, IllegalState
+from ..errors import CONTAINED, DeadlineExceeded, DuologueError, IllegalState, contained
 from ..frames import End
 from ..processors.kernel.host import Deadlines, Member
 from ..processors.kernel.node import Node
@@ -143,9 +143,10 @@ class Life:
             self.live = True
             self.settle()
             active()
-        except Exception as error:
-            self._desk.report(error, "Session", fatal=True)
-            self.finish("error", error)
+        except CONTAINED as error:
+            failure = contained(error)
+            self._desk.report(failure, "Session", fatal=True)
+            self.finish("error", failure)
 
     async def _stop(self, ending: Callable[[str], None], ended: Callable[[Outcome], Awaitable[None]]) -> Outcome:
         """Cancel the tasks and close the processors. Returns the outcome, with the names of owners left behind."""
@@ -264,7 +265,10 @@ class OpenMembers:
         self._tasks.compact()
 
     async def _do_open(self, processor: Member) -> None:
-        await processor.open()
+        try:
+            await processor.open()
+        except SystemExit as error:
+            raise contained(error) from error
         processor.check_opened()
 
     async def close(self, processors: Collection[Member] | None = None) -> list[str]:
@@ -295,8 +299,8 @@ class OpenMembers:
             await asyncio.wait({opening}, timeout=self._deadlines.stop_s)
         try:
             await processor.close()
-        except Exception as error:
-            self._report(error, processor.name)
+        except CONTAINED as error:
+            self._report(contained(error), processor.name)
 
 
 def _does_something(method: Callable[..., Any], empty: Callable[..., Any]) -> bool:
@@ -347,5 +351,5 @@ async def _call(session_id: str, function: Callable[..., Any], args: tuple[Any, 
         result = function(*args)
         if inspect.isawaitable(result):
             await result
-    except Exception:
+    except CONTAINED:
         log.exception("session %s: on_ended: %s failed", session_id, name_of(function))

@@ -27,6 +27,7 @@ from ..frames import (
 from ..processors.kernel.groups import leaves, members
 from ..processors.kernel.host import Deadlines, Tap
 from ..processors.kernel.node import Node
+from ..processors.kernel.tasks import Kept
 from .audio import Access, CallAudio
 from .call_trace import CallTrace
 from .conversation import Conversation
@@ -202,7 +203,7 @@ class Session(Generic[Data]):
 
         Raises IllegalState outside a running session.
         """
-        return self.host.start_task(owner, coroutine, name=name)
+        return self.host.start_task(owner, Kept(coroutine), name=name)
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Broadcast an error as an `ErrorRaised` signal, and apply the session's error policy."""

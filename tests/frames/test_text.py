@@ -210,3 +210,9 @@ def test_json_of_others_has_64_levels(levels: int, tail: str) -> None:
             with pytest.raises(msgspec.DecodeError, match=r"nested more than 64 levels|recursion"):
                 from_json(data)
     assert len(from_json("[" + "[{}, []]," * 500 + "1]")) == 501
+
+
+@pytest.mark.parametrize("text", [5, 0, None, b"hello", ["hello"]])
+def test_a_field_for_a_text_takes_nothing_else(text: Any) -> None:
+    with pytest.raises(BadInput, match=r"UserText.text is a text, not \w+"):
+        UserText(text=text)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar
 
-from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ...errors import CONTAINED, ConfigurationError, DeadlineExceeded, ServiceError, contained
 from ...frames import Control, End, Frame, Output
 from .host import Direction, LaneOwner, Target
 
@@ -186,8 +186,8 @@ class Lane:
             self._running = entry
             try:
                 await entry[0](entry[1])
-            except Exception as error:
-                self._host.report(error, self._owner.name, entry[1])
+            except CONTAINED as error:
+                self._host.report(contained(error), self._owner.name, entry[1])
             except asyncio.CancelledError:
                 # The fence's cancellation ends here. A second one, from elsewhere, ends the worker.
                 if self._fenced is not entry or task.cancelling() > 1:

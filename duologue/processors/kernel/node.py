@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from ...errors import BadInput, ConfigurationError, DuologueError, IllegalState, error_text
+from ...errors import CONTAINED, BadInput, ConfigurationError, DuologueError, IllegalState, contained, error_text
 from ...frames import Control, End, Frame, Output, Signal
 from .handlers import Spec, find_handler, frame_family, read_spec
 from .host import Direction, Host, Tap, Target
@@ -304,9 +304,9 @@ def _guard_handler(handler: Target, host: Host, processor: Node) -> Target:
         try:
             await handler(frame)
             failures = 0
-        except Exception as error:
+        except CONTAINED as error:
             failures += 1
-            _report_failure(error, host, processor, frame, failures)
+            _report_failure(contained(error), host, processor, frame, failures)
         except asyncio.CancelledError as error:
             host.report(stray(error), processor.name, frame)
 
@@ -323,9 +323,9 @@ def _guard_output(handler: Target, host: Host, processor: Node) -> Target:
         try:
             await handler(frame)
             failures = 0
-        except Exception as error:
+        except CONTAINED as error:
             failures += 1
-            _report_failure(error, host, processor, frame, failures)
+            _report_failure(contained(error), host, processor, frame, failures)
         except asyncio.CancelledError as error:
             host.report(stray(error), processor.name, frame)
 

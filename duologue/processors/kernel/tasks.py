@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import anyio
 
-from ...errors import DeadlineExceeded, DuologueError, IllegalState, ServiceError
+from ...errors import CONTAINED, DeadlineExceeded, DuologueError, IllegalState, ServiceError, contained
 from .host import LaneOwner, Worked
 from .lane import Overdue
 
@@ -30,6 +30,33 @@ CLOSING_S = 0.5
 MAX_IDLE_PIECES = 1_000
 """Pieces in a row that bring nothing. After these the stream has failed."""
 _NOTHING: frozenset[Any] = frozenset()
+
+
+class Kept(Coroutine[Any, Any, T]):
+    """A coroutine of the application whose SystemExit is an error of it: asyncio would end its loop, and all calls."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Coroutine[Any, Any, T]) -> None:
+        self._inner = inner
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._inner.send(value)
+        except SystemExit as error:
+            raise contained(error) from error
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            return self._inner.throw(*error)
+        except SystemExit as raised:
+            raise contained(raised) from raised
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._inner.__await__()
 
 
 class Tasks:
@@ -353,8 +380,8 @@ class Work(Generic[T]):
     async def _caught(self, coroutine: Coroutine[Any, Any, T]) -> None:
         try:
             self._result = await coroutine
-        except Exception as error:
-            self._error = error
+        except CONTAINED as error:
+            self._error = contained(error)
         except asyncio.CancelledError:
             self._note_stray()
         self._settle()
@@ -374,8 +401,8 @@ class Work(Generic[T]):
                 if finish is not None and not self.over:
                     self._owes = False
                     await finish()
-            except Exception as error:
-                self._error = error
+            except CONTAINED as error:
+                self._error = contained(error)
             except asyncio.CancelledError:
                 self._note_stray()
             self._settle()

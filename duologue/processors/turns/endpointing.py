@@ -185,6 +185,7 @@ class Endpointing(Processor):
         if self._open:
             if not self._speaking:
                 self._words.resumed(frame.at - self._spoke_until)
+                self._stalled.resumed(frame.at)
             self._speaking = True
             self._due_at = self._ends_at = self._began_at + self.policy.max_turn_s
             if self._eager:

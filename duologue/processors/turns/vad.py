@@ -25,6 +25,8 @@ from .policy import VadPolicy
 
 STALL_S = 0.5
 """Seconds without audio that count as silence: the caller is muted, or the network failed."""
+RESUMES_S = 0.6
+"""Seconds after speech within which two voiced frames in a row resume it."""
 GATE_START_S = 0.06
 """Seconds of voice without a pause that a `SpeechGate` counts as speech."""
 GATE_PAUSE_S = 0.6
@@ -64,9 +66,10 @@ class Vad(Processor):
     `detector` scores audio frames; a score of `threshold` (0 to 1) or more is voiced. The default is WebRTC's detector
     behind a `NoiseGate`, at the rate of the first audio if it takes that; `SileroVad` tells speech from other sounds.
     Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops `stop_ms` after the last
-    voiced frame; a single voiced frame does not count. `SpeechStarted.at` is the start of the first voiced frame and
-    `SpeechStopped.at` the end of the last one. Both are pushed right after the sample that proved them, which cuts a
-    piece of audio in two. Pieces over 100 ms are passed on in parts.
+    voiced frame; a single voiced frame does not count. Within `RESUMES_S` of it, two frames in a row are enough to
+    start again: in noise only the loudest sounds of a word are heard. `SpeechStarted.at` is the start of the first
+    voiced frame and `SpeechStopped.at` the end of the last one. Both are pushed right after the sample that proved
+    them, which cuts a piece of audio in two. Pieces over 100 ms are passed on in parts.
 
     Speech also stops at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
     out of range.
@@ -95,6 +98,7 @@ class Vad(Processor):
         self._speaking = False
         self._started_at = 0.0
         self._voiced_until = 0.0
+        self._resumes_until = -math.inf  # session time up to which little voice is speech again
         self._timer: asyncio.TimerHandle | None = None  # for speech without audio
         self._arrived_at: float | None = None  # loop time of the latest piece; None while one is being passed on
 
@@ -103,7 +107,6 @@ class Vad(Processor):
         self._floor = self.session.floor
         self._ear = self.session.audio.ear
         self._loop = asyncio.get_running_loop()
-        self._now = self._loop.time
         if self._detector is None:
             default_detector(16_000)  # the first audio does not wait for the imports
 
@@ -139,7 +142,7 @@ class Vad(Processor):
         else:
             await self.push(frame)
         if self._speaking:
-            self._arrived_at = self._now()
+            self._arrived_at = self._loop.time()
 
     def _hear(self, frame: UserAudio) -> list[tuple[int, Input]]:
         """Return the frames that the piece proves, each with the number of samples before it."""
@@ -216,7 +219,7 @@ class Vad(Processor):
         """Take the verdict on the audio frame that ends at a session time, after `place` samples of the piece."""
         history = self._history = (self._history << 1 | voiced) & self._window
         if not self._speaking:
-            if voiced and history.bit_count() >= self._needed:
+            if voiced and (history.bit_count() >= self._needed or (history & 2 and at < self._resumes_until)):
                 marks.append((place, self._start(at)))
         elif voiced:
             if self._needed == 1 or history & 6:
@@ -247,6 +250,7 @@ class Vad(Processor):
     def _stop(self) -> SpeechStopped:
         self._speaking = False
         self._history = 0
+        self._resumes_until = self._voiced_until + RESUMES_S
         self._floor.caller_speaks(False, self._voiced_until)
         return SpeechStopped(at=self._voiced_until)
 
@@ -254,7 +258,7 @@ class Vad(Processor):
         """End the speech if no more audio comes."""
         self._timer = None
         if self._speaking:
-            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
+            idle = 0.0 if self._arrived_at is None else self._loop.time() - self._arrived_at
             if idle < STALL_S - 1e-6:
                 self._timer = self._loop.call_later(STALL_S - idle, self._watch)
             else:

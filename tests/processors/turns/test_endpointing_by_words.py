@@ -313,6 +313,17 @@ async def test_a_recogniser_that_is_slow_in_mid_speech_is_given_longer() -> None
         assert [kind for kind, _ in call.marks] == ["started", "stopped", "stall", "started"]
 
 
+async def test_words_do_not_stall_in_a_pause() -> None:
+    async with call_of() as call:
+        await call.says(1.0)
+        await call.transcribe("what can I do now about my")
+        await call.waits(1.0)
+        await call.sounds(murmur(1.2))
+        assert [kind for kind, _ in call.marks] == ["started", "stopped", "started"]
+        await call.sounds(murmur(0.4))
+        assert [kind for kind, _ in call.marks][-2:] == ["stall", "started"]
+
+
 async def test_without_words_a_lower_voice_is_a_voice() -> None:
     async with call_of() as call:
         await call.says(1.0)

@@ -150,6 +150,10 @@ async def boundaries(script: str, **options: int) -> list[tuple[str, float]]:
         ("000" + "1" * 10 + "0" * 9 + "1" * 5, [("started", 0.06), ("stopped", 0.54)]),  # a pause within
         ("1" * 10 + "0" * 10 + "1" * 5, [("started", 0.0), ("stopped", 0.2), ("started", 0.4), ("stopped", 0.5)]),
         ("000" + "1" * 10 + "0000100000000000", [("started", 0.06), ("stopped", 0.26)]),  # a click in the silence
+        # in noise little of a word is heard: soon after speech two frames in a row are speech
+        ("1" * 10 + "0" * 12 + "11", [("started", 0.0), ("stopped", 0.2), ("started", 0.44), ("stopped", 0.48)]),
+        ("1" * 10 + "0" * 12 + "1010101", [("started", 0.0), ("stopped", 0.2)]),
+        ("1" * 10 + "0" * 30 + "11", [("started", 0.0), ("stopped", 0.2)]),
     ],
 )
 async def test_boundaries_of_a_script_of_20_ms_frames(script: str, expected: list[tuple[str, float]]) -> None:
