@@ -93,7 +93,7 @@ class Callbacks:
         stops = [session.feed.on(lambda event: self._happened(session, event))]
         for name, audio in (("onAudioIn", session.audio.said), ("onAudioOut", session.audio.played)):
             if getattr(cls, name) is not getattr(Callbacks, name):  # audio is only followed for those who want it
-                stops.append(audio.add(lambda *args, name=name: self._call(session, name, *args)))  # type: ignore[misc]
+                stops.append(audio.add(lambda *args, name=name: self._call(session, name, *args)))
 
         def stop() -> None:
             for each in stops:
@@ -114,14 +114,14 @@ class Callbacks:
                 result.close()
 
     def _happened(self, session: CalledBack, event: FeedEvent) -> None:
-        for name, *args in told(event):
+        for name, *args in calls_for(event):
             self._call(session, name, *args)
 
 
 _STATES = frozenset({"expiring", "reconnecting", "lost"})
 
 
-def told(event: FeedEvent) -> list[tuple[Any, ...]]:
+def calls_for(event: FeedEvent) -> list[tuple[Any, ...]]:
     """Return the callbacks that follow from an event of the feed: the name and the arguments of each."""
     match event:
         case CallBegan():

@@ -67,6 +67,27 @@ class Life:
     `moved(before, now, reason)` is called with every change of the state.
     """
 
+    __slots__ = (
+        "_deadlines",
+        "_desk",
+        "_drain_timer",
+        "_error",
+        "_id",
+        "_moved",
+        "_over",
+        "_reason",
+        "began",
+        "clock",
+        "cost",
+        "draining",
+        "live",
+        "opened",
+        "started_at",
+        "state",
+        "tasks",
+        "wanted",
+    )
+
     def __init__(
         self, session_id: str, deadlines: Deadlines, desk: ErrorDesk, moved: Callable[[State, State, str], None]
     ) -> None:

@@ -48,7 +48,8 @@ class CallMode:
         Raises ConfigurationError for an engine that cannot leave the turns to the caller.
         """
         session = self._session
-        session.host.life.wanted = self.state
+        if self.mode != "continuous":
+            session.host.life.wanted = self.state
         if self.mode == "one_turn":
             self.gate = OneTurn(session)
         elif self.mode == "push_to_talk":
@@ -88,6 +89,7 @@ class CallMode:
         """Note that the connection of an engine is being replaced, or no longer."""
         if refreshing is not (engine in self.refreshing):
             self.refreshing ^= {engine}
+            self._session.host.life.wanted = self.state
             self._session.host.life.settle(reason)
 
     def talk(self, talking: bool) -> bool:

@@ -41,7 +41,7 @@ class SpeechControls:
         self._session = session
         self._volume = 1.0
         self._hold: Hold | None = None
-        self._kept: _Kept | None = None
+        self._kept: _LastAnswer | None = None
 
     @property
     def volume(self) -> float:
@@ -108,7 +108,7 @@ class SpeechControls:
             raise ConfigurationError(f"replay_s is {replay_s!r}: it lies between 0 and {MAX_REPLAY_S:g}")
         if self._kept is not None:
             self._kept.close()
-        self._kept = _Kept(self._session, float(replay_s)) if replay_s else None
+        self._kept = _LastAnswer(self._session, float(replay_s)) if replay_s else None
 
     def replay(self) -> bool:
         """Play once more what the caller heard of the last answer. Returns False if they have heard none.
@@ -137,7 +137,7 @@ class SpeechControls:
         floor.finish(turn)
 
 
-class _Kept:
+class _LastAnswer:
     """The audio of the answer that the caller has heard last."""
 
     def __init__(self, session: PlayedSession, limit_s: float) -> None:

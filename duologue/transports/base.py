@@ -254,7 +254,7 @@ class TransportInput(Processor):
                 continue
             if not isinstance(waiting, tuple):
                 self._frames -= 1
-                if isinstance(waiting, SpeechStarted | SpeechStopped | EndOfTurn):
+                if self._gate is not None and isinstance(waiting, SpeechStarted | SpeechStopped | EndOfTurn):
                     waiting = self._stamped(waiting, began)
                 if not (self._revoked and isinstance(waiting, _OF_THE_CALLER)):
                     await self.push(waiting)

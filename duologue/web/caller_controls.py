@@ -45,7 +45,7 @@ class CallerControls:
         return {"changed": done}
 
 
-def follow(transport: WebSocketTransport, session: Session) -> None:
+def take_requests(transport: WebSocketTransport, session: Session) -> None:
     """Carry out the messages `talk` and `playback` of a WebSocket client that does not speak RTVI."""
     controls = CallerControls(session)
 

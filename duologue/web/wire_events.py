@@ -10,7 +10,7 @@ from ..session.call_events import CallBegan, CostChanged, FeedEvent, MessageChan
 from ..session.session import Session
 from ..transports.client import ClientTransport
 from ..transports.websocket.transport import WebSocketTransport
-from .caller_controls import follow
+from .caller_controls import take_requests
 
 REMEMBERED = 64
 """Messages of the agent that are remembered as sent. Beyond that the oldest are forgotten."""
@@ -77,7 +77,7 @@ def attach(transport: ClientTransport, session: Session, *, cost: bool = False) 
         output_sample_rate=transport.serializer.output_sample_rate,
     )
 
-    follow(transport, session)
+    take_requests(transport, session)
 
     def send(event: FeedEvent) -> None:
         for name, fields in events.translate(event):

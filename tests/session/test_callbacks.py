@@ -88,7 +88,7 @@ async def test_a_callback_that_fails_is_reported_and_harms_nothing(asynchronous:
                 raise ValueError("mine")
         else:
 
-            def onUserText(self, text: str, final: bool) -> None:  # type: ignore[override]
+            def onUserText(self, text: str, final: bool) -> None:  # type: ignore[misc]
                 raise ValueError("mine")
 
     keeps = Fails()

@@ -34,8 +34,8 @@ def level(pcm: bytes) -> float:
     return float(np.sqrt((samples**2).mean()))
 
 
-async def begins(call: ModeCall, text: str = WORDS, **more: bool) -> None:
-    await call.session.send(Say(text=text, **more))
+async def begins(call: ModeCall, text: str = WORDS, protected: bool = False) -> None:
+    await call.session.send(Say(text=text, protected=protected))
     with anyio.fail_after(60):
         while not call.session.floor.agent_speaking:
             await anyio.sleep(0.02)

@@ -93,8 +93,7 @@ class Endpointing(Processor):
     after the quick silence, another one after the patient silence.
 
     With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
-    first; speech within the turn after it becomes a `TurnResumed`. The speech-to-text adds the text, if it has interim
-    texts; the model begins its answer then.
+    before; speech after it becomes a `TurnResumed`. With the interim text the model begins its answer then.
     """
 
     gives = frozenset({EndOfTurn})

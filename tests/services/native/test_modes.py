@@ -35,6 +35,11 @@ def said(call: Call, role: str) -> list[str]:
     return [item.text.strip() for item in call.session.conversation if item.role == role and item.kind == "message"]
 
 
+def rests(agent: Any) -> bool:
+    """Tell if the engine has disconnected."""
+    return bool(agent.resting)
+
+
 def by_the_clock(agent: Any) -> None:
     """Let the engine's provider charge for the time of the connection."""
     theirs = type(agent)
@@ -56,7 +61,7 @@ async def test_push_to_talk_needs_no_other_pipeline(kind: str) -> None:
         Call.through(*ear(), agent, mode="push_to_talk") as call,
     ):
         await speaks(call, 1.0)  # not heard
-        assert call.session.state.value == "armed"
+        assert str(call.session.state.value) == "armed"
         call.session.talk(True)
         await speaks(call, 0.6)
         await call.waits(1.5)  # a pause ends nothing
@@ -103,7 +108,7 @@ async def test_one_turn_closes_the_microphone_and_holds_the_socket(kind: str) ->
         await speaks(call, 1.0)
         await call.waits(2)
         await call.settles()
-        assert call.session.state.value == "armed"
+        assert str(call.session.state.value) == "armed"
         await speaks(call, 1.0)
         await call.waits(2)
         await call.settles()
@@ -128,12 +133,12 @@ async def test_one_turn_disconnects_an_engine_that_is_charged_by_the_clock(kind:
             await call.waits(2)
             await call.settles()
             await call.waits(3)
-            assert call.session.state.value == "armed"
-            assert agent.resting
+            assert str(call.session.state.value) == "armed"
+            assert rests(agent)
             await call.waits(120)
             assert len(server.got) == 1
             await call.session.arm()
-            assert call.session.state.value == "active"
+            assert str(call.session.state.value) == "active"
             assert len(server.got) == 2
             await speaks(call, 1.0)
             await call.waits(2)
@@ -144,9 +149,9 @@ async def test_one_turn_disconnects_an_engine_that_is_charged_by_the_clock(kind:
             await call.settles()
             assert len(said(call, "agent")) == 3
             assert any(message.text == "three" for message in server.got[2].history)
-            assert call.session.state.value == "armed"
+            assert str(call.session.state.value) == "armed"
             await call.waits(3)
-            assert agent.resting  # type: ignore[attr-defined]
+            assert rests(agent)
             assert len(server.got) == 3
             assert not call.errors
     expected = ["connecting", "active", "armed", "connecting", "active", "armed", "ending", "ended"]
@@ -167,7 +172,7 @@ async def test_speech_while_the_engine_connects_again_is_kept(kind: str) -> None
             async with anyio.create_task_group() as group:
                 group.start_soon(call.session.arm)
                 await call.waits(0.1)
-                assert call.session.state.value == "connecting"
+                assert str(call.session.state.value) == "connecting"
                 await speaks(call, 1.0)
             await call.waits(2)
             await call.settles()
@@ -188,7 +193,7 @@ async def test_an_engine_that_cannot_connect_again_leaves_the_microphone_closed(
             server.behaviour.setup_delay_s = 60.0
             with pytest.raises(Exception, match=r"not set up|no connection"):
                 await call.session.arm()
-            assert call.session.state.value == "armed"
+            assert str(call.session.state.value) == "armed"
             server.behaviour.setup_delay_s = 0.0
             await call.session.arm()
             await speaks(call, 1.0)
@@ -228,7 +233,7 @@ async def test_a_refresh_while_the_caller_speaks_loses_nothing(kind: str) -> Non
         await speaks(call, 14.0)
         await call.waits(3)
         await call.settles()
-        assert call.session.state.value == "active"
+        assert str(call.session.state.value) == "active"
         assert len(server.got) >= 2
         assert said(call, "caller") == ["hello", "a long question"]
         assert not call.errors
