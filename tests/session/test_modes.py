@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from duologue import (
     Cascade,
@@ -21,6 +24,7 @@ from duologue import (
 from duologue.errors import BadInput, ConfigurationError, IllegalState
 from duologue.frames import EndOfTurn, Interrupted, Say, SpeechStarted, StateChanged, UserAudio
 from duologue.processors import Processor, handles
+from duologue.testing import run
 from duologue.testing.call import BareCall
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from tests.processors.turns.calls import level_vad, loud
@@ -268,3 +272,54 @@ async def test_a_session_does_not_run_twice_while_its_state_changes() -> None:
     async with ModeCall("push_to_talk") as call:
         with pytest.raises(IllegalState, match="cannot go from armed to connecting"):
             await call.session.run()
+
+
+# -- anything in any order ---------------------------------------------------------------------------------------------
+
+STEPS = ["press", "release", "piece", "pieces", "wait", "say", "refresh", "refreshed", "mute", "unmute", "arm", "type"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["push_to_talk", "one_turn", "continuous"]), st.lists(st.sampled_from(STEPS), max_size=25))
+def test_no_order_of_events_leaves_the_states_or_loses_what_was_let_in(mode: str, steps: list[str]) -> None:
+    async def play() -> None:
+        async with ModeCall(mode) as call:
+            session, turn, let_in = call.session, b"", b""
+            for number, step in enumerate(steps):
+                if step in ("press", "release") and mode == "push_to_talk":
+                    changed = session.talk(step == "press")
+                    if changed and step == "release":
+                        let_in += turn if len(turn) >= 3200 else b""
+                    turn = b"" if changed else turn
+                elif step in ("piece", "pieces"):
+                    for _ in range(7 if step == "pieces" else 1):
+                        pcm = (np.full(320, 1 + number) * (session.audio.access == "active")).astype("<i2").tobytes()
+                        was_open = session.microphone.open
+                        call.transport.input().feed(pcm, RATE)
+                        if mode == "push_to_talk" and was_open:
+                            turn += pcm
+                        elif was_open:
+                            let_in += pcm
+                        await anyio.sleep(0.02)
+                elif step in ("refresh", "refreshed"):
+                    session.microphone.refreshes("Engine", step == "refresh", "the limit")
+                elif step in ("mute", "unmute"):
+                    session.set_access("muted" if step == "mute" else "active")
+                    await anyio.sleep(0.1)  # what was spoken before that is silence
+                elif step == "arm" and mode == "one_turn":
+                    await session.arm()
+                elif step == "say":
+                    await session.send(Say(text="Hello."))
+                elif step == "type":
+                    await call.types("hello")
+                elif step == "wait":
+                    await anyio.sleep(1)
+                expected = "refreshing" if "Engine" in session.microphone.refreshing else None
+                assert session.state.value == (expected or ("active" if session.microphone.open else "armed"))
+            let_in += turn if len(turn) >= 3200 else b""
+        assert call.heard.audio == let_in
+        assert call.outcome.reason == "ended"
+        marks = [kind for kind, _ in call.heard.marks if mode == "push_to_talk"]
+        assert marks[::2] == ["started"] * (len(marks) // 2)
+
+    run(play)

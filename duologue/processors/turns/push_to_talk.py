@@ -20,6 +20,7 @@ class PushToTalk(Processor):
     """
 
     gives = frozenset[type[Frame]]((SpeechStarted, EndOfTurn))
+    judges_speech = True
     needs: Mapping[type[Frame], str] = {UserAudio: INPUT_MISSING}
 
     def __init__(self, *, max_turn_s: float = 60.0) -> None:
