@@ -105,7 +105,6 @@ class Vad(Processor):
     async def open(self) -> None:
         """Take the clock and the floor of the session."""
         self._floor = self.session.floor
-        self._ear = self.session.audio.ear
         self._loop = asyncio.get_running_loop()
         if self._detector is None:
             default_detector(16_000)  # the first audio does not wait for the imports
@@ -156,7 +155,7 @@ class Vad(Processor):
             if self._speaking:
                 marks.append((0, self._stop()))
         if prolonged:
-            self._ear.voiced_until = self._voiced_until
+            self.session.audio.ear.voiced_until = self._voiced_until
             try:
                 self._floor.caller_voiced(self._started_at, self._voiced_until)
             except Exception as error:  # from a listener
@@ -197,8 +196,9 @@ class Vad(Processor):
         pcm = frame.audio
         if frame.channels != 1:
             pcm = downmix(pcm, frame.channels)
-        if self._ear.seconds:
-            self._ear.add(pcm, frame.sample_rate, start)
+        ear = self.session.audio.ear
+        if ear.seconds:
+            ear.add(pcm, frame.sample_rate, start)
         voiced_until = self._voiced_until
         if self._speaking and start - voiced_until > self._stop_s + STALL_S:
             marks.append((0, self._stop()))  # the stream has a gap
