@@ -13,6 +13,8 @@ from .life import State
 from .one_turn import OneTurn
 from .push_to_talk import TalkGate
 
+_NONE_REFRESH: frozenset[str] = frozenset()  # one for all sessions: an empty set takes 216 bytes
+
 Mode = Literal["continuous", "one_turn", "push_to_talk"]
 """When the caller is heard: always; until they have heard an answer, and then after `Session.arm`; while they press a
 button."""
@@ -38,7 +40,7 @@ class CallMode:
             raise ConfigurationError(f"a mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
         self.mode: Mode = mode
         self.gate: OneTurn | TalkGate | None = None
-        self.refreshing: frozenset[str] = frozenset()
+        self.refreshing = _NONE_REFRESH
         """The engines whose connection is being replaced."""
         self._session = session
 

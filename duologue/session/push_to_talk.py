@@ -22,7 +22,7 @@ class TalkGate(AudioGate):
     def __init__(self, session: GatedSession) -> None:
         super().__init__(session, open=False)
         self._taker: Taker | None = None  # where the turn in progress enters
-        self._early: list[tuple[bytes, int]] = []  # audio of a press that is no turn yet
+        self._early: list[tuple[bytes, int]] = []  # audio of a press that is not a turn yet
         self._said_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         bus = session.host.bus
