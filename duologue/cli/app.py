@@ -187,6 +187,7 @@ def serve(
     client_may_configure: Annotated[
         bool, typer.Option(help="Let clients of OpenAI's API set the instructions and the voice.")
     ] = False,
+    image_addresses: Annotated[bool, typer.Option(help="Fetch images that clients give by an address.")] = True,
     otel: Annotated[
         bool, typer.Option("--otel", help="Export spans and metrics by OTLP, as the variables OTEL_… say.")
     ] = False,
@@ -210,6 +211,7 @@ def serve(
             page=page,
             controls=controls,
             client_may_configure=client_may_configure,
+            image_addresses=image_addresses,
             otel=otel,
             metrics=metrics,
             open_to_all=open_to_all,
