@@ -23,7 +23,7 @@ import psutil
 from benchmarks._call import CHUNK, speech
 from benchmarks._report import arguments, cpu_s, percentile, report
 from duologue.transports.playout.base import PlayoutSettings
-from duologue.transports.playout.pacer import Pacer
+from duologue.transports.playout.pacer import Beat, Pacer
 
 WARM_UP_S = 5.0
 CHUNK_S = 0.02
@@ -61,6 +61,7 @@ class Caller(asyncio.Protocol):
         self._first_at = 0.0
         self._count = 0
         self._last_at: float | None = None
+        self._beat: Beat | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for a WebSocket."""
@@ -69,8 +70,10 @@ class Caller(asyncio.Protocol):
         transport.write(_UPGRADE.format(format=self._format).encode())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the caller: either side has closed the connection."""
+        """End the caller: the connection was refused, or either side has closed it."""
         self.lost = True
+        if self._beat is not None:
+            self._beat.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take the complete messages."""
@@ -79,7 +82,9 @@ class Caller(asyncio.Protocol):
             head, found, rest = self._buffer.partition(b"\r\n\r\n")
             if not found:
                 return
-            assert b" 101 " in head, head
+            if b" 101 " not in head:  # refused: the caller is lost
+                self._transport.close()
+                return
             self._upgraded, self._buffer = True, rest
             self._loop.call_later(0.5, self._ask)
             self._beat = Pacer.get().every_20ms(self._speak, self._loop.time())
@@ -132,7 +137,10 @@ class Caller(asyncio.Protocol):
             self._transport.write(self._silence)
 
     def hang_up(self) -> None:
-        """Close the connection."""
+        """Close the connection. Does nothing for a caller that is lost."""
+        if self._beat is None or self.lost:
+            self._transport.close()
+            return
         self._beat.cancel()
         self._transport.write(bytes((0x80 | _CLOSE, 0x80)) + bytes(4))
 
@@ -154,9 +162,9 @@ class Server:
         return round(uss / 1024 / 1024, 1)
 
 
-async def measure(calls: int, seconds: float, base64: bool) -> dict[str, float]:
-    """Return the figures of this number of calls."""
-    command = [sys.executable, "-m", "benchmarks._websocket_server", str(calls)]
+async def measure(calls: int, seconds: float, base64: bool, core: int) -> dict[str, float]:
+    """Return the figures of this number of calls, of a server on `core`."""
+    command = [sys.executable, "-m", "benchmarks._websocket_server", str(calls), str(core)]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     assert process.stdin is not None
@@ -221,4 +229,4 @@ if __name__ == "__main__":
     cores = sorted(os.sched_getaffinity(0))
     options = arguments("Many calls over WebSockets.", {"calls": 200, "seconds": 60.0, "base64": 0})
     os.sched_setaffinity(0, set(cores[1:]) or set(cores))
-    report(anyio.run(measure, options.calls, options.seconds, bool(options.base64)), as_json=options.json)
+    report(anyio.run(measure, options.calls, options.seconds, bool(options.base64), cores[0]), as_json=options.json)
