@@ -26,6 +26,7 @@ from ..frames import (
     SessionEnding,
     SessionStarted,
     Signal,
+    StateChanged,
     ToolCall,
 )
 from ..processors.kernel.groups import LinkedPipeline, active_leaves, active_members
@@ -187,7 +188,7 @@ class SessionHost:
         desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, self.now)
         self._desk = desk
         self.report = desk.report
-        self.life = Life(session_id, deadlines, desk)
+        self.life = Life(session_id, deadlines, desk, self._moved)
         self.bus = Bus(self.life, desk.report, self._start_task)
         self.linked: LinkedPipeline = LinkedPipeline(pipeline, self, Bottom(self).resolve)
         self.endings = Endings()
@@ -202,7 +203,7 @@ class SessionHost:
 
     def require_running(self, what: str) -> None:
         """Raise IllegalState, naming what cannot be done, unless the session connects or is active."""
-        if self.life.state not in (State.CONNECTING, State.ACTIVE):
+        if not self.life.running:
             raise IllegalState(f"session {self._id} is {self.life.state.value}: it cannot {what}")
 
     def check_wiring(self) -> None:
@@ -254,6 +255,9 @@ class SessionHost:
             self._find_target(signal_type)  # resolve now, not at the first interruption
         self.broadcast(SessionStarted(session_id=self._id))
 
+    def _moved(self, before: State, now: State, reason: str) -> None:
+        self.broadcast(StateChanged(state=now.value, before=before.value, reason=reason))
+
     def _ending(self, reason: str) -> None:
         for lane in tuple(self.lanes):
             lane.close()
@@ -281,19 +285,19 @@ class SessionHost:
 
     def send(self, frame: Frame) -> Awaitable[None]:
         """Put a frame in at the head of the pipeline. Raises IllegalState if the session is not active."""
-        if self.life.state is not State.ACTIVE:
+        if not self.life.live:
             raise IllegalState(f"session {self._id} is {self.life.state.value}: it takes no {type(frame).__name__}")
         return self.linked.send(frame)
 
     async def end(self, reason: str) -> None:
         """Send an `End` through the pipeline; if the session is not active, end at once."""
-        if self.life.state is not State.ACTIVE:
+        if not self.life.live:
             self.life.finish(reason)
         elif not self.life.draining:
             await self.linked.send(End(reason=reason))
 
     def _fail(self, error: Exception, at_once: bool) -> None:
-        if at_once or self.life.state is not State.ACTIVE:
+        if at_once or not self.life.live:
             self.life.finish("error", error)
         else:
             self.life.blame(error)
@@ -303,7 +307,7 @@ class SessionHost:
         """End the call now: its budget is used up. Nothing of the agent's goes out any more, and nothing new begins."""
         self.life.finish("budget")
         self.life.draining = True
-        if self.life.state is State.ACTIVE:
+        if self.life.live:
             self.session.interrupt("budget")
         # For readers of the log only: without a text it is not sent to a model.
         told = {"category": error.category, "error": str(error)}
