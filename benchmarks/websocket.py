@@ -6,7 +6,8 @@ chunk of PCM every 20 ms in both directions. They implement the protocol without
 core. Lateness is that of a chunk at the caller, compared with an exact pace from the first chunk of the answer on. A
 chunk makes a gap if the caller had no audio left to play; later chunks are measured from the new beginning.
 `callers_late_ms_p99` is the lateness of the callers' own clock: on a machine with other work it is a part of all other
-figures. With `--base64 1` the audio to the callers is sent as JSON.
+figures. `core_waited_for` is the part of the time in which the server had work and other programs had its core: if it
+is not near 0, the lateness is theirs. With `--base64 1` the audio to the callers is sent as JSON.
 """
 
 from __future__ import annotations
@@ -156,6 +157,11 @@ class Server:
         """Return the CPU seconds that it has used."""
         return cpu_s(self._process.pid)
 
+    def waited_s(self) -> float:
+        """Return the seconds for which it had work, while its core did the work of other programs."""
+        with open(f"/proc/{self._process.pid}/schedstat") as figures:
+            return int(figures.read().split()[1]) / 1e9
+
     def memory_mb(self) -> float:
         """Return the memory that belongs to the process alone."""
         uss: int = self._seen.memory_full_info().uss
@@ -188,10 +194,10 @@ async def measure(calls: int, seconds: float, base64: bool, core: int) -> dict[s
         for caller in callers:
             caller.measuring = True
         memory_mb, loop = server.memory_mb(), asyncio.get_running_loop()
-        cpu, began = server.cpu_s(), loop.time()
+        cpu, waited, began = server.cpu_s(), server.waited_s(), loop.time()
         Pacer.get().lateness.reset()
         await anyio.sleep(seconds)
-        cpu, wall = server.cpu_s() - cpu, loop.time() - began
+        cpu, waited, wall = server.cpu_s() - cpu, server.waited_s() - waited, loop.time() - began
         lost = sum(caller.lost for caller in callers)
         figures = {
             "calls": calls,
@@ -204,6 +210,7 @@ async def measure(calls: int, seconds: float, base64: bool, core: int) -> dict[s
             "callers_late_ms_p99": round(Pacer.get().lateness.percentile(99) * 1000, 1),
             "cpu_s_per_call_minute": round(cpu / (calls * wall / 60), 3),
             "core_used": round(cpu / wall, 3),
+            "core_waited_for": round(waited / wall, 3),
             "memory_mb_start": memory_mb,
             "memory_mb_end": server.memory_mb(),
         }
