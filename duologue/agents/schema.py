@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from .fields import brief
+
 TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
 """The types of JSON schema."""
 MAX_DEPTH = 64
@@ -24,14 +26,14 @@ def check_schema(parameters: Any) -> None:
     """
     if not isinstance(parameters, Mapping) or parameters.get("type") != "object":
         raise ValueError("its parameters are not a JSON schema of type object")
-    _check(parameters, "", parameters, 0)
+    _inspect(parameters, "", parameters, 0)
 
 
-def _check(schema: Any, place: str, root: Mapping[str, Any], depth: int) -> None:
+def _inspect(schema: Any, place: str, root: Mapping[str, Any], depth: int) -> None:
     if isinstance(schema, bool):
         return
     if not isinstance(schema, Mapping):
-        raise _fault(place, f"{_brief(schema)} is not a schema")
+        raise _fault(place, f"{brief(schema)} is not a schema")
     if depth > MAX_DEPTH:
         raise _fault(place, f"it is nested deeper than {MAX_DEPTH} schemas")
     _check_type(schema.get("type"), place)
@@ -39,16 +41,16 @@ def _check(schema: Any, place: str, root: Mapping[str, Any], depth: int) -> None
     _check_reference(schema.get("$ref"), place, root)
     for key in _NAMED:
         for name, each in _mapping(schema, key, place).items():
-            _check(each, _inner(place, str(name) if key == "properties" else f"{key}.{name}"), root, depth + 1)
+            _inspect(each, _inner(place, str(name) if key == "properties" else f"{key}.{name}"), root, depth + 1)
     for key in _SINGLE:
         if key in schema:
-            _check(schema[key], _inner(place, key), root, depth + 1)
+            _inspect(schema[key], _inner(place, key), root, depth + 1)
     for key in _SEVERAL:
-        _check_several(schema, key, place, root, depth)
+        _inspect_each(schema, key, place, root, depth)
     if isinstance(schema.get("items"), list):  # a tuple, in the older drafts
-        _check_several(schema, "items", place, root, depth)
+        _inspect_each(schema, "items", place, root, depth)
     elif "items" in schema:
-        _check(schema["items"], f"{place}[]", root, depth + 1)
+        _inspect(schema["items"], f"{place}[]", root, depth + 1)
 
 
 def _check_type(kind: Any, place: str) -> None:
@@ -57,10 +59,10 @@ def _check_type(kind: Any, place: str) -> None:
         raise _fault(place, "its list of types is empty")
     for each in kinds:
         if each not in TYPES:
-            raise _fault(place, f"there is no type {_brief(each)}: {_mend(each)}")
+            raise _fault(place, f"there is no type {brief(each)}: {_meant(each)}")
 
 
-def _mend(kind: Any) -> str:
+def _meant(kind: Any) -> str:
     wanted = str(kind).lower()
     others = {"str": "string", "text": "string", "float": "number", "dict": "object", "list": "array", "none": "null"}
     near = [others[wanted]] if wanted in others else difflib.get_close_matches(wanted, TYPES, 1)
@@ -71,12 +73,12 @@ def _mend(kind: Any) -> str:
 def _check_values(schema: Mapping[str, Any], place: str) -> None:
     required = schema.get("required", [])
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
-        raise _fault(place, f"required is {_brief(required)}, not a list of names")
+        raise _fault(place, f"required is {brief(required)}, not a list of names")
     if "enum" in schema and (not isinstance(schema["enum"], list) or not schema["enum"]):
-        raise _fault(place, f"enum is {_brief(schema['enum'])}, not a list of values")
+        raise _fault(place, f"enum is {brief(schema['enum'])}, not a list of values")
     for key in _TEXTS:
         if key in schema and not isinstance(schema[key], str):
-            raise _fault(place, f"{key} is {_brief(schema[key])}, not a text")
+            raise _fault(place, f"{key} is {brief(schema[key])}, not a text")
 
 
 def _check_reference(reference: Any, place: str, root: Mapping[str, Any]) -> None:
@@ -86,24 +88,24 @@ def _check_reference(reference: Any, place: str, root: Mapping[str, Any]) -> Non
     for part in reference[2:].split("/"):
         name = part.replace("~1", "/").replace("~0", "~")
         if not isinstance(found, Mapping) or name not in found:
-            raise _fault(place, f"$ref {_brief(reference)} leads nowhere")
+            raise _fault(place, f"$ref {brief(reference)} leads nowhere")
         found = found[name]
 
 
-def _check_several(schema: Mapping[str, Any], key: str, place: str, root: Mapping[str, Any], depth: int) -> None:
+def _inspect_each(schema: Mapping[str, Any], key: str, place: str, root: Mapping[str, Any], depth: int) -> None:
     several = schema.get(key)
     if several is None and key not in schema:
         return
     if not isinstance(several, list) or not several:
-        raise _fault(place, f"{key} is {_brief(several)}, not a list of schemas")
+        raise _fault(place, f"{key} is {brief(several)}, not a list of schemas")
     for number, each in enumerate(several):
-        _check(each, _inner(place, f"{key}[{number}]"), root, depth + 1)
+        _inspect(each, _inner(place, f"{key}[{number}]"), root, depth + 1)
 
 
 def _mapping(schema: Mapping[str, Any], key: str, place: str) -> Mapping[str, Any]:
     found = schema.get(key, {})
     if not isinstance(found, Mapping):
-        raise _fault(place, f"{key} is {_brief(found)}, not schemas by their names")
+        raise _fault(place, f"{key} is {brief(found)}, not schemas by their names")
     return found
 
 
@@ -112,9 +114,4 @@ def _inner(place: str, name: str) -> str:
 
 
 def _fault(place: str, problem: str) -> ValueError:
-    return ValueError(f"the parameter {_brief(place)}: {problem}" if place else f"its parameters: {problem}")
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:120]}…"
+    return ValueError(f"the parameter {brief(place)}: {problem}" if place else f"its parameters: {problem}")

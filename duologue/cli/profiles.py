@@ -25,11 +25,11 @@ def with_files(found: AgentsFound, profiles: Sequence[str], skills: Sequence[str
     """
     agents = {agent.name: agent for agent in found.agents}
     for name, path in _placed(profiles, agents):
-        agents[name] = _changed(agents[name], path, Profile.load(path))
-    given = _tools(found.module, found.agents) if skills else {}
+        agents[name] = _applied(agents[name], path, Profile.load(path))
+    given = _skill_tools(found.module, found.agents) if skills else {}
     for name, path in _placed(skills, agents):
         own = {tool.name: tool for tool in agents[name].toolset}
-        agents[name] = _changed(agents[name], path, skill=Skill.load(path, tools=(given | own).values()))
+        agents[name] = _applied(agents[name], path, skill=Skill.load(path, tools=(given | own).values()))
     return replace(found, agents=list(agents.values()))
 
 
@@ -44,14 +44,14 @@ def _placed(options: Iterable[str], agents: Mapping[str, Agent]) -> list[tuple[s
     return placed
 
 
-def _changed(agent: Agent, path: str, profile: Profile | None = None, skill: Skill | None = None) -> Agent:
+def _applied(agent: Agent, path: str, profile: Profile | None = None, skill: Skill | None = None) -> Agent:
     try:
         return agent.with_(profile, skills=[skill] if skill is not None else ())
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-def _tools(module: ModuleType, agents: Iterable[Agent]) -> dict[str, Tool]:
+def _skill_tools(module: ModuleType, agents: Iterable[Agent]) -> dict[str, Tool]:
     """Return the tools that a skill may name: those of a module's agents come before those of the module."""
     found: dict[str, Tool] = {}
     for name, value in vars(module).items():
