@@ -10,6 +10,7 @@ import pytest
 
 from duologue.frames import BotAudio, ErrorRaised, Interrupted, ResponseStarted, Usage
 from duologue.session.call_events import CostChanged
+from duologue.session.life import Outcome
 from duologue.session.prices import Price
 from duologue.testing.conformance.call import Call, calling
 from duologue.testing.conformance.phrases import STORY
@@ -60,6 +61,18 @@ def spent_at(call: Call) -> float:
     return next(at for at, s in call.signals if isinstance(s, ErrorRaised) and s.category == "budget")
 
 
+def check_trace(folder: Path, outcome: Outcome, said: str) -> None:
+    """Check that the trace of a call is whole, to its end."""
+    (file,) = folder.iterdir()
+    found = verify(file)
+    assert (found.ok, found.ended, found.torn, found.not_written) == (True, True, False, 0)
+    records = list(read(file))
+    assert records[-1].kind == "end"
+    assert records[-1].facts["reason"] == "budget"
+    assert records[-1].facts["cost"]["usd"] == pytest.approx(outcome.cost.usd)
+    assert any(record.kind == "item" and record.content.get("text") == said for record in records)
+
+
 @pytest.mark.parametrize("rig", RIGS, ids=[rig.name for rig in RIGS])
 async def test_a_call_ends_within_one_frame_of_its_budget(rig: Rig, tmp_path: Path) -> None:
     cascade = isinstance(rig, CascadeRig)
@@ -84,18 +97,7 @@ async def test_a_call_ends_within_one_frame_of_its_budget(rig: Rig, tmp_path: Pa
     assert LONG.startswith(said.text[:20])
     assert len(call.came(ResponseStarted)) == 1
     assert sum(one.output_audio_s for one in call.came(Usage)) == pytest.approx(BUDGET_USD / usd_per_s, abs=0.5)
-    # The trace is whole, to its end.
-    (file,) = tmp_path.iterdir()
-    found = verify(file)
-    assert found.ok
-    assert found.ended
-    assert not found.torn
-    assert found.not_written == 0
-    records = list(read(file))
-    assert records[-1].kind == "end"
-    assert records[-1].facts["reason"] == "budget"
-    assert records[-1].facts["cost"]["usd"] == pytest.approx(outcome.cost.usd)
-    assert any(record.kind == "item" and record.content.get("text") == said.text for record in records)
+    check_trace(tmp_path, outcome, said.text)
 
 
 @pytest.mark.parametrize("rig", [OpenAIRig(), GeminiRig(), CascadeRig()], ids=lambda rig: rig.name)
