@@ -61,6 +61,8 @@ class Ahead:
     is prepared before its response has begun. An interruption cancels them.
     """
 
+    __slots__ = ("_adopted", "_number", "_prepared", "_reader", "_response", "_speaker", "_waiting", "busy")
+
     def __init__(self, speaker: Synthesizing) -> None:
         self.busy = False
         """True while a sentence is spoken."""
