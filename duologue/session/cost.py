@@ -17,6 +17,8 @@ from .prices import Prices, shown_number
 from .running import MAX_TOKENS, NO_PRICE, Clock, Clocks, Running
 from .usage import UsageTotals, estimate
 
+_NONE_FAULTY: frozenset[str] = frozenset()  # one for all sessions: an empty set takes 216 bytes
+
 S = TypeVar("S", bound=Signal)
 
 MAX_S = 86_400.0
@@ -97,7 +99,7 @@ class CostMeter:
         self._by_service: dict[tuple[str, str], float | None] = {}
         self._running: list[Running] = []
         self._connected = self._closed = False
-        self._faulty: frozenset[str] = frozenset()
+        self._faulty = _NONE_FAULTY
         self._changed: Callable[[], None] | None = None
         self._notice_at = math.inf
         self._limit = self.budget_usd or math.inf

@@ -68,8 +68,8 @@ TAGS = """
     BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure ConnectionChanged
     Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised GuardrailActed HandoffCompleted HandoffFailed
     HandoffStarted Idle Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged
-    SessionEnding SessionStarted SpeechStarted SpeechStopped ToolBegan ToolCall ToolCalled ToolResult Transcribed
-    Transfer TurnResumed Usage UserAudio UserImage UserText UserTranscript WordTimes
+    SessionEnding SessionStarted SpeechStarted SpeechStopped StateChanged ToolBegan ToolCall ToolCalled ToolResult
+    Transcribed Transfer TurnResumed Usage UserAudio UserImage UserText UserTranscript WordTimes
 """
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from ...errors import ConfigurationError, IllegalState
 from ...frames import End, EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio
+from ...session.interrupting import may_interrupt
 from ..processor import Processor, handles
-from .interruption import may_interrupt
 from .vad import INPUT_MISSING, split
 
 
@@ -20,6 +20,7 @@ class PushToTalk(Processor):
     """
 
     gives = frozenset[type[Frame]]((SpeechStarted, EndOfTurn))
+    judges_speech = True
     needs: Mapping[type[Frame], str] = {UserAudio: INPUT_MISSING}
 
     def __init__(self, *, max_turn_s: float = 60.0) -> None:

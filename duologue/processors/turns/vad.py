@@ -76,6 +76,7 @@ class Vad(Processor):
     """
 
     gives = frozenset({SpeechStarted})
+    judges_speech = True
     needs: Mapping[type[Frame], str] = {UserAudio: INPUT_MISSING}
 
     def __init__(
