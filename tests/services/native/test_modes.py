@@ -11,18 +11,25 @@ import msgspec
 import pytest
 
 from duologue.agents.engine import Capabilities
-from duologue.frames import ConnectionChanged, Interrupted, Say, StateChanged
+from duologue.frames import ConnectionChanged, Interrupted, Say, StateChanged, Usage
 from duologue.services.google import GeminiLive
 from duologue.services.remote.connection import ConnectionSettings
 from duologue.session.call_events import FeedEvent
+from duologue.session.prices import Price
 from duologue.session.rows import Row, to_row
 from duologue.testing import Call
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.server import GoAway, Speak
+from tests.processors.turns.calls import noise
 from tests.services.ear_calls import ENGINES, ear, speaks, started
 
 pytestmark = [pytest.mark.virtual_clock, pytest.mark.usefixtures("quick_client")]
 NATIVE = [kind for kind in ENGINES if kind != "cascade"]
+PRICES = dict.fromkeys(
+    ["gpt-realtime-2.1", "gemini-3.8-live"],
+    Price(text_input=4.0, audio_input=32.0, text_output=16.0, audio_output=64.0),
+)
+BY_THE_MINUTE = dict.fromkeys(PRICES, Price(connection_minute=6.0))
 
 
 def states(call: Call) -> list[str]:
@@ -127,7 +134,7 @@ async def test_one_turn_closes_the_microphone_and_holds_the_socket(kind: str) ->
 async def test_one_turn_disconnects_an_engine_that_is_charged_by_the_clock(kind: str) -> None:
     async with started(kind, ["one", "two"]) as (agent, server):
         by_the_clock(agent)
-        async with Call.through(*ear(), agent, mode="one_turn") as call:
+        async with Call.through(*ear(), agent, mode="one_turn", prices=BY_THE_MINUTE) as call:
             assert server is not None
             await speaks(call, 1.0)
             await call.waits(2)
@@ -135,7 +142,10 @@ async def test_one_turn_disconnects_an_engine_that_is_charged_by_the_clock(kind:
             await call.waits(3)
             assert str(call.session.state.value) == "armed"
             assert rests(agent)
+            spent_usd = call.session.cost.usd
+            assert 0.2 < spent_usd < 0.4  # 0.1 for each second of the connection
             await call.waits(120)
+            assert call.session.cost.usd == spent_usd
             assert len(server.got) == 1
             await call.session.arm()
             assert str(call.session.state.value) == "active"
@@ -202,17 +212,28 @@ async def test_an_engine_that_cannot_connect_again_leaves_the_microphone_closed(
             assert said(call, "agent") == ["You said: one.", "You said: two."]
 
 
+class Recogniser:
+    """Keeps the audio of the caller's turns as it came to the provider."""
+
+    def __init__(self) -> None:
+        self.turns: list[bytes] = []
+
+    def __call__(self, pcm: bytes) -> str:
+        self.turns.append(pcm)
+        return "hello" if len(self.turns) == 1 else "a long question"
+
+
 @asynccontextmanager
-async def refreshed(kind: str) -> AsyncIterator[tuple[Any, Any, float]]:
+async def refreshed(kind: str, recogniser: Recogniser) -> AsyncIterator[tuple[Any, Any, float]]:
     """An engine whose connection is near its end, its server, and the time at which the caller begins to speak."""
     near = ConnectionSettings(expiring_s=10.0)
     if kind == "gemini-goaway":
-        google = ScriptedGemini(lambda asked: [Speak("Yes."), GoAway(12.0)], transcripts=["hello", "a long question"])
+        google = ScriptedGemini(lambda asked: [Speak("Yes."), GoAway(12.0)], transcripts=recogniser)
         async with google:
             mine: dict[str, Any] = {"base_url": google.url, "ssl_context": google.ssl_context}
             yield GeminiLive(api_key="test", connection=near, **mine), google, 5.0
         return
-    async with started(kind, ["hello", "a long question"], connection=near) as (agent, server):
+    async with started(kind, recogniser, connection=near) as (agent, server):
         assert server is not None
         server.behaviour.session_limit_s = 40.0
         yield agent, server, 28.0
@@ -220,7 +241,12 @@ async def refreshed(kind: str) -> AsyncIterator[tuple[Any, Any, float]]:
 
 @pytest.mark.parametrize("kind", ["openai", "openai-server", "gemini-goaway"])
 async def test_a_refresh_while_the_caller_speaks_loses_nothing(kind: str) -> None:
-    async with refreshed(kind) as (agent, server, at), Call.through(*ear(), agent) as call:
+    rate = 24_000 if kind.startswith("openai") else 16_000  # the engine's own: samples arrive as they are
+    question, recogniser = noise(14.0, -18.0, rate), Recogniser()
+    async with (
+        refreshed(kind, recogniser) as (agent, server, at),
+        Call.through(*ear(), agent, sample_rate=rate, prices=PRICES) as call,
+    ):
         rows: list[Row] = []
 
         def follow(event: FeedEvent) -> None:
@@ -228,17 +254,28 @@ async def test_a_refresh_while_the_caller_speaks_loses_nothing(kind: str) -> Non
                 rows.append(row)
 
         call.session.feed.on(follow)
-        await speaks(call, 1.0)
+        await call.caller.play(noise(1.0, -18.0, rate, seed=2), rate)
         await call.waits_until(at)
-        await speaks(call, 14.0)
+        await call.caller.play(question, rate)
         await call.waits(3)
         await call.settles()
         assert str(call.session.state.value) == "active"
         assert len(server.got) >= 2
         assert said(call, "caller") == ["hello", "a long question"]
         assert not call.errors
+    # Every sample is there, once and in order, in the turn that the new connection has heard.
+    assert question in recogniser.turns[-1]
     came = [signal.state for _, signal in call.signals if isinstance(signal, ConnectionChanged)]
     assert came[:5] == ["connecting", "active", "expiring", "refreshing", "active"]
     assert states(call)[:4] == ["connecting", "active", "refreshing", "active"]
     row = next(row for row in rows if row.message.startswith("Refreshed the session ("))
     assert (row.role, row.type) == ("system", "note")
+    # The cost is what the provider has reported over both connections, each response once.
+    used = [signal for _, signal in call.signals if isinstance(signal, Usage)]
+    assert len([one for one in used if one.response_id]) == 2
+    assert not any(one.estimated for one in used)
+    assert call.outcome is not None
+    cost = call.outcome.cost
+    assert cost.usd == pytest.approx(sum(call.session.cost.prices.cost(one) or 0.0 for one in used))
+    assert cost.usd > cost.leg_usd > 0
+    assert cost.estimated_usd == 0
