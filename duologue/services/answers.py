@@ -32,6 +32,9 @@ from .pictures import Pictures
 from .service import Service
 from .tool_log import log_result
 
+LATE = "tool result"
+"""The origin of an end of turn that asks for the answer to a late result."""
+
 
 class Answers(Service):
     """Decides when the agent answers, and logs typed text, images, tool calls and their results.
@@ -171,7 +174,7 @@ class Answers(Service):
             # The turn of the call is over. The next answer includes the result. If nobody speaks, it is due now.
             self._unanswered = "words"
             if not self.session.floor.caller_speaking:
-                self.queue(EndOfTurn(at=self.session.now(), by="tool result"))
+                self.queue(EndOfTurn(at=self.session.now(), by=LATE))
 
     @handles(End)
     async def end(self, frame: End) -> None:
@@ -261,6 +264,8 @@ class Answers(Service):
                     self._unanswered = "words"
             elif self._jobs.has_included(frame) and not self._is_answered_anyway(frame):
                 pass  # an answer has been given that knew it
+            elif self._is_answered_already(frame):
+                pass  # without a request
             elif isinstance(frame, Say) and frame.call_id and not _is_awaited(self.session, frame):
                 pass  # a filler that nobody waits for
             elif isinstance(frame, Say):
@@ -278,6 +283,10 @@ class Answers(Service):
             self.session.report(error, self.name, frame)
         for each in {asked_in, turn} - {0}:
             self.settle(each)
+
+    def _is_answered_already(self, frame: Input) -> bool:
+        """Return True if the model has begun by itself to answer a result, after its turn."""
+        return False
 
     def _is_answered_anyway(self, frame: Input) -> bool:
         """Return True if the model will answer a result without a request, which is then expected."""

@@ -10,7 +10,7 @@ import msgspec
 from ...agents.engine import EngineConfig, Handover
 from ...frames import Configure, End, EndOfTurn, Input, Interrupted, Say, ToolResult
 from ...processors.processor import handles
-from ..answers import tool_choice_of
+from ..answers import LATE, tool_choice_of
 from ..context import SAY
 from .dialect import Called
 from .link import Parts
@@ -65,10 +65,12 @@ class NativeAnswers(NativeService):
         self._unanswered = ""
         replies = self.parts.asks
         with self.session.floor.scope(turn):
+            spoken = self.parts.turns.latest_taken if isinstance(asked, EndOfTurn) else None
             if isinstance(asked, ToolResult):
-                answered = await replies.go_on(turn)
+                answered = await replies.go_on(turn, asked)
+            elif isinstance(asked, EndOfTurn) and asked.by == LATE:
+                answered = await replies.go_on(turn, None, spoken)
             else:
-                spoken = self.parts.turns.latest_taken if isinstance(asked, EndOfTurn) else None
                 answered = await replies.ask(turn, extra, tool_choice=tool_choice_of(asked), spoken=spoken)
             if not answered:
                 self._unanswered = "words"
@@ -86,6 +88,20 @@ class NativeAnswers(NativeService):
             and results.answered_by_itself(frame.turn)
             and results.no_reply_since(frame.turn)
         )
+
+    def _is_answered_already(self, frame: Input) -> bool:
+        late = isinstance(frame, EndOfTurn) and frame.by == LATE
+        if not (late or isinstance(frame, ToolResult)):
+            return False
+        results = self.parts.asks.results
+        given = results.given_in(frame if isinstance(frame, ToolResult) else None)
+        if results.answer(given, self.session.floor.turn) != "given":
+            return False
+        results.forget(given)
+        if late:  # all of them have their answer, and the caller has said nothing since
+            self._unanswered = ""
+            self._jobs.included([result for result in self._jobs.results if result.turn in given])
+        return True
 
     def ask_again(self, failed: Ask) -> None:
         """Request once more the answer that the provider has failed to give by itself."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Protocol
 
 import anyio
@@ -12,7 +11,6 @@ from ...errors import ServiceError
 from ...frames import ToolResult
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
-from ...session.tool_calls import RegisteredCall
 from ..remote.connection import Connection
 from ..remote.errors import named_wait_s
 from ..tool_log import MAX_CALLS_PER_TURN
@@ -20,6 +18,7 @@ from .audio_ring import Utterance
 from .dialect import Dialect
 from .provider import Provider, ProviderMemory
 from .reply import Ask, Reply, ReplyOutcome, Stray
+from .results import Results
 from .turns import Turns
 
 UNWANTED_S = 5.0
@@ -38,76 +37,6 @@ CONTINUE = (
 )
 
 
-class Results:
-    """Gives results to the connection that made the calls, and counts by turn those that no answer includes yet."""
-
-    def __init__(self, session: Session, provider: Provider) -> None:
-        self._session = session
-        self._provider = provider
-        self._given: Counter[int] = Counter()
-        self._begun_before: dict[int, int] = {}  # by turn, at its latest result
-        self.begun = 0
-        """The number of replies that have begun."""
-
-    @property
-    def awaited(self) -> bool:
-        """True while the connection in use waits for a result."""
-        connection = self._provider.connection
-        return connection is not None and self._session.calls.owned(connection)
-
-    @property
-    def given(self) -> bool:
-        """True while a result that was given has no answer."""
-        return bool(self._given)
-
-    def of(self, turn: int) -> int:
-        """Return the number of results of a turn that were given and have no answer."""
-        return self._given[turn]
-
-    def give(self, result: ToolResult) -> bool:
-        """Send a result to the connection that waits for it. Returns False if none is waiting."""
-        provider_id = self._session.calls.claim(result.call_id, self._provider.connection)
-        if provider_id is None:
-            return False
-        self._given[result.turn] += 1
-        self._begun_before[result.turn] = self.begun
-        if (dialect := self._provider.dialect) is not None:
-            self._provider.send(dialect.tool_result(provider_id, result.name, result.result, respond=result.respond))
-        return True
-
-    def give_again(self, call: RegisteredCall, turn: int) -> ToolResult | None:
-        """Let the connection in use have the result of a call that it tells again: now, or when it comes.
-
-        Returns the result that was sent, None if it is still to come. An answer to it is due in this turn.
-        """
-        call.owner = self._provider.connection
-        if (result := self._session.conversation.get(call.result_id)) is None:
-            return None
-        frame = ToolResult(call_id=call.id, name=call.name, turn=turn, result=result.data)
-        self.give(frame)
-        return frame
-
-    def answered_by_itself(self, turn: int) -> bool:
-        """Return True if the provider answers the results of a turn that were given without a request."""
-        dialect = self._provider.dialect
-        return dialect is not None and dialect.answers_results and self._given[turn] > 0
-
-    def no_reply_since(self, turn: int) -> bool:
-        """Return True if results of a turn were given, and no reply has begun since."""
-        return self._given[turn] > 0 and self._begun_before[turn] == self.begun
-
-    def forget(self, turn: int, given: int) -> None:
-        """Forget the results of a turn that the model has answered, unless there are more than these."""
-        if self._given[turn] == given:
-            del self._given[turn]
-            self._begun_before.pop(turn, None)
-
-    def clear(self) -> None:
-        """Forget the results of a connection that has ended."""
-        self._given.clear()
-        self._begun_before.clear()
-
-
 class EarlyAnswer(Protocol):
     """The part of `Early` that `Asks` uses."""
 
@@ -123,7 +52,7 @@ class Asks:
         """The replies in progress, by the provider's id."""
         self.stray: Stray | None = None
         self.early: EarlyAnswer
-        self.results = Results(session, provider)
+        self.results = Results(session, provider, turns, lambda: len(self._open))
         self._session = session
         self._provider = provider
         self._turns = turns
@@ -156,19 +85,21 @@ class Asks:
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    async def go_on(self, turn: int) -> bool:
-        """Continue a turn with the results of its tools. Returns False if no connection is left."""
-        begun, given = self.results.begun, self.results.of(turn)
-        by_itself = self.results.answered_by_itself(turn)
-        if not by_itself:
+    async def go_on(self, turn: int, result: ToolResult | None, spoken: Utterance | None = None) -> bool:
+        """Answer a result in this turn, or, without it, the late results. Returns False if no connection is left.
+
+        A provider that answers results by itself is not asked. `spoken` is that of `ask`.
+        """
+        results, given = self.results, self.results.given_in(result)
+        begun, answer = results.begun, results.answer(given, turn)
+        if answer == "wanted" and result is not None:
             await self._provider.until(lambda: not (self.busy or self._turns.waiting) or self._provider.given_up)
-            if self.results.begun > begun:
-                self.results.forget(turn, given)
-                return True  # the caller spoke meanwhile, and the answer to that included the results
+            if results.begun > begun:  # the caller spoke meanwhile, and the answer to that included the results
+                answer = "given"
         try:
-            return await self.ask(turn, by_itself=by_itself)
+            return answer == "given" or await self.ask(turn, spoken=spoken, by_itself=answer == "due")
         finally:
-            self.results.forget(turn, given)
+            results.forget(given)
 
     async def ask(
         self,
@@ -285,8 +216,8 @@ class Asks:
 
     @property
     def expects_reply(self) -> bool:
-        """True if a reply is due: one was asked for, or the caller has spoken."""
-        return bool(self._open or self._turns.waiting or self._unwanted is not None)
+        """True if a reply is due: one was asked for, the caller has spoken, or a result is answered without that."""
+        return bool(self._open or self._turns.waiting or self._unwanted is not None) or self.results.due
 
     def begin(self, tag: str, provider_id: str) -> Reply:
         """Begin a reply. Its tag, or without one its order, identifies the ask that it answers."""
