@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 import anyio
@@ -108,6 +109,7 @@ class IdlePrompts(_TurnFollower):
         self._asked = 0  # prompts since the caller's last sign of life
         self._stage: Stage = ""
         self._timer: asyncio.TimerHandle | None = None
+        self._stops: tuple[Callable[[], None], ...] = ()  # a call that fails to start ends without a beginning
 
     @handles(SessionStarted)
     def begin(self, signal: SessionStarted) -> None:

@@ -50,7 +50,14 @@ class Recorder(Processor):
 
     async def open(self) -> None:
         """Create the file."""
-        file = await RECORDINGS.run(_create, self.path, self.sample_rate, 2, label="create a recording")
+        creating = asyncio.ensure_future(
+            RECORDINGS.run(_create, self.path, self.sample_rate, 2, label="create a recording")
+        )
+        try:
+            file = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            creating.add_done_callback(_give_up)  # the call fails to start, and the thread goes on
+            raise
         self._disk = _Disk(file, self._fail)
         self._tape = Tape(self._disk, self.sample_rate, channels=2)
         self._stop = self.session.audio.played.add(self._agent)
@@ -131,6 +138,12 @@ def _create(path: str | PathLike[str], sample_rate: int, channels: int) -> _Reco
         return _RecordingFile(path, sample_rate, channels)
     except OSError as error:
         raise BadInput(f"{fspath(path)}: {error.strerror or error}") from error
+
+
+def _give_up(creating: asyncio.Future[_RecordingFile]) -> None:
+    """Close a file that was created for nobody."""
+    if not creating.cancelled() and creating.exception() is None:
+        RECORDINGS.submit(creating.result().close)
 
 
 class _Disk:

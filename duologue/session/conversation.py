@@ -110,8 +110,11 @@ class Conversation:
     def _find(self, item_id: str) -> int | None:
         if item_id not in self._sizes:
             return None
-        # The wanted item is nearly always among the last few.
-        return next(place for place in range(len(self._items) - 1, -1, -1) if self._items[place].id == item_id)
+        items = self._items
+        place = len(items) - 1
+        while items[place].id != item_id:  # it is nearly always among the last few
+            place -= 1
+        return place
 
     def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", before: str = "", **fields: Any) -> Item:
         """Append an item. An item of an earlier `turn` is inserted at the end of that turn.

@@ -124,7 +124,7 @@ def item_bytes(item: Item) -> int:
     if item.written:
         size += byte_length(item.written)
     if item.words:
-        size += sum(_VALUE_BYTES + byte_length(word.text) for word in item.words)
+        size += _VALUE_BYTES * len(item.words) + byte_length("".join([word.text for word in item.words]))
     return size + (_VALUE_BYTES if item.data is None else byte_length(item.data))
 
 

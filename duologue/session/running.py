@@ -131,8 +131,9 @@ class Running:
         return used if self._again is None else add_usage(used, self._again)
 
     def _grow(self, usd: float) -> None:
-        self.usd += usd
-        self._meter.grow(usd)
+        if usd:  # a service without a price costs no time either
+            self.usd += usd
+            self._meter.grow(usd)
 
 
 class Clock:

@@ -13,6 +13,7 @@ from ...audio.features import FRAME_S, HOP_S, EchoSource, periodicity, reduced
 from ...audio.vad import LatestAudio
 from ...errors import ConfigurationError
 from ...frames import BotStoppedSpeaking
+from ...session.floor import Floor
 from ...session.session import Session
 from .echo_path import EchoPath
 
@@ -89,6 +90,7 @@ class Acoustics:
         self._loudest: float | None = None  # the same of its loudest moments
         self._echo_path = EchoPath()
         self._mic = LatestAudio()
+        self._floor: Floor | None = None
         self._agent = LatestAudio(WINDOW_S + LATEST_ECHO_S)
         self._reference: EchoSource | None = None  # what the agent has said, made ready at a rate
         self._reference_hz = 0.0
@@ -103,7 +105,7 @@ class Acoustics:
     def listen(self, session: Session) -> None:
         """Listen to a call until `close`."""
         audio = session.audio
-        self._mic = audio.ear
+        self._mic, self._floor = audio.ear, session.floor
         self._mic.seconds, self._mic.more_s = PRE_ROLL_S, KEPT_S
         self._stops = audio.played.add(self._played), session.on(BotStoppedSpeaking, self._agent_stopped)
 
@@ -112,13 +114,10 @@ class Acoustics:
             self._agent.add(pcm, sample_rate, at)
             self._reference = None
             heard_s = self._mic.end_s
-            if heard_s - self._sought_s < _SOUGHT_S and heard_s - self._echo_s > _ECHO_PERIOD_S - 1.5 * _PIECE_S:
-                # Not now: an interruption, too, tells of the audio that was played until then.
-                asyncio.get_running_loop().call_soon(self._prepare_early)
-
-    def _prepare_early(self) -> None:
-        if self._reference is None and self._reference_hz and self._sought_s > -math.inf:
-            self._prepare(self._reference_hz)
+            soon = heard_s - self._sought_s < _SOUGHT_S and heard_s - self._echo_s > _ECHO_PERIOD_S - 1.5 * _PIECE_S
+            # After an interruption, which tells of the audio that was played until then, there is no hurry.
+            if soon and self._reference_hz and self._floor is not None and self._floor.turn > self._floor.fence:
+                self._prepare(self._reference_hz)
 
     def _agent_stopped(self, signal: BotStoppedSpeaking) -> None:
         self._sought_s, self._reference = -math.inf, None
