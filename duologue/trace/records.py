@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode
 from contextlib import suppress
 from typing import Any
@@ -151,22 +150,3 @@ def record_of(line: bytes) -> Record:
         return _decoder.decode(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
         raise BadTrace(f"not a record: {error}") from error
-
-
-_SECRETS = re.compile(
-    rb"""((?:api[-_]?key|authorization|client_secret|access_token)\\*"\s*:\s*\\*")[^"\\]+""", re.IGNORECASE
-)
-_HANDLES = re.compile(rb"""((?:handle|new_?handle)\\*"\s*:\s*\\*")[^"\\]+""", re.IGNORECASE)
-# Quick to look for in long messages: audio in base64 has no quotes.
-_MAY_BE_SECRET = tuple(
-    word + quote for word in (b"ey", b"EY", b"ization", b"ecret", b"ken") for quote in (b'"', b'\\"')
-)
-
-
-def without_secrets(part: bytes, *, handles: bool) -> bytes:
-    """Return a provider's message without the values of keys and tokens in it, and of `handles` unless they stay."""
-    if any(word in part for word in _MAY_BE_SECRET):
-        part = _SECRETS.sub(rb"\1(secret)", part)
-    if not handles and b"andle" in part:
-        part = _HANDLES.sub(rb"\1(secret)", part)
-    return part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,7 +47,7 @@ class Redaction:
             raise ConfigurationError("nothing is to be redacted: say words, caller, audio, items or match")
         self.words, self.caller, self.audio, self.items = words, caller, audio, frozenset(items)
         try:
-            self.match = re.compile(match) if match else None
+            self.match = re.compile(_one_form(match)) if match else None
         except re.error as error:
             raise ConfigurationError(f"{match!r} is not a regular expression: {error}") from error
 
@@ -61,12 +62,17 @@ class Redaction:
             return True
         if self.items and not self.items.isdisjoint(_ids(record, facts)):
             return True
-        return self.match is not None and any(self.match.search(text) for text in _texts(record.private))
+        return self.match is not None and any(self.match.search(_one_form(text)) for text in _texts(record.private))
 
     def __str__(self) -> str:
         said = [name for name in ("words", "caller", "audio") if getattr(self, name)]
         said += [f"item {item}" for item in sorted(self.items)]
         return ", ".join([*said, *(["match"] if self.match is not None else [])])
+
+
+def _one_form(text: str) -> str:
+    """Return a text in the form NFC: a letter with a mark may be one character or two, in Hindi as in French."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _is_callers(record: Record, facts: dict[str, Any]) -> bool:

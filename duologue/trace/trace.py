@@ -18,7 +18,8 @@ from .audio import AudioNotes
 from .chain import HashChain
 from .following import Follower, begin_facts, end_facts
 from .keys import Signer
-from .records import PRIVATE, encode_part, own_kind, safe_name, without_secrets
+from .records import PRIVATE, encode_part, own_kind, safe_name
+from .secrets import without_secrets
 from .store import FolderStore, Store, name_of_call
 from .writer import Waiting, Writer
 
@@ -57,6 +58,11 @@ class Trace:
         handles: bool = True,
         sign: str | os.PathLike[str] | None = None,
     ) -> None:
+        for name, option in (("words", words), ("handles", handles)):
+            if not isinstance(option, bool):
+                raise ConfigurationError(f"{name} is {option!r}, not True or False")
+        if store == "" or not isinstance(store, Store | str | os.PathLike):
+            raise ConfigurationError(f"the store of a trace is a folder or a Store, not {store!r}")
         self.store: Store = store if isinstance(store, Store) else FolderStore(store)
         self.call = ""
         """The name of the call in the store; "" before it begins."""

@@ -227,6 +227,10 @@ class _ChainCheck:
         self._seen.append(record.hash)
         report.records += 1
         report.until = record.at
+        if record.digest and not record.salt:
+            self._problem(
+                number, record.seq, f"the facts of record {record.seq} were removed: a redaction never does that"
+            )
         if record.redacted:
             _extend(report.redacted, record.seq)
         if self._end and record.kind not in AFTER_END:

@@ -154,6 +154,36 @@ async def test_handles_and_keys_stay_out_of_it(tmp_path: Path) -> None:
         assert ("handle" in {record.kind for record in read(trace.store, trace.call)}) is handles
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"client_secret": {"value": "ek_CANARY", "expires_at": 1}},
+        '{"client_secret":{"value":"ek_CANARY"}}',
+        {"headers": {"xi-api-key": "CANARY", "X-Goog-Api-Key": "CANARY", "Authorization": ["Bearer CANARY"]}},
+        {"headers": [["Authorization", "Bearer CANARY"], ["cookie", "CANARY"]]},
+        {"url": "wss://example.com/v1?model=m&key=CANARY&x=1"},
+        {"url": "https://example.com/?access_token=CANARY#a"},
+        {"token": "tok_0123456789_CANARY", "refresh_token": "CANARY", "password": "CANARY"},
+        {"api_key": 'CAN"ARY', "apiKey": "CANARY"},
+    ],
+)
+async def test_no_form_of_a_secret_stays_in_a_message(message: Any, tmp_path: Path) -> None:
+    trace = Trace(tmp_path)
+    async with Call.through(*ear(), Cascade(MockSTT(), MockLLM(), MockTTS()), trace=trace):
+        trace.note("wire", message, source="X#1")
+        trace.note("wire", {"way": "in", "text": '{"token_count": 7, "key": "C", "value": "of a key"}'}, source="X#1")
+    wires = [record for record in read(trace.store, trace.call) if record.kind == "wire"]
+    assert "ARY" not in str(wires[0].private)
+    assert wires[1].private["text"] == '{"token_count": 7, "key": "C", "value": "of a key"}'
+    assert verify(tmp_path / f"{trace.call}.jsonl").ok
+
+
+@pytest.mark.parametrize("options", [{"words": "no"}, {"words": None}, {"handles": 0}, {"store": None}, {"store": ""}])
+def test_an_option_that_cannot_be_obeyed_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        Trace(**{"store": tmp_path} | options)
+
+
 @pytest.mark.parametrize("id", ["../../etc/x", "a" * 300, "नमस्ते", ".", "a\nb\0c", "con:*?"])
 def test_any_session_id_is_safe(id: str, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "calls"

@@ -342,6 +342,30 @@ def test_a_change_is_found_in_a_redacted_trace(folder: Path, lines: Lines, tmp_p
     assert problems(folder, changed)[0].endswith("was changed: its content does not fit its digest")
 
 
+def test_a_redaction_hides_no_facts(folder: Path, lines: Lines) -> None:
+    end = record_of(lines[-1])
+    hidden = replace(end, data=NOTHING, salt="")
+    chain = HashChain(end.call, end.seq, end.hash)
+    excuse = chain.next(end.at, "redaction", "", b'{"records":[[%d,%d]]}' % (end.seq, end.seq), b"")
+    found = problems(folder, [*lines[:-1], line_of(hidden), line_of(excuse)])
+    assert found == [f"line {end.seq}: the facts of record {end.seq} were removed: a redaction never does that"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"), [("क़लम", "क\u093cलम"), ("क\u093cलम", "\u0958लम"), ("Jose\u0301", "José"), ("नमस्ते", "नमस्ते जी")]
+)
+def test_a_match_is_found_in_any_form_of_its_letters(pattern: str, text: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cascade(trace := Trace(tmp_path)):
+            trace.note("order", words={"name": text})
+            await trace.flush()
+
+    clock.run(main)
+    (source,) = tmp_path.glob("*.jsonl")
+    assert redact(source, tmp_path / "out", Redaction(match=pattern)) == 1
+    assert [record.private for record in read(tmp_path / "out") if record.kind == "order"] == [None]
+
+
 def test_a_redaction_never_replaces_a_file(folder: Path, lines: Lines, tmp_path: Path) -> None:
     (tmp_path / "0").write_bytes(b"".join(lines))
     with pytest.raises(ValueError, match="File exists"):

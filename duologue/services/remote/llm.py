@@ -89,7 +89,7 @@ class RemoteLLM(LLM):
             try:
                 async with aclosing(self.answer(request)) as pieces:
                     async for piece in pieces:
-                        yield piece
+                        yield self._with_price(piece, request) if isinstance(piece, Usage) else piece
                 return
             except ContextTooLong as error:
                 shorter = _newer_half(request) if left else None
@@ -99,6 +99,12 @@ class RemoteLLM(LLM):
                 tokens = estimated_tokens(msgspec.structs.replace(request, instructions=""))
                 self.budget = msgspec.structs.replace(self.budget, tokens=tokens)
                 self.tell(ConnectionLost(f"{error}: from now on a request has {tokens} tokens of the conversation"))
+
+    def _with_price(self, usage: Usage, request: Request) -> Usage:
+        """Return a report under the model that was asked for if the name that the server gives has no price."""
+        if self.in_session and self.session.cost.prices.find(usage.model, usage.service) is None:
+            return msgspec.structs.replace(usage, model=request.model or self.model)
+        return usage
 
     def tell(self, problem: DuologueError) -> None:
         """Report a problem that does not end the answer."""

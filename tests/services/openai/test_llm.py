@@ -127,6 +127,18 @@ async def test_a_server_that_refuses_the_wish_for_usage_is_asked_without_it() ->
         assert not call.errors
 
 
+async def test_a_model_whose_server_gives_another_name_has_its_price() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 1_000}
+    answer = [Speak("Yes."), Raw({"choices": [], "model": "internal-name-7", "usage": usage}), DONE]
+    async with ScriptedOpenAIHTTP([answer]) as server:
+        llm = OpenAILLM("mine", base_url=server.url, api_key=server.key)
+        async with through(llm, prices={"mine": {"text_output": 10}}, budget_usd=1) as call:
+            await call.says()
+            await call.waits_until(4)
+        assert call.session.cost.usd == pytest.approx(0.01)
+        assert "internal-name-7" not in call.session.cost.unpriced
+
+
 async def test_a_server_that_takes_one_system_message_gets_notes_as_the_users() -> None:
     note = Message(role="system", text="The caller is called Ann.")
     messages = (*HELLO.messages, note, Message(role="assistant", text="Yes?"), note)
