@@ -19,6 +19,7 @@ from ..session.call_events import (
     HandedOff,
     MessageChanged,
     MessageGone,
+    Noted,
     ServiceMoved,
     Speaking,
     SpeechCut,
@@ -26,6 +27,7 @@ from ..session.call_events import (
     ToolChanged,
     WordsGuarded,
 )
+from ..session.item import Item, row_text
 from ..session.latency import STAGES, LatencyMeter
 
 COLOURS = ("cyan", "magenta", "yellow", "green")
@@ -104,6 +106,8 @@ class ViewRows:
                 return self._note(
                     event.at, f"{event.guardrail} {event.action}: {event.reason or event.cause}", "yellow"
                 )
+            case Noted(item=Item(name="consent") as item):
+                return self._note(event.at, row_text(item), "yellow")
             case Failed():
                 return self._note(event.at, f"{event.processor}: {event.message}", "red")
         return None

@@ -12,6 +12,7 @@ from .call_events import (
     ConnectionMoved,
     FeedEvent,
     HandedOff,
+    Noted,
     Recognised,
     ResponseComplete,
     ResponseOpened,
@@ -23,10 +24,11 @@ from .call_events import (
     WordsGuarded,
 )
 from .feed import Feed
+from .item import Item, row_text
 
 log = logging.getLogger("duologue.call")
 
-_INFO = (HandedOff, ConnectionMoved, ServiceMoved, WordsGuarded, ClientMoved, AccessSwitched)
+_INFO = (HandedOff, ConnectionMoved, ServiceMoved, WordsGuarded, ClientMoved, AccessSwitched, Noted)
 _DEBUG = (Speaking, SpeechCut, Recognised, ResponseOpened, ResponseComplete, ToolChanged, TurnTimed)
 
 
@@ -77,6 +79,8 @@ class CallLog:
                 return f"client of {event.transport}: {event.state} {event.reason}".rstrip()
             case AccessSwitched():
                 return f"the caller's access: {event.access}" + (f", by {event.by}" if event.by else "")
+            case Noted(item=Item(name="consent") as item):
+                return row_text(item)
             case Speaking():
                 return f"{event.who} {'begins' if event.speaking else 'stops'} to speak"
             case SpeechCut():

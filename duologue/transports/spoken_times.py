@@ -19,8 +19,8 @@ class SpokenTimes:
     """Follows a queue of audio whose latest sample was spoken when it was fed. All times are loop times in seconds.
 
     A piece is late by the delay of the network, which varies. If the most punctual piece of two seconds was late as
-    well, the sender's clock is slow, or audio has never come: the times move ahead by that. If all pieces of two seconds
-    were early, its clock is fast, or the first piece was late: the times move back, a little at a time.
+    well, the sender's clock is slow, or audio has never come: the times move ahead by that. If a piece was early, its
+    clock is fast, or the first piece was late: the times move back, a little at a time.
     """
 
     __slots__ = ("_fed_at", "_last_at", "_late_s", "_observed_s", "next_at", "waiting_s")
@@ -32,7 +32,7 @@ class SpokenTimes:
         """The time at which the next sample to be delivered was spoken, if it continues the last one."""
         self._fed_at = 0.0  # at which the last audio was fed
         self._last_at = 0.0  # at which the last piece that was delivered was spoken
-        self._observe()
+        self._late_s, self._observed_s = inf, 0.0
 
     def fed(self, seconds: float, now: float) -> None:
         """Record that a piece was added to the queue."""
