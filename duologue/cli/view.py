@@ -16,6 +16,7 @@ from ..session import Session
 from ..session.call_events import (
     Failed,
     FeedEvent,
+    FrustrationMoved,
     HandedOff,
     MessageChanged,
     MessageGone,
@@ -106,6 +107,8 @@ class ViewRows:
                 return self._note(
                     event.at, f"{event.guardrail} {event.action}: {event.reason or event.cause}", "yellow"
                 )
+            case FrustrationMoved():
+                return self._note(event.at, str(event), "yellow")
             case Noted(item=Item(name="consent") as item):
                 return self._note(event.at, row_text(item), "yellow")
             case Failed():

@@ -11,6 +11,7 @@ from .call_events import (
     ClientMoved,
     ConnectionMoved,
     FeedEvent,
+    FrustrationMoved,
     HandedOff,
     Noted,
     Recognised,
@@ -28,7 +29,7 @@ from .item import Item, row_text
 
 log = logging.getLogger("duologue.call")
 
-_INFO = (HandedOff, ConnectionMoved, ServiceMoved, WordsGuarded, ClientMoved, AccessSwitched, Noted)
+_INFO = (HandedOff, ConnectionMoved, ServiceMoved, WordsGuarded, ClientMoved, AccessSwitched, Noted, FrustrationMoved)
 _DEBUG = (Speaking, SpeechCut, Recognised, ResponseOpened, ResponseComplete, ToolChanged, TurnTimed)
 
 
@@ -75,6 +76,8 @@ class CallLog:
                 return f"{event.kind}: {event.target} replaces {event.source}: {event.reason}"
             case WordsGuarded():
                 return f"{event.guardrail}: {event.side}'s words {event.action} ({event.cause}){self._said(event.text)}"
+            case FrustrationMoved():
+                return str(event)
             case ClientMoved():
                 return f"client of {event.transport}: {event.state} {event.reason}".rstrip()
             case AccessSwitched():
