@@ -161,6 +161,8 @@ class Frustration(Processor):
         self._affects += 1
         self._affect += (score - self._affect) / self._affects
         self._judge({"affect": max(0.0, self._affect - calm) / (1 - calm)})
+        if self._is_silent():
+            self._plan()
 
     # -- the level -----------------------------------------------------------------------------------------------------
 
@@ -204,9 +206,12 @@ class Frustration(Processor):
             self.spawn(self._act_between)
 
     async def _act_between(self) -> None:
-        floor = self.session.floor
-        if floor.owner != "agent" and not floor.caller_speaking and not self.session.draining:
+        if self._is_silent() and not self.session.draining:
             await self._act()
+
+    def _is_silent(self) -> bool:
+        floor = self.session.floor
+        return floor.owner != "agent" and not floor.caller_speaking
 
     async def _act(self) -> None:
         """Tell the state if it has changed, and ask the model for the acts that are due."""

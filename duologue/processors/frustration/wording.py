@@ -75,4 +75,3 @@ def _phrases() -> dict[str, tuple[str, ...]]:
                 spaced.format(" ".join(words(phrase))) for phrase in phrases
             )
     return {reason: tuple(phrases) for reason, phrases in found.items()}
-
