@@ -104,7 +104,8 @@ def _likeness(samples: Samples, rate: float) -> tuple[Samples, Samples]:
     lags = np.fft.irfft(power, 2 * size)[:, : len(envelope)]
     likeness = lags / (np.maximum(lags[:, :1], 1.0) * envelope)
     likeness *= np.logical_or.accumulate(likeness < _DIP, axis=1)
-    return likeness[:, int(rate / _HIGHEST_HZ) :], vocal > _VOCAL * total
+    voices: Samples = likeness[:, int(rate / _HIGHEST_HZ) :]
+    return voices, vocal > _VOCAL * total
 
 
 @lru_cache(maxsize=16)

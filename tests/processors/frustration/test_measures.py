@@ -109,7 +109,7 @@ def test_an_endless_speech_takes_no_more_memory() -> None:
     assert meter.end().seconds <= 61
 
 
-# -- the usual voice -----------------------------------------------------------------------------------------------------
+# -- the usual voice ---------------------------------------------------------------------------------------------------
 
 
 def speech(dbfs: float = -22.0, hz: float = 120.0, rate: float = 4.5, voiced_s: float = 1.5) -> VoiceMeasure:
@@ -149,7 +149,7 @@ def test_a_caller_who_stays_loud_has_another_voice_in_the_end() -> None:
     assert last < 0.5
 
 
-# -- the words -------------------------------------------------------------------------------------------------------------
+# -- the words ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_ten_megabytes_of_text_are_read_quickly() -> None:
     assert wording.read("so it " * 2_000_000) == {"says it again": 0.5}
 
 
-# -- the level -------------------------------------------------------------------------------------------------------------
+# -- the level ---------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(sorted(WEIGHTS)), st.floats(0, 1)), max_size=30))
