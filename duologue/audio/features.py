@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 from .._arrays import Samples
 
@@ -85,7 +86,7 @@ def _voiced(best: Samples, vocal: Samples) -> Samples:
     return voiced
 
 
-def _likeness(samples: Samples, rate: float) -> tuple[Samples, Samples]:
+def _likeness(samples: Samples, rate: float) -> tuple[Any, Any]:
     """Return the normalised autocorrelation of each frame from the shortest period on, and which frames are vocal."""
     import numpy as np
 
@@ -104,8 +105,7 @@ def _likeness(samples: Samples, rate: float) -> tuple[Samples, Samples]:
     lags = np.fft.irfft(power, 2 * size)[:, : len(envelope)]
     likeness = lags / (np.maximum(lags[:, :1], 1.0) * envelope)
     likeness *= np.logical_or.accumulate(likeness < _DIP, axis=1)
-    voices: Samples = likeness[:, int(rate / _HIGHEST_HZ) :]
-    return voices, vocal > _VOCAL * total
+    return likeness[:, int(rate / _HIGHEST_HZ) :], vocal > _VOCAL * total
 
 
 @lru_cache(maxsize=16)

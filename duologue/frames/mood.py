@@ -53,7 +53,7 @@ class FrustrationChanged(Signal, frozen=True, kw_only=True, tag="FrustrationChan
     """The caller's frustration is in another `state`, or something is done about it: see `Frustration`.
 
     `level` is from 0 to 1. `reasons` are "louder", "faster", "higher", "says it again", "said it before", "wants a
-    person" and "affect", the strongest first. `acts` are those that the model is asked for now, among "acknowledge",
+    person" and "affect": those of the latest turn, the strongest first, then earlier ones. `acts` are those that the model is asked for now, among "acknowledge",
     "shorten", "simplify" and "offer a person".
     """
 

@@ -246,7 +246,7 @@ class Frustration(Processor):
             if wants or self._is_rested():
                 return policy.wants_a_person
             return ()
-        if place > self._acted_state or self._is_rested():
+        if place > self._acted_state or (judge.shows and self._is_rested()):
             return policy.frustrated if place == 2 else policy.tense
         return ()
 

@@ -33,9 +33,15 @@ class Judge:
         """The frustration, from 0 to 1."""
         self.state: FrustrationState = "calm"
         self.reasons: tuple[str, ...] = ()
-        """The reasons of the present state, the strongest first."""
+        """The reasons of the present state: those of the latest turn, the strongest first, then earlier ones."""
         self._before = 0.0
+        self._reasons_before: tuple[str, ...] = ()
         self._parts: dict[str, float] = {}
+
+    @property
+    def shows(self) -> bool:
+        """True if the present turn gives a reason."""
+        return any(WEIGHTS[reason] * part >= _NAMED for reason, part in self._parts.items())
 
     @property
     def evidence(self) -> Mapping[str, float]:
@@ -44,7 +50,7 @@ class Judge:
 
     def begin_turn(self) -> None:
         """The caller begins a turn: its evidence is gathered anew."""
-        self._before, self._parts = self.level, {}
+        self._before, self._reasons_before, self._parts = self.level, self.reasons, {}
 
     def add(self, parts: Mapping[str, float]) -> bool:
         """Add evidence to the turn: the strongest of each reason counts. Returns True if the state has changed."""
@@ -56,12 +62,11 @@ class Judge:
         shown = 1.0 - calm
         self.level = shown if shown > self._before else self._before + _CALMER * (shown - self._before)
         named = [(WEIGHTS[reason] * part, reason) for reason, part in self._parts.items()]
-        if found := [reason for share, reason in sorted(named, reverse=True) if share >= _NAMED]:
-            self.reasons = tuple(found)
-        elif self.level < LEAVES["tense"]:
-            self.reasons = ()
+        found = [reason for share, reason in sorted(named, reverse=True) if share >= _NAMED]
         state = self._next_state()
         changed, self.state = state != self.state, state
+        earlier = self._reasons_before if state != "calm" else ()
+        self.reasons = (*found, *(reason for reason in earlier if reason not in found))
         return changed
 
     def _next_state(self) -> FrustrationState:

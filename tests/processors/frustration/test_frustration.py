@@ -351,5 +351,5 @@ async def test_the_feed_the_rows_and_the_log_have_it(caplog: pytest.LogCaptureFi
         await asyncio.sleep(3.0)
     assert [type(event) for event in events] == [AffectHeard, FrustrationMoved]
     assert events[1].state == "frustrated"
-    assert "the caller is frustrated (affect): acknowledge, shorten, simplify" in caplog.text
+    assert "the caller is frustrated (said it before, affect): acknowledge, shorten, simplify" in caplog.text
     assert to_row(events[1], "s", None).metadata["data"]["acts"] == ("acknowledge", "shorten", "simplify")  # type: ignore[union-attr]
