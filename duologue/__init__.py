@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .errors import ToolError as ToolError
     from .processors.cleaning import EchoCancellation as EchoCancellation
     from .processors.cleaning import NoiseSuppression as NoiseSuppression
+    from .processors.frustration.frustration import Frustration as Frustration
+    from .processors.frustration.policy import FrustrationPolicy as FrustrationPolicy
     from .processors.handoff.handoff import Handoff as Handoff
     from .processors.kernel.host import Deadlines as Deadlines
     from .processors.life import CallLimit as CallLimit
@@ -56,7 +58,6 @@ if TYPE_CHECKING:
     from .processors.turns.policy import EndpointingPolicy as EndpointingPolicy
     from .processors.turns.policy import TurnPolicy as TurnPolicy
     from .processors.turns.policy import VadPolicy as VadPolicy
-    from .processors.turns.push_to_talk import PushToTalk as PushToTalk
     from .processors.turns.smart_turn import SmartTurn as SmartTurn
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
@@ -102,6 +103,8 @@ _HOMES = {
         "BadInput ConfigurationError DeadlineExceeded DuologueError IllegalState MissingExtra ServiceError ToolError"
     ),
     "processors.cleaning": "EchoCancellation NoiseSuppression",
+    "processors.frustration.frustration": "Frustration",
+    "processors.frustration.policy": "FrustrationPolicy",
     "processors.handoff.handoff": "Handoff",
     "processors.kernel.host": "Deadlines",
     "processors.life": "CallLimit IdlePrompts",
@@ -116,7 +119,6 @@ _HOMES = {
     "processors.turns.evidence": "InterruptionPolicy",
     "processors.turns.interruption": "Interruption",
     "processors.turns.policy": "EndpointingPolicy TurnPolicy VadPolicy",
-    "processors.turns.push_to_talk": "PushToTalk",
     "processors.turns.smart_turn": "SmartTurn",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",

@@ -53,8 +53,8 @@ class FrustrationChanged(Signal, frozen=True, kw_only=True, tag="FrustrationChan
     """The caller's frustration is in another `state`, or something is done about it: see `Frustration`.
 
     `level` is from 0 to 1. `reasons` are "louder", "faster", "higher", "says it again", "said it before", "wants a
-    person" and "affect": those of the latest turn, the strongest first, then earlier ones. `acts` are those that the model is asked for now, among "acknowledge",
-    "shorten", "simplify" and "offer a person".
+    person" and "affect": those of the latest turn, the strongest first, then earlier ones. `acts` are those that the
+    model is asked for now, among "acknowledge", "shorten", "simplify" and "offer a person".
     """
 
     state: FrustrationState

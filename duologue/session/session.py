@@ -285,8 +285,8 @@ class Session(Generic[Data]):
         """In the mode "push_to_talk": the caller presses the button, or releases it. Returns False if nothing changes.
 
         A press interrupts the agent, unless its speech is protected. A button that is not released within 60 s, or
-        whose client is gone, counts as released; a press with less than 0.1 s of audio is not a turn. Raises IllegalState
-        in another mode and outside a running session, BadInput unless `talking` is a bool.
+        whose client is gone, counts as released; a press with less than 0.1 s of audio is not a turn. Raises
+        IllegalState in another mode and outside a running session, BadInput unless `talking` is a bool.
         """
         return self.microphone.talk(talking)
 
