@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .errors import ToolError as ToolError
     from .processors.cleaning import EchoCancellation as EchoCancellation
     from .processors.cleaning import NoiseSuppression as NoiseSuppression
+    from .processors.frustration.frustration import Frustration as Frustration
+    from .processors.frustration.policy import FrustrationPolicy as FrustrationPolicy
     from .processors.handoff.handoff import Handoff as Handoff
     from .processors.kernel.host import Deadlines as Deadlines
     from .processors.life import CallLimit as CallLimit
@@ -101,6 +103,8 @@ _HOMES = {
         "BadInput ConfigurationError DeadlineExceeded DuologueError IllegalState MissingExtra ServiceError ToolError"
     ),
     "processors.cleaning": "EchoCancellation NoiseSuppression",
+    "processors.frustration.frustration": "Frustration",
+    "processors.frustration.policy": "FrustrationPolicy",
     "processors.handoff.handoff": "Handoff",
     "processors.kernel.host": "Deadlines",
     "processors.life": "CallLimit IdlePrompts",

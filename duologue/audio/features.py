@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 from .._arrays import Samples
 
@@ -19,6 +20,8 @@ HOP_S = 0.01
 _HIGHEST_HZ, _LOWEST_HZ = 400.0, 65.0  # of the voices of adults and children
 _VOWELS_HZ = 200.0, 1000.0  # the band of their first formants
 _VOCAL = 0.1  # the least share of a voiced frame's power in that band
+_SAME = 0.85  # of the likeness at the best period: at the true one the voice is at least as like itself
+_PEAK_S = 0.001  # the width of a peak of the correlation
 _DIP = 0.3  # the correlation falls below this before it rises to a period: dull noise has no dip
 
 
@@ -48,12 +51,49 @@ def periodicity(samples: Samples, rate: float) -> Samples:
     last one ends with the samples. Fewer samples than a frame give none. The method is that of P. Boersma (1993),
     "Accurate short-term analysis of the fundamental frequency".
     """
+    likeness, vocal = _likeness(samples, rate)
+    return _voiced(likeness.max(axis=1), vocal) if len(likeness) else likeness.reshape(-1)
+
+
+def pitch(samples: Samples, rate: float) -> tuple[Samples, Samples]:
+    """Return how periodic each frame is, as `periodicity` does, and its fundamental frequency in Hz.
+
+    The frequency is that of the shortest period at which the frame is nearly as like itself as at the best one; it
+    means nothing for a frame that is not periodic.
+    """
+    import numpy as np
+
+    likeness, vocal = _likeness(samples, rate)
+    if not len(likeness):
+        return likeness.reshape(-1), likeness.reshape(-1)
+    best = likeness.max(axis=1)
+    # A voice is like itself at two periods as well. The first peak that is high enough is one period.
+    high = likeness >= _SAME * np.minimum(best, 1.0)[:, None]  # at long periods it is estimated from little
+    first = high.argmax(axis=1)
+    peak = np.where(np.arange(likeness.shape[1]) - first[:, None] < _PEAK_S * rate, likeness * high, 0.0).argmax(axis=1)
+    rows, last = np.arange(len(peak)), likeness.shape[1] - 1
+    left, middle, right = (likeness[rows, np.clip(peak + step, 0, last)] for step in (-1, 0, 1))
+    bend = left - 2 * middle + right  # of the parabola through the peak
+    aside = np.where((bend < 0) & (peak > 0) & (peak < last), (left - right) / (2 * np.minimum(bend, -1e-9)), 0.0)
+    hz: Samples = (rate / (int(rate / _HIGHEST_HZ) + peak + aside.clip(-0.5, 0.5))).astype(np.float32)
+    return _voiced(best, vocal), hz
+
+
+def _voiced(best: Samples, vocal: Samples) -> Samples:
+    import numpy as np
+
+    voiced: Samples = np.where(vocal, best, 0.0).clip(0.0, 1.0)
+    return voiced
+
+
+def _likeness(samples: Samples, rate: float) -> tuple[Any, Any]:
+    """Return the normalised autocorrelation of each frame from the shortest period on, and which frames are vocal."""
     import numpy as np
 
     size, hop = round(FRAME_S * rate), round(HOP_S * rate)
     count = (len(samples) - size) // hop + 1
     if count < 1:
-        return np.zeros(0, np.float32)
+        return np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
     used = samples[len(samples) - size - (count - 1) * hop :]
     window, envelope, low, high = _window(size, rate)
     frames = np.ndarray((count, size), used.dtype, used, strides=(hop * used.itemsize, used.itemsize)) * window
@@ -65,9 +105,7 @@ def periodicity(samples: Samples, rate: float) -> Samples:
     lags = np.fft.irfft(power, 2 * size)[:, : len(envelope)]
     likeness = lags / (np.maximum(lags[:, :1], 1.0) * envelope)
     likeness *= np.logical_or.accumulate(likeness < _DIP, axis=1)
-    best = likeness[:, int(rate / _HIGHEST_HZ) :].max(axis=1)
-    voiced: Samples = np.where(vocal > _VOCAL * total, best, 0.0).clip(0.0, 1.0)
-    return voiced
+    return likeness[:, int(rate / _HIGHEST_HZ) :], vocal > _VOCAL * total
 
 
 @lru_cache(maxsize=16)

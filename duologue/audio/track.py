@@ -7,14 +7,22 @@ from collections import deque
 from .pcm import BYTES_PER_SAMPLE
 from .resample import Resampler
 
-SEAM_S = 0.03
-"""Audio continues the previous audio seamlessly if its time is at most this many seconds from the end of that."""
+SEAM_S = 0.018
+"""Audio continues the previous audio seamlessly if its time is at most this many seconds from the end of that.
+
+Times that follow a clock and a timer of 20 ms jitter this much.
+"""
+DRIFT_S = 0.005
+"""The most seconds by which the audio lies beside its times for longer: then it is moved."""
+_SETTLING_S = 1.0  # of audio: the time constant of the mean distance
 
 
 class Track:
     """One channel: pieces of mono s16le audio at their places, converted to `sample_rate`. The rest is silence.
 
-    A piece whose place overlaps that of an earlier one loses the overlap. Audio is taken once, in order, by `render`.
+    A piece whose place overlaps that of an earlier one loses the overlap. Pieces within `SEAM_S` of the end of the
+    earlier one follow it without a seam; if they are early or late for longer, on average by more than `DRIFT_S`, the
+    audio is moved by that. Audio is taken once, in order, by `render`.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -25,6 +33,7 @@ class Track:
         self._converter: Resampler | None = None
         self._source_rate = sample_rate
         self._next_at: float | None = None
+        self._drift = 0.0  # how much later than `_next_at` the pieces come, on average
         self._written = 0
         self.end = 0
         """The sample after the last."""
@@ -33,10 +42,16 @@ class Track:
 
     def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
         """Place a piece with its first sample at `at` seconds."""
-        if self._next_at is None or abs(at - self._next_at) > SEAM_S or sample_rate != self._source_rate:
-            pcm, at = self._begin(pcm, sample_rate, at)
-            self._next_at = at
-        self._next_at += len(pcm) / (BYTES_PER_SAMPLE * sample_rate)
+        seconds = len(pcm) / (BYTES_PER_SAMPLE * sample_rate)
+        if self._next_at is not None and sample_rate == self._source_rate and abs(at - self._next_at) <= SEAM_S:
+            self._drift += (at - self._next_at - self._drift) * min(1.0, seconds / _SETTLING_S)
+            if abs(self._drift) <= DRIFT_S:
+                self._next_at += seconds
+                self._append(pcm if self._converter is None else self._converter.process(pcm))
+                return
+            at = self._next_at + self._drift
+        pcm, at = self._begin(pcm, sample_rate, at)
+        self._next_at = at + len(pcm) / (BYTES_PER_SAMPLE * sample_rate)
         self._append(pcm if self._converter is None else self._converter.process(pcm))
 
     def _begin(self, pcm: bytes, sample_rate: int, at: float) -> tuple[bytes, float]:
@@ -44,8 +59,8 @@ class Track:
         self.flush()
         start_s = self.end / self._sample_rate
         overlap_s = start_s - at
-        if overlap_s > SEAM_S:
-            if at >= 0:  # audio from before the call does not count as late
+        if overlap_s > DRIFT_S - 1e-9:
+            if at >= 0 and overlap_s > SEAM_S:  # audio from before the call does not count as late
                 self.late += round(min(overlap_s, len(pcm) / (BYTES_PER_SAMPLE * sample_rate)) * self._sample_rate)
             pcm = pcm[BYTES_PER_SAMPLE * round(overlap_s * sample_rate) :]
         at = max(at, start_s)
@@ -60,7 +75,7 @@ class Track:
         """End the present stretch of audio."""
         if self._converter is not None:
             self._append(self._converter.flush())
-        self._next_at = None
+        self._next_at, self._drift = None, 0.0
 
     def _append(self, pcm: bytes) -> None:
         if (missed := self._written - self.end) > 0:

@@ -16,9 +16,11 @@ from ..session import Session
 from ..session.call_events import (
     Failed,
     FeedEvent,
+    FrustrationMoved,
     HandedOff,
     MessageChanged,
     MessageGone,
+    Noted,
     ServiceMoved,
     Speaking,
     SpeechCut,
@@ -26,6 +28,7 @@ from ..session.call_events import (
     ToolChanged,
     WordsGuarded,
 )
+from ..session.item import Item, row_text
 from ..session.latency import STAGES, LatencyMeter
 
 COLOURS = ("cyan", "magenta", "yellow", "green")
@@ -104,6 +107,10 @@ class ViewRows:
                 return self._note(
                     event.at, f"{event.guardrail} {event.action}: {event.reason or event.cause}", "yellow"
                 )
+            case FrustrationMoved():
+                return self._note(event.at, str(event), "yellow")
+            case Noted(item=Item(name="consent") as item):
+                return self._note(event.at, row_text(item), "yellow")
             case Failed():
                 return self._note(event.at, f"{event.processor}: {event.message}", "red")
         return None

@@ -5,6 +5,7 @@ from .audio import BotAudio, UserAudio, WordTimes
 from .base import Control, Frame, Input, Output, Signal, Word
 from .codec import SCHEMA_VERSION, decode, encode, frame_types
 from .control import Configure, End, Transfer
+from .mood import Affect, FrustrationChanged, FrustrationState
 from .signals import (
     AccessChanged,
     ApprovalGiven,
@@ -55,6 +56,7 @@ from .user import (
 __all__ = [
     "SCHEMA_VERSION",
     "AccessChanged",
+    "Affect",
     "ApprovalGiven",
     "ApprovalWanted",
     "AudioLevel",
@@ -77,6 +79,8 @@ __all__ = [
     "EndOfTurn",
     "ErrorRaised",
     "Frame",
+    "FrustrationChanged",
+    "FrustrationState",
     "GuardrailActed",
     "HandoffCompleted",
     "HandoffFailed",

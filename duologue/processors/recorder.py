@@ -33,7 +33,7 @@ class Recorder(Processor):
     recorder before every processor that takes the audio, best right after the transport's input. The right channel has
     the agent's audio that the caller heard, at the time at which they heard it. The rest is silence, and the file lasts
     as long as the call. It is written during the call, three seconds behind, in a thread; about half a megabyte is kept
-    in memory.
+    in memory. If the caller's consent is required and not given, there is silence (`session.audio.consent`).
 
     Raises BadInput when the session starts if the file cannot be created. If it cannot be written any more (a full
     disk, the 4 GiB of the format), or if the disk is `MAX_UNWRITTEN_S` seconds behind, the error is reported and the
@@ -76,8 +76,12 @@ class Recorder(Processor):
     def _record(self, channel: int, pcm: bytes, sample_rate: int, at: float) -> None:
         if self._tape is not None:
             now, most = self.session.now(), int(MAX_UNWRITTEN_S * self.sample_rate) * BYTES_PER_SAMPLE
+            at = at if at <= now + MAX_FUTURE_S else now
             try:
-                self._tape.add(channel, pcm, sample_rate, at if at <= now + MAX_FUTURE_S else now)
+                pcm, at = self.session.audio.consent.kept(pcm, sample_rate, at)
+                if not pcm:
+                    return
+                self._tape.add(channel, pcm, sample_rate, at)
                 if self._tape.held > most:
                     raise ServiceError(f"the disk is {MAX_UNWRITTEN_S:g} s behind")
             except (OSError, DuologueError) as error:

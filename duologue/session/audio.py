@@ -12,6 +12,7 @@ from ..audio.pcm import FLOOR_DBFS
 from ..audio.vad import LatestAudio
 from ..errors import CONTAINED, ConfigurationError, contained
 from ..frames import AccessChanged, AudioLevel, SessionEnding
+from .consent import Consent
 from .host import SessionHost
 
 Access = Literal["active", "muted", "revoked"]
@@ -73,6 +74,12 @@ class CallAudio:
         """The caller's access: they are heard only while it is `active`. See `Session.set_access`."""
         self.access_since = 0.0
         """Session time of the last change of `access`, in seconds."""
+        self.hears = True
+        """True while the pipeline gets the caller's audio: they have access, and no consent is missing."""
+        self.hears_since = 0.0
+        """Session time of the last change of `access` or `consent`, in seconds."""
+        self.consent = Consent(host, self._hearing)
+        """The caller's consent to being recorded, or listened to."""
         Levels(self, host)
 
     def set_access(self, access: Access, by: str) -> None:
@@ -86,8 +93,13 @@ class CallAudio:
             return
         life = self._host.life
         self.access, self.access_since = access, self._host.now()
+        self._hearing()
         if life.running:
             self._host.broadcast(AccessChanged(access=access, by=by))
+
+    def _hearing(self) -> None:
+        self.hears = self.access == "active" and self.consent.hears
+        self.hears_since = self._host.now()
 
 
 class _SideLevel:

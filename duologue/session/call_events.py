@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..frames import SessionState, Usage
+from ..frames import FrustrationState, SessionState, Usage
 from .cost import Cost
 from .item import Item
 from .ledger import Point
@@ -248,6 +248,26 @@ class WordsGuarded(CallEvent, frozen=True, kw_only=True, tag="words_guarded"):
     response_id: str
 
 
+class AffectHeard(CallEvent, frozen=True, kw_only=True, tag="affect_heard"):
+    """What a provider hears in the caller's voice: see `duologue.frames.Affect`."""
+
+    source: str
+    scores: dict[str, float]
+
+
+class FrustrationMoved(CallEvent, frozen=True, kw_only=True, tag="frustration_moved"):
+    """The caller's frustration has changed, or something is done: see `duologue.frames.FrustrationChanged`."""
+
+    state: FrustrationState
+    level: float
+    reasons: tuple[str, ...]
+    acts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        why = f" ({', '.join(self.reasons)})" if self.reasons else ""
+        return f"the caller is {self.state}{why}" + (f": {', '.join(self.acts)}" if self.acts else "")
+
+
 class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
     """A service reports its consumption, `used`. `totals` are the sums of the call, one for each service and model."""
 
@@ -318,6 +338,8 @@ FeedEvent = (
     | ConnectionMoved
     | ServiceMoved
     | WordsGuarded
+    | AffectHeard
+    | FrustrationMoved
     | UsageReported
     | CostChanged
     | Failed

@@ -11,7 +11,9 @@ from .call_events import (
     ClientMoved,
     ConnectionMoved,
     FeedEvent,
+    FrustrationMoved,
     HandedOff,
+    Noted,
     Recognised,
     ResponseComplete,
     ResponseOpened,
@@ -23,10 +25,11 @@ from .call_events import (
     WordsGuarded,
 )
 from .feed import Feed
+from .item import Item, row_text
 
 log = logging.getLogger("duologue.call")
 
-_INFO = (HandedOff, ConnectionMoved, ServiceMoved, WordsGuarded, ClientMoved, AccessSwitched)
+_INFO = (HandedOff, ConnectionMoved, ServiceMoved, WordsGuarded, ClientMoved, AccessSwitched, Noted, FrustrationMoved)
 _DEBUG = (Speaking, SpeechCut, Recognised, ResponseOpened, ResponseComplete, ToolChanged, TurnTimed)
 
 
@@ -73,10 +76,14 @@ class CallLog:
                 return f"{event.kind}: {event.target} replaces {event.source}: {event.reason}"
             case WordsGuarded():
                 return f"{event.guardrail}: {event.side}'s words {event.action} ({event.cause}){self._said(event.text)}"
+            case FrustrationMoved():
+                return str(event)
             case ClientMoved():
                 return f"client of {event.transport}: {event.state} {event.reason}".rstrip()
             case AccessSwitched():
                 return f"the caller's access: {event.access}" + (f", by {event.by}" if event.by else "")
+            case Noted(item=Item(name="consent") as item):
+                return row_text(item)
             case Speaking():
                 return f"{event.who} {'begins' if event.speaking else 'stops'} to speak"
             case SpeechCut():

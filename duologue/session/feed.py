@@ -13,6 +13,7 @@ from ..errors import CONTAINED, ConfigurationError, DuologueError, contained
 from ..frames import AudioLevel, ErrorRaised, SessionEnding
 from .call_events import (
     ON_REQUEST,
+    AffectHeard,
     CallEnding,
     CallEvent,
     CostChanged,
@@ -214,6 +215,8 @@ def _backlog_key(event: FeedEvent, numbers: Iterator[int]) -> Hashable:
             return "level", event.who
         case CostChanged():
             return "cost"
+        case AffectHeard():
+            return "affect", event.source
     return next(numbers)
 
 
@@ -221,7 +224,7 @@ def _is_interim(event: FeedEvent) -> bool:
     match event:
         case MessageChanged() | Recognised():
             return not event.final
-        case ResponseText() | Level():
+        case ResponseText() | Level() | AffectHeard():
             return True
         case CostChanged():
             return not event.final

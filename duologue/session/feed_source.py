@@ -9,6 +9,7 @@ from msgspec.structs import asdict
 
 from ..frames import (
     AccessChanged,
+    Affect,
     ApprovalGiven,
     ApprovalWanted,
     BotPaused,
@@ -22,6 +23,7 @@ from ..frames import (
     EndOfTurn,
     ErrorRaised,
     Frame,
+    FrustrationChanged,
     GuardrailActed,
     HandoffCompleted,
     HandoffFailed,
@@ -38,11 +40,13 @@ from ..processors.kernel.host import Direction
 from ..processors.kernel.node import Node
 from .call_events import (
     AccessSwitched,
+    AffectHeard,
     CallBegan,
     ClientMoved,
     ConnectionMoved,
     Failed,
     FeedEvent,
+    FrustrationMoved,
     HandedOff,
     ServiceMoved,
     Speaking,
@@ -138,6 +142,8 @@ def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> No
             gap_ms=s.gap_ms,
         ),
     )
+    on(Affect, lambda s: AffectHeard(at=s.at, source=s.source, scores=s.scores))
+    on(FrustrationChanged, lambda s: FrustrationMoved(**asdict(s)))
     on(GuardrailActed, lambda s: WordsGuarded(at=now(), **asdict(s)))
     on(ServiceChanged, lambda s: ServiceMoved(at=now(), **asdict(s)))
     on(HandoffStarted, lambda s: HandedOff(at=now(), state="started", **asdict(s)))

@@ -58,12 +58,14 @@ def time_of_day(started_at: datetime | None, at: float) -> str:
 
 
 def row_text(item: Item) -> str:
-    """Return the text of an item's row. Notes on errors and on replaced connections have it in their data."""
+    """Return the text of an item's row. Notes on errors, connections and the consent have it in their data."""
     if item.kind == "note" and not item.text and isinstance(item.data, dict):
         if item.name == "error":
             return str(item.data.get("error", ""))
         if item.name == "connection" and (why := item.data.get("refreshed")):
             return f"Refreshed the session ({item.data.get('connection')}): {why}"
+        if item.name == "consent":
+            return f"The consent to {item.data.get('to')} is {item.data.get('consent')} by {item.data.get('by')}"
     return item.text
 
 

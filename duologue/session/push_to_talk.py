@@ -39,7 +39,7 @@ class TalkGate(AudioGate):
             return False
         if not talking:
             self._release("manual")
-        elif session.draining or session.host.session.audio.access != "active":
+        elif session.draining or not session.host.session.audio.hears:
             return False
         else:
             self._press()

@@ -12,6 +12,7 @@ from ..errors import ConfigurationError
 from .call_events import (
     CallEnding,
     FeedEvent,
+    FrustrationMoved,
     MessageChanged,
     MessageGone,
     Noted,
@@ -169,6 +170,11 @@ def to_row(event: FeedEvent, session_id: str, started_at: datetime | None) -> Ro
             id = f"{event.guardrail} {event.side} {event.at:.3f} {event.response_id}"
             note = Item(id=id, kind="note", role="system", at=event.at, turn=event.turn, name="guardrail", data=data)
             return _row(note, f"{event.guardrail} {event.action}: {event.reason or event.cause}", call, final=True)
+        case FrustrationMoved():
+            data = {name: getattr(event, name) for name in ("state", "level", "reasons", "acts")}
+            id = f"frustration {event.at:.3f} {event.state}"
+            note = Item(id=id, kind="note", role="system", at=event.at, name="frustration", data=data)
+            return _row(note, str(event), call, final=True)
     return None
 
 

@@ -16,6 +16,7 @@ from ..session.call_events import (
     CostChanged,
     Failed,
     FeedEvent,
+    FrustrationMoved,
     HandedOff,
     Recognised,
     ResponseComplete,
@@ -94,6 +95,7 @@ class CallSpans:
             ToolStarted: self._tool_started,
             TurnTimed: turns.timed,
             UsageReported: turns.used,
+            FrustrationMoved: self._frustration,
             WordsGuarded: self._guarded,
         }
         self.kinds = tuple(self._takers)
@@ -287,6 +289,10 @@ class CallSpans:
     def _guarded(self, event: WordsGuarded) -> None:
         facts = {"": event.guardrail, ".side": event.side, ".action": event.action, ".cause": event.cause}
         self._note("guardrail", event.at, {f"duologue.guardrail{part}": fact for part, fact in facts.items()})
+
+    def _frustration(self, event: FrustrationMoved) -> None:
+        facts = {"": event.state, ".level": round(event.level, 3), ".acts": ", ".join(event.acts)}
+        self._note("frustration", event.at, {f"duologue.frustration{part}": fact for part, fact in facts.items()})
 
     def _error(self, event: Failed) -> None:
         self._turns.category = event.category

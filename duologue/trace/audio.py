@@ -6,6 +6,7 @@ from base64 import b64encode
 from typing import Literal
 
 from ..session.call_trace import CallTrace
+from ..session.consent import Consent
 
 CHUNK_S = 1.0
 """Seconds of audio in a record."""
@@ -14,17 +15,21 @@ GAP_S = 0.002
 
 
 class AudioNotes:
-    """Gathers pieces of audio, and notes them as records of the kind `audio`."""
+    """Gathers pieces of audio, and notes them as records of the kind `audio`, if the caller's `consent` allows it."""
 
-    def __init__(self, trace: CallTrace, who: Literal["caller", "agent"]) -> None:
+    def __init__(self, trace: CallTrace, who: Literal["caller", "agent"], consent: Consent) -> None:
         self._trace = trace
         self._who = who
+        self._consent = consent
         self._pieces: list[bytes] = []
         self._samples = self._rate = 0
         self._at = 0.0
 
     def hear(self, pcm: bytes, sample_rate: int, at: float) -> None:
         """Add a piece of audio: s16le mono, its rate in Hz and the session time of its first sample."""
+        pcm, at = self._consent.kept(pcm, sample_rate, at)
+        if not pcm:
+            return
         if self._pieces:
             expected = self._at + self._samples / self._rate
             if sample_rate != self._rate or abs(at - expected) > GAP_S:

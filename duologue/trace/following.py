@@ -137,7 +137,10 @@ class Follower:
             if value := getattr(item, name):
                 facts[name] = value
         words = {name: value for name in _ITEM_WORDS if (value := getattr(item, name))}
-        if item.data is not None:
+        if item.name == "consent":
+            facts |= {name: item.data[name] for name in ("consent", "to")}
+            words["by"] = item.data["by"]
+        elif item.data is not None:
             words["data"] = plain_data(item)
         self._trace.note("item", facts, words=words or None)
 

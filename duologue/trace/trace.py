@@ -93,17 +93,20 @@ class Trace:
         mark = secrets.token_hex(8)
         self._loop, self._session, self._now = asyncio.get_running_loop(), session, session.now
         signed = self._signer is not None
-        options = {"words": self.words, "audio": self._whose, "handles": self.handles, "signed": signed}
+        options: dict[str, Any] = {"words": self.words, "audio": self._whose, "handles": self.handles, "signed": signed}
+        consent = session.audio.consent
+        if consent.needed != "nothing":
+            options["consent"] = {"to": consent.needed, "given": consent.given}
         began = begin_facts(session, options)
         self.call = name_of_call(session.id, began["started_at"], mark)
         self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer)
         self._writer.put(Waiting(self._now(), "begin", "", encode_part(began), b""))
         Follower(self, session, handles=self.handles)
         if self.audio:
-            self._sides.append(caller := AudioNotes(self, "caller"))
+            self._sides.append(caller := AudioNotes(self, "caller", session.audio.consent))
             session.audio.said.add(caller.hear)
         if self._whose == "both":
-            self._sides.append(agent := AudioNotes(self, "agent"))
+            self._sides.append(agent := AudioNotes(self, "agent", session.audio.consent))
             session.audio.played.add(agent.hear)
 
     def _failed(self, error: Exception) -> None:

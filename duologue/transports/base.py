@@ -108,18 +108,18 @@ class TransportInput(Processor):
         self._wake()
 
     def _allowed(self, pcm: bytes, sample_rate: int) -> bytes:
-        """Return audio that ends now, with silence for the part that was spoken while the caller had no access."""
+        """Return audio that ends now, with silence for the part that was spoken while the caller was not heard."""
         audio = self._call_audio
         if audio is None:
             if not self.in_session:
                 return pcm
             audio = self._call_audio = self.session.audio
             self._join_gate()
-        if audio.access == "active" and not audio.access_since:
-            return pcm
-        if audio.access != "active":
+        if not audio.hears:
             return bytes(len(pcm))
-        spoken_s = self.session.now() - audio.access_since
+        if not audio.hears_since:
+            return pcm
+        spoken_s = self.session.now() - audio.hears_since
         early = len(pcm) // 2 - int(spoken_s * sample_rate + 1e-6)
         return bytes(2 * early) + pcm[2 * early :] if early > 0 else pcm
 
@@ -261,7 +261,7 @@ class TransportInput(Processor):
                 continue
             pcm, sample_rate = waiting
             at = self._times.deliver(len(pcm) / (2 * sample_rate)) - began
-            if session.audio.access != "active":
+            if not session.audio.hears:
                 pcm = bytes(len(pcm))
             if said.listeners:
                 said.hear(pcm, sample_rate, at)

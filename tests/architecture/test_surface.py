@@ -17,11 +17,11 @@ from duologue.frames import frame_types
 PUBLIC = """
     Agent BadInput CallLimit CallerGuardrail Capabilities Cascade ConfigurationError Conversation Correction
     DeadlineExceeded Deadlines DuologueError Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed
-    Flow Guardrail Handoff IdlePrompts IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport
-    Memory MemoryTransport MissingExtra ModelCheck ModelNotes NoiseSuppression Outcome Passage Pipeline Processor
-    Profile Reading Recorder Retrieval STT ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech
-    Stage Switch TTS Tee Term Tool ToolError Tools TurnPolicy Vad VadPolicy Verdict Vocabulary WavTransport
-    WebRTCTransport WebSocketTransport __version__ handles run
+    Flow Frustration FrustrationPolicy Guardrail Handoff IdlePrompts IllegalState Interruption InterruptionPolicy
+    Item LLM LocalAudioTransport Memory MemoryTransport MissingExtra ModelCheck ModelNotes NoiseSuppression Outcome
+    Passage Pipeline Processor Profile Reading Recorder Retrieval STT ServiceError Session SileroVad Skill SmartTurn
+    SpeechToSpeech Stage Switch TTS Tee Term Tool ToolError Tools TurnPolicy Vad VadPolicy Verdict Vocabulary
+    WavTransport WebRTCTransport WebSocketTransport __version__ handles run
 """
 
 
@@ -64,12 +64,13 @@ def test_the_import_loads_none_of_the_modules_behind_the_names() -> None:
 
 
 TAGS = """
-    AccessChanged ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
+    AccessChanged Affect ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
     BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure ConnectionChanged
-    Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised GuardrailActed HandoffCompleted HandoffFailed
-    HandoffStarted Idle Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged
-    SessionEnding SessionStarted SpeechStarted SpeechStopped StateChanged ToolBegan ToolCall ToolCalled ToolResult
-    Transcribed Transfer TurnResumed Usage UserAudio UserImage UserText UserTranscript WordTimes
+    Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised FrustrationChanged GuardrailActed HandoffCompleted
+    HandoffFailed HandoffStarted Idle Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say
+    ServiceChanged SessionEnding SessionStarted SpeechStarted SpeechStopped StateChanged ToolBegan ToolCall
+    ToolCalled ToolResult Transcribed Transfer TurnResumed Usage UserAudio UserImage UserText UserTranscript
+    WordTimes
 """
 
 

@@ -26,7 +26,7 @@ from duologue.frames import (
     SpeechStopped,
     Transfer,
 )
-from duologue.processors import Pipeline, Switch
+from duologue.processors import Pipeline, Processor, Switch
 from duologue.processors.handoff.handoff import Handoff
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
@@ -153,6 +153,7 @@ class SwapCall(BareCall):
         gemini: ScriptedGemini,
         *agents: Agent,
         engine_of_first: str = "",
+        ahead: Sequence[Processor] = (),
         may_fail: bool = False,
         **options: Any,
     ) -> None:
@@ -191,9 +192,12 @@ class SwapCall(BareCall):
             return 42
 
         tools = Tools([Tool(look, cancel_on_interruption=False)])
-        pipeline = [self.transport.input(), self.switch, self.handoff, tools, self.transport.output()]
+        pipeline = [self.transport.input(), *ahead, self.switch, self.handoff, tools, self.transport.output()]
         super().__init__(Session(Pipeline(pipeline)), may_fail=may_fail)
         self._level, self._left = 0, 0
+        self.microphone_rate = RATE
+        self.spoken: list[tuple[float, float]] = []
+        """The session times at which each line began and ended."""
         self._microphone: asyncio.Task[None] | None = None
 
     def _llm(self, request: Request) -> list[str | ToolRequest]:
@@ -217,11 +221,14 @@ class SwapCall(BareCall):
 
     async def _listen_to_caller(self) -> None:
         """Send 20 ms of audio each 20 ms."""
-        count = int(RATE * PIECE_S)
         while True:
             level = self._level if self._left else 0
+            if self._left and self._left == round(self._said_s / PIECE_S):
+                began = self.session.now() - PIECE_S
+                self.spoken.append((began, began + self._said_s))
             self._left = max(0, self._left - 1)
-            self.transport.send(np.full(count, level, dtype="<i2").tobytes())
+            pcm = np.full(int(self.microphone_rate * PIECE_S), level, dtype="<i2").tobytes()
+            self.transport.input().feed(pcm, self.microphone_rate)
             await anyio.sleep(PIECE_S)
 
     async def begins(self, text: str, seconds: float = 0.8) -> None:
