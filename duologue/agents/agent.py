@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -36,7 +35,8 @@ class Agent:
     the tools of a `ToolSource` among them may change during a call. Clients show the agent by its `display_name` and
     `colour`, such as "#0a7" or "teal".
 
-    `instructions` may be a function of the session: a plain `def` that returns a text. It is called at the start and at
+    `instructions` may be a function of the session that returns a text. A plain `def` runs in a thread, and an `async
+    def` on the event loop; after 2 s the call goes on without it. It is called at the start and at
     hand-offs; by a cascade before each answer; by a native engine at the end of each turn of the agent, if the provider
     takes new instructions on the same connection. A text may refer to the session's data: `{name}` in the instructions,
     the identity, the greeting and the farewell (see `duologue.session.prompts`).
@@ -48,7 +48,7 @@ class Agent:
     role: str = ""
     description: str = ""
     scope: str = ""
-    instructions: str | Callable[[Any], str] = ""
+    instructions: str | Callable[[Any], str | Awaitable[str]] = ""
     language: str = ""
     model: str = ""
     voice: str | Mapping[str, str] = ""
@@ -72,8 +72,6 @@ class Agent:
         check_strings(self, *texts, "display_name", "colour")
         if not callable(self.instructions):
             check_strings(self, "instructions")
-        elif inspect.iscoroutinefunction(self.instructions):
-            raise ConfigurationError("the instructions of an agent are an `async def`: use a plain `def`")
         if not isinstance(self.voice, Mapping):
             check_strings(self, "voice")
         check_several("Agent", "tools", self.tools, "tools=[f]")

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from ..errors import BadInput, ConfigurationError
 from ..frames.text import WellFormed
+from ..processors.kernel.within import is_async
 from .fields import check_several, check_strings, named_fields
 from .tool import Tool
 
@@ -138,17 +139,22 @@ def _explained(problem: str, kind: type[msgspec.Struct]) -> str:
     return f"{name}: {said}" if name else said
 
 
-def appended(instructions: str | Callable[[Any], str], chunks: Sequence[str]) -> str | Callable[[Any], str]:
+def appended(instructions: str | Callable[[Any], Any], chunks: Sequence[str]) -> str | Callable[[Any], Any]:
     """Return instructions with paragraphs behind them."""
     if not callable(instructions):
         return "\n\n".join(filter(None, (instructions, *chunks)))
-    function = instructions
+    function: Callable[[Any], Any] = instructions
 
-    def told(session: Any) -> str:
-        text = function(session)
+    def with_chunks(session: Any, text: Any) -> Any:
         return "\n\n".join((text, *map(session.prompts.fill, chunks))) if isinstance(text, str) else text
 
-    return told
+    async def told_later(session: Any) -> Any:
+        return with_chunks(session, await function(session))
+
+    def told(session: Any) -> Any:
+        return with_chunks(session, function(session))
+
+    return told_later if is_async(function) else told
 
 
 def _has(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from ..errors import ConfigurationError, ToolError
 from ..frames.text import WellFormed
 from ..processors.kernel.threads import TOOLS, PoolFull
+from ..processors.kernel.within import is_async
 from .arguments import Arguments, plain_function
 from .docstrings import summary
 from .schema import check_schema
@@ -228,10 +229,3 @@ async def run_in_thread(function: Callable[[], Any], label: str) -> Any:
     except PoolFull:
         raise ToolError("too many tools are running: try again later") from None
     return await result if inspect.isawaitable(result) else result
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Return True if calling a function, a partial of one, or an object with `__call__` gives a coroutine."""
-    while isinstance(function, partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

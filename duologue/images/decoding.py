@@ -84,7 +84,8 @@ def _opened(data: bytes, mime: str, what: str) -> Image:
         from pillow_heif import HeifImageFile
     except ImportError as error:
         raise MissingExtra(f"{what} is HEIC, and pillow-heif, which reads it,", "heic") from error
-    return HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    image: Image = HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    return image
 
 
 def _as_taken(image: Image, data: bytes, mime: str, limits: ImageLimits) -> Converted:

@@ -88,18 +88,21 @@ class Answers(Service):
         self._leaving = False
         self._answered_at = -math.inf
 
-    def first_change(self, voices: str) -> Configure | None:
+    async def first_change(self, voices: str) -> Configure | None:
         """Return the change to the session's agent, None without an agent, and keep the agent's greeting for later.
 
         `voices` is the family of the engine's voices.
         """
-        change, self._greeting = first_configuration(self.session, self.config, voices)
+        change, self._greeting = await first_configuration(self.session, self.config, voices)
         return change
 
-    def fresh_config(self) -> EngineConfig:
+    async def fresh_config(self) -> EngineConfig:
         """Return the configuration, with the active agent's instructions as they are now: see `Prompts.fresh`."""
         if self.session.agent is not None and self.session.agent.varies:
-            self.config = self.session.prompts.fresh(self.config)
+            before = self.config
+            fresh = await self.session.prompts.fresh(before)
+            if self.config is before:  # it has not been changed meanwhile
+                self.config = fresh
         return self.config
 
     @handles(SessionStarted)
@@ -262,12 +265,8 @@ class Answers(Service):
             if 0 < asked_in <= floor.fence:
                 if isinstance(frame, ToolResult):  # interrupted while it waited: the next answer includes the result
                     self._unanswered = "words"
-            elif self._jobs.has_included(frame) and not self._is_answered_anyway(frame):
-                pass  # an answer has been given that knew it
-            elif self._is_answered_already(frame):
-                pass  # without a request
-            elif isinstance(frame, Say) and frame.call_id and not _is_awaited(self.session, frame):
-                pass  # a filler that nobody waits for
+            elif self._is_included(frame) or _is_idle_filler(self.session, frame):
+                pass
             elif isinstance(frame, Say):
                 turn = asked_in if asked_in == floor.turn > 0 else self.begin_turn(protected=frame.protected)
                 await self._speak(turn, config, frame.text)
@@ -284,13 +283,9 @@ class Answers(Service):
         for each in {asked_in, turn} - {0}:
             self.settle(each)
 
-    def _is_answered_already(self, frame: Input) -> bool:
-        """Return True if the model has begun by itself to answer a result, after its turn."""
-        return False
-
-    def _is_answered_anyway(self, frame: Input) -> bool:
-        """Return True if the model will answer a result without a request, which is then expected."""
-        return False
+    def _is_included(self, frame: Input) -> bool:
+        """Return True for a result that another answer has included."""
+        return self._jobs.has_included(frame)
 
 
 async def _answer_with_results(answers: Answers, turn: int, extra: str, frame: Input) -> None:
@@ -301,10 +296,12 @@ async def _answer_with_results(answers: Answers, turn: int, extra: str, frame: I
         answers._jobs.included(results)
 
 
-def _is_awaited(session: Session, filler: Say) -> bool:
-    """Return True while the caller waits for the result for which a text fills the time."""
-    call = session.calls.get(filler.call_id)
-    return call is not None and call.open and filler.turn == session.floor.turn
+def _is_idle_filler(session: Session, frame: Input) -> bool:
+    """Return True for a text that fills the time until a result for which the caller does not wait any more."""
+    if not (isinstance(frame, Say) and frame.call_id):
+        return False
+    call = session.calls.get(frame.call_id)
+    return call is None or not call.open or frame.turn != session.floor.turn
 
 
 _WITH_SETTINGS = (Respond, EndOfTurn)

@@ -118,7 +118,7 @@ class Asking(Answers):
     @handles(EagerEndOfTurn)
     async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
         """Begin the answer, and keep it back until the turn has ended."""
-        config = self.fresh_config()
+        config = await self.fresh_config()
         if not (self._leaving or self._unheard or self.session.draining or self.spent.beyond(self.spending)):
             self.look()
             self._eager.begin(frame.text, config, lambda: self.request(config, guess=frame.text))

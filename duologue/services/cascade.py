@@ -33,7 +33,7 @@ class _Settings(Processor):
 
     async def open(self) -> None:
         """Apply the session's agent, and the tools that all agents share. With a `Handoff`, that does both."""
-        change = self._cascade.llm.first_change(self._cascade.tts.voices)
+        change = await self._cascade.llm.first_change(self._cascade.tts.voices)
         if change is not None:
             await self._cascade.configure(change)
 

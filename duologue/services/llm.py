@@ -156,7 +156,7 @@ class LLM(Asking):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure, registered = self.fresh_config(), self.failure, self.session.calls
+        config, failure, registered = await self.fresh_config(), self.failure, self.session.calls
         news, news_count = registered.news, registered.news_count
         choice = tool_choice_of(asked)
         self._unanswered = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -13,13 +12,17 @@ import msgspec
 
 from ..agents.agent import Agent
 from ..agents.engine import EngineConfig
-from ..errors import ConfigurationError, error_text
+from ..errors import ConfigurationError, DeadlineExceeded, error_text
 from ..frames.text import well_formed
+from ..processors.kernel.threads import PoolFull
+from ..processors.kernel.within import within
 
 _NONE_UNKNOWN: frozenset[str] = frozenset()  # one for all sessions: an empty set takes 216 bytes
 
 log = logging.getLogger("duologue")
 
+LIMIT_S = 2.0
+"""Seconds that a function may take to return the instructions."""
 MAX_VALUE = 4_000
 """Characters of a value of the session's data in a text. The rest is left out."""
 MAX_UNKNOWN = 64
@@ -49,20 +52,23 @@ class Prompts:
     text, a container is JSON; it is not searched for names again. The result of a function is not searched either.
     """
 
-    __slots__ = ("_made", "_session", "_unknown")
+    __slots__ = ("_made", "_overdue", "_session", "_unknown")
 
     def __init__(self, session: PromptOwner) -> None:
         self._session = session
         self._made: dict[str, tuple[str, str]] = {}  # the latest two prompts of each agent
         self._unknown = _NONE_UNKNOWN
+        self._overdue = ""  # the active agent, if its function has taken too long
 
-    def of(self, agent: Agent) -> str:
+    async def of(self, agent: Agent) -> str:
         """Return an agent's instructions with its identity, as the session's data make them now.
 
-        Raises ConfigurationError if the function raises an error, or returns anything but a text.
+        A plain function runs in a thread. Raises ConfigurationError if the function raises an error or returns anything
+        but a text, DeadlineExceeded if it takes longer than `LIMIT_S`.
         """
+        self._overdue = ""
         if callable(agent.instructions):
-            text = agent.identified(_told_by(agent, agent.instructions, self._session))
+            text = agent.identified(await _told_by(agent, agent.instructions, self._session))
         else:
             text = self.fill(agent.prompt)
         text = well_formed(text)
@@ -72,20 +78,22 @@ class Prompts:
                 self._made[agent.name] = before[1], text
         return text
 
-    def fresh(self, config: EngineConfig) -> EngineConfig:
+    async def fresh(self, config: EngineConfig) -> EngineConfig:
         """Return a configuration with the active agent's instructions as they are now; itself if they are the same.
 
         Instructions that a `Configure` has set stay until the next hand-off. An error is reported, and the latest
-        instructions stay.
+        instructions stay; after a DeadlineExceeded the function is not called again before the next hand-off.
         """
         agent = self._session.agent
         if agent is None or not agent.varies or config.agent != agent.name:
             return config
-        if config.instructions not in self._made.get(agent.name, ()):
+        if config.instructions not in self._made.get(agent.name, ()) or self._overdue == agent.name:
             return config
         try:
-            text = self.of(agent)
-        except ConfigurationError as error:
+            text = await self.of(agent)
+        except (ConfigurationError, DeadlineExceeded, PoolFull) as error:
+            if not isinstance(error, ConfigurationError):
+                self._overdue = agent.name
             self._session.report(error, "Agent")
             return config
         return config if text == config.instructions else msgspec.structs.replace(config, instructions=text)
@@ -113,15 +121,15 @@ class Prompts:
         return found[0]
 
 
-def _told_by(agent: Agent, function: Callable[[Any], Any], session: PromptOwner) -> str:
+async def _told_by(agent: Agent, function: Callable[[Any], Any], session: PromptOwner) -> str:
     try:
-        text = function(session)
-    except (Exception, SystemExit) as error:
+        text = await within(function, session, limit_s=LIMIT_S, what=f"the instructions of agent {agent.name!r}")
+    except (DeadlineExceeded, PoolFull):
+        raise
+    except Exception as error:
         raise ConfigurationError(
             f"the instructions of agent {agent.name!r}: {type(error).__name__}: {error_text(error)}"
         ) from error
-    if inspect.iscoroutine(text):
-        text.close()
     if not isinstance(text, str):
         raise ConfigurationError(
             f"the instructions of agent {agent.name!r} are {type(text).__name__}: the function must return a text"

@@ -47,7 +47,7 @@ def _cleaned(data: Any, handles: bool, depth: int) -> Any:
     if depth > _MAX_DEPTH:
         return data
     if isinstance(data, dict):
-        cleaned = {name: _value(name, value, handles, depth) for name, value in data.items()}
+        cleaned = {name: _cleaned_value(name, value, handles, depth) for name, value in data.items()}
         return cleaned if any(cleaned[name] is not value for name, value in data.items()) else data
     if isinstance(data, list):
         if len(data) == 2 and isinstance(data[0], str) and _is_secret(data[0], data[1], handles):  # a header
@@ -66,7 +66,7 @@ def _cleaned_text(text: str, handles: bool, depth: int) -> str:
     return _IN_URL.sub(rf"\1{SECRET}", text) if "=" in text else text
 
 
-def _value(name: str, value: Any, handles: bool, depth: int) -> Any:
+def _cleaned_value(name: str, value: Any, handles: bool, depth: int) -> Any:
     return _hidden(value) if _is_secret(name, value, handles) else _cleaned(value, handles, depth + 1)
 
 

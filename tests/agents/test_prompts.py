@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duologue import Agent, Cascade, ConfigurationError, Handoff, Pipeline, Processor, Session, Tools
+from duologue import Agent, Cascade, ConfigurationError, Handoff, Pipeline, Processor, Session, Skill, Tools
+from duologue.errors import DeadlineExceeded
 from duologue.frames import Configure, HandoffFailed, Transfer
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
@@ -193,12 +198,86 @@ async def test_a_call_does_not_begin_without_instructions(wrong: Callable[[Any],
             pass
 
 
-def test_an_async_function_is_refused() -> None:
+async def test_a_function_may_be_async_and_may_have_skills() -> None:
     async def later(session: Any) -> str:
-        return ""
+        await anyio.sleep(0.1)
+        return f"Serve {session.data['name']}."
 
-    with pytest.raises(ConfigurationError, match="use a plain `def`"):
-        Agent(name="Desk", instructions=later)  # type: ignore[arg-type]
+    llm = MockLLM()
+    agent = Agent(name="Desk", instructions=later).with_(skills=[Skill(name="s", instructions="Greet {name}.")])
+    async with BareCall.through(cascade(llm), agent=agent, data={"name": "Ann"}) as call:
+        await asked(call, "one")
+        call.session.data["name"] = "Bob"
+        await asked(call, "two")
+    assert told(llm) == ["Serve Ann.\n\nGreet Ann.", "Serve Bob.\n\nGreet Bob."]
+
+
+async def _endless() -> str:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+async def _stubborn() -> str:
+    for _ in range(2):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(10)
+    await asyncio.sleep(1)
+    return "Too late."
+
+
+@pytest.mark.parametrize("hangs", [_endless, _stubborn])
+async def test_a_function_that_does_not_return_costs_one_wait_and_the_latest_text_stays(hangs: Any) -> None:
+    calls: list[float] = []
+
+    async def instructions(session: Any) -> str:
+        calls.append(session.now())
+        return "Be kind." if len(calls) == 1 else await hangs()
+
+    llm = MockLLM()
+    async with BareCall.through(cascade(llm), agent=Agent(name="Desk", instructions=instructions)) as call:
+        await asked(call, "one", "two", "three")
+        await anyio.sleep(5)
+    assert (told(llm), len(calls)) == (["Be kind."] * 3, 2)
+    [error] = call.errors
+    assert (error.category, error.message.split(" s")[0]) == (
+        "timeout",
+        "the instructions of agent 'Desk' took longer than 2",
+    )
+
+
+async def test_a_call_does_not_wait_for_its_first_instructions_without_end() -> None:
+    async def instructions(session: Any) -> str:
+        return await _endless()
+
+    with pytest.raises(DeadlineExceeded, match="the instructions of agent 'Desk' took longer than 2 s"):
+        async with BareCall.through(cascade(MockLLM()), agent=Agent(name="Desk", instructions=instructions)):
+            pass
+
+
+@pytest.mark.real_clock
+async def test_a_plain_function_that_blocks_holds_up_nothing_else() -> None:
+    go, calls = threading.Event(), 0
+
+    def instructions(session: Any) -> str:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            go.wait(60)
+        return "Be kind."
+
+    llm = MockLLM()
+    try:
+        async with BareCall.through(cascade(llm), agent=Agent(name="Desk", instructions=instructions)) as call:
+            await call.types("one")
+            with anyio.fail_after(60):
+                while calls < 2:
+                    await anyio.sleep(0.01)
+            assert not go.is_set(), "the event loop goes on"
+            await call.settles()
+    finally:
+        go.set()
+    assert (told(llm), calls) == (["Be kind."], 2)
+    assert [error.category for error in call.errors] == ["timeout"]
 
 
 async def test_a_configure_replaces_the_instructions_until_the_next_handoff() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 from typing import Any
 
 import anyio
@@ -135,6 +138,52 @@ async def test_a_filler_that_fails_is_reported_and_costs_nothing_else() -> None:
             await call.waits_until(15)
             assert said(call)[1:] == ["It is sunny. (completed)"]
             assert [error in each.message for each in call.errors] == [True]
+
+
+@pytest.mark.real_clock
+async def test_a_filler_function_that_blocks_holds_up_nothing() -> None:
+    go, begun = threading.Event(), threading.Event()
+
+    def blocks() -> str:
+        begun.set()
+        go.wait(60)
+        return "Too late."
+
+    async def look() -> str:
+        """Look it up."""
+        with anyio.fail_after(60):
+            while not begun.is_set():
+                await anyio.sleep(0.01)
+        return "sunny"
+
+    llm = MockLLM([asks("look"), "It is sunny."], first_token_s=0.0, token_s=0.0)
+    try:
+        async with story(Tools([Tool(look, filler=blocks, filler_after_s=0.1)]), llm=llm) as call:
+            await call.types("The weather?")
+            with anyio.fail_after(60):
+                while "It is sunny. (completed)" not in said(call):
+                    await anyio.sleep(0.05)
+            assert not go.is_set()
+    finally:
+        go.set()
+    assert [text for author, text in heard(call) if author == "filler"] == []
+
+
+async def test_a_filler_that_ignores_its_cancellation_is_left_behind_and_named() -> None:
+    async def stubborn() -> str:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(10)
+        await asyncio.sleep(1)
+        return "Too late."
+
+    llm = MockLLM([asks("look"), "It is sunny."])
+    async with story(Tools([Tool(slow(7), filler=stubborn)]), llm=llm, may_fail=True) as call:
+        await call.types("The weather?")
+        await call.waits_until(15)
+        assert said(call)[1:] == ["It is sunny. (completed)"]
+        [error] = call.errors
+        assert "the filler of tool 'look' took longer than 2 s, and ignores its cancellation" in error.message
 
 
 async def test_the_progress_of_two_tools_is_said_before_their_results() -> None:

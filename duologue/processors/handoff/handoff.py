@@ -81,7 +81,7 @@ class Handoff(Processor):
         for engine in engines.named.values():
             engine.replaceable = bool(self.failover)
         first, engine = cast.agent, engines.named[engines.active]
-        await engine.configure(configured_for(self.session, cast, first, cast.state.phase, engine))
+        await engine.configure(await configured_for(self.session, cast, first, cast.state.phase, engine))
         self.session.agent = first
 
     @handles(SessionStarted)
@@ -256,7 +256,7 @@ class _Lost:
         handoff.session.report(ServiceError(f"no engine is left: {'; '.join(tried)}"), handoff.name, fatal=True)
 
 
-def first_configuration(session: Session, config: EngineConfig, voices: str) -> tuple[Configure | None, str]:
+async def first_configuration(session: Session, config: EngineConfig, voices: str) -> tuple[Configure | None, str]:
     """Return the change that adds the session's agent and the shared tools to an engine's configuration, and the
     greeting to say.
 
@@ -272,4 +272,4 @@ def first_configuration(session: Session, config: EngineConfig, voices: str) -> 
         return Configure(tools=plain_specs(tools)), ""
     if config.agent == agent.name:
         return None, ""
-    return configuration(agent, shared, voices, session.prompts.of(agent)), agent.greeting
+    return configuration(agent, shared, voices, await session.prompts.of(agent)), agent.greeting

@@ -200,7 +200,7 @@ async def _take_over(owner: Processor, cast: Cast, engines: Engines, wanted: Wan
     session, agent = owner.session, cast.agents[wanted.target]
     try:
         engine = engines.name_for(agent, wanted.engine)
-        configured = configured_for(session, cast, agent, phase, engines.named[engine])
+        configured = await configured_for(session, cast, agent, phase, engines.named[engine])
         exchange = Exchange(session, cast, wanted, phase=phase, engine=engine, tell=owner.push_up)
         takeover = Takeover(session, engines, engine, configured, exchange, owner.name)
     except Exception as error:
@@ -211,10 +211,10 @@ async def _take_over(owner: Processor, cast: Cast, engines: Engines, wanted: Wan
     return await takeover.outcome
 
 
-def configured_for(session: Session, cast: Cast, agent: Agent, phase: str, engine: Engine) -> Configure:
+async def configured_for(session: Session, cast: Cast, agent: Agent, phase: str, engine: Engine) -> Configure:
     """Return an engine's configuration for an agent in a phase. Raises ConfigurationError as `Prompts.of` does."""
     shared, voices = more_tools(session, agent), engine.capabilities.voices
-    return cast.configuration(agent, phase, shared, voices, session.prompts.of(agent))
+    return cast.configuration(agent, phase, shared, voices, await session.prompts.of(agent))
 
 
 class Takeover:

@@ -10,10 +10,11 @@ from typing import Protocol
 
 from ...agents.tool import Filler, Tool, check_filler
 from ...agents.tool_context import ToolContext
-from ...errors import ConfigurationError, DeadlineExceeded
+from ...errors import ConfigurationError
 from ...frames import ToolCall
 from ...session.session import Session
 from ..kernel.tasks import loop_time
+from ..kernel.within import within
 
 AFTER_S = 2.0
 """Seconds without speech of either side, by default, after which a filler is said."""
@@ -104,14 +105,10 @@ def _somebody_speaks(session: Session) -> bool:
 async def text_of(filler: Filler, whose: str, *values: object) -> str:
     """Return the text of a filler. One that is a function gets those of the `values` for which it has a parameter.
 
-    Raises DeadlineExceeded, naming `whose` filler it is, if that takes too long.
+    A plain function runs in a thread: one that blocks holds up nothing. Raises DeadlineExceeded, naming `whose` filler
+    it is, if that takes too long.
     """
     if isinstance(filler, str):
         return filler
-    text = filler(*values[: len(inspect.signature(filler).parameters)])
-    if inspect.isawaitable(text):
-        try:
-            text = await asyncio.wait_for(text, LIMIT_S)
-        except TimeoutError:
-            raise DeadlineExceeded(f"the filler of {whose} took longer than {LIMIT_S:g} s") from None
-    return str(text or "").strip()
+    taken = values[: len(inspect.signature(filler).parameters)]
+    return str(await within(filler, *taken, limit_s=LIMIT_S, what=f"the filler of {whose}") or "").strip()

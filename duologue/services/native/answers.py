@@ -81,19 +81,14 @@ class NativeAnswers(NativeService):
             if not await self.parts.asks.ask(turn, SAY + text):
                 self._kept.append(Say(text=text))
 
-    def _is_answered_anyway(self, frame: Input) -> bool:
-        results = self.parts.asks.results
-        return (
-            isinstance(frame, ToolResult)
-            and results.answered_by_itself(frame.turn)
-            and results.no_reply_since(frame.turn)
-        )
-
-    def _is_answered_already(self, frame: Input) -> bool:
+    def _is_included(self, frame: Input) -> bool:
         late = isinstance(frame, EndOfTurn) and frame.by == LATE
         if not (late or isinstance(frame, ToolResult)):
             return False
         results = self.parts.asks.results
+        if isinstance(frame, ToolResult) and super()._is_included(frame):
+            # A reply that the model gives without a request is expected.
+            return not (results.answered_by_itself(frame.turn) and results.no_reply_since(frame.turn))
         given = results.given_in(frame if isinstance(frame, ToolResult) else None)
         if results.answer(given, self.session.floor.turn) != "given":
             return False
@@ -125,10 +120,14 @@ class NativeAnswers(NativeService):
         super().settle(turn)
         if self.session.agent is None or not self.session.agent.varies or self._leaving:
             return
-        fresh = self.session.prompts.fresh(self.config)
-        in_place = "instructions" in self.capabilities.changes_in_session
-        if fresh is not self.config and in_place and self.session.live:
-            self.spawn(self.configure, Configure(instructions=fresh.instructions))
+        if "instructions" in self.capabilities.changes_in_session and self.session.live:
+            self.spawn(self._renew_instructions)
+
+    async def _renew_instructions(self) -> None:
+        before = self.config
+        fresh = await self.session.prompts.fresh(before)
+        if fresh is not before and self.config is before and self.session.live:
+            await self.configure(Configure(instructions=fresh.instructions))
 
     async def configure(self, change: Configure) -> None:
         """Apply a change of the configuration."""

@@ -128,7 +128,7 @@ class SpeechToSpeech(NativeAnswers):
         self._handle = ""
         # Processors that open beside this may still configure it: one connection is enough then.
         await anyio.lowlevel.checkpoint()
-        first = self.first_change(self.capabilities.voices)
+        first = await self.first_change(self.capabilities.voices)
         if first is not None:
             self.config = self.config.changed(first)
         self.config = made_with = self.checked(self.config)

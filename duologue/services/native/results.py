@@ -12,10 +12,10 @@ from .provider import Provider
 from .turns import Turns
 
 
-class _Given(NamedTuple):
+class _Sent(NamedTuple):
     """The results of one turn that were given to the connection in use, and the state at the latest of them."""
 
-    count: int
+    number: int
     begun: int
     """The number of replies that had begun."""
     owed: int
@@ -37,7 +37,7 @@ class Results:
         self._provider = provider
         self._turns = turns
         self._owed = owed
-        self._given: dict[int, _Given] = {}  # by turn
+        self._given: dict[int, _Sent] = {}  # by turn
         self.begun = 0
         """The number of replies that have begun."""
 
@@ -55,7 +55,7 @@ class Results:
     def given_in(self, result: ToolResult | None) -> dict[int, int]:
         """Return the number of results without an answer in the turn of a result, without it in each turn."""
         turns = self._given if result is None else {result.turn} & self._given.keys()
-        return {turn: self._given[turn].count for turn in turns}
+        return {turn: self._given[turn].number for turn in turns}
 
     def give(self, result: ToolResult) -> bool:
         """Send a result to the connection that waits for it. Returns False if none is waiting."""
@@ -63,8 +63,8 @@ class Results:
         if provider_id is None:
             return False
         before = self._given.get(result.turn)
-        self._given[result.turn] = _Given(
-            count=before.count + 1 if before is not None else 1,
+        self._given[result.turn] = _Sent(
+            number=before.number + 1 if before is not None else 1,
             begun=self.begun,
             owed=self._owed(),
             moves=self._turns.moves,
@@ -123,7 +123,7 @@ class Results:
     def forget(self, answered: Mapping[int, int]) -> None:
         """Forget the results of some turns, which the model has answered, unless there are more than these."""
         for turn, count in answered.items():
-            if (given := self._given.get(turn)) is not None and given.count == count:
+            if (given := self._given.get(turn)) is not None and given.number == count:
                 del self._given[turn]
 
     def clear(self) -> None:
