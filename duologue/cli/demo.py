@@ -30,6 +30,7 @@ from ..testing.caller import SimulatedCaller
 from ..testing.clock import run as run_virtual
 from ..transports.memory import MemoryTransport
 from .agents import RULES, agents, stages
+from .guard import writing
 from .local_model import serving
 from .view import CallView
 
@@ -73,11 +74,13 @@ class Demo:
 
     async def run(self) -> Outcome:
         """Make the call and write the files. Returns its outcome."""
-        self.out.mkdir(parents=True, exist_ok=True)
+        with writing(self.out):
+            pass
         with CallView(self.session, self.meter, self._console):
             async with Call(self.session, self.transport, self.caller) as call:
                 await self._script(call)
-        self._write()
+        with writing(self.out):
+            self._write()
         return call.outcome
 
     def _happened(self, event: FeedEvent) -> None:

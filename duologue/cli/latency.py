@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -16,11 +17,13 @@ from ..processors.processor import Processor
 from ..services.openai import OpenAIRealtime
 from ..session.call_events import TurnTimed
 from ..session.latency import STAGES, TARGETS_MS, LatencyMeter, TurnLatency
+from ..session.logs import printable
 from ..testing.call import Call
 from ..testing.clock import run as run_virtual
 from ..trace import read
 from ..trace.store import SUFFIX
 from .demo import Demo, cascade
+from .guard import writing
 from .local_model import serving
 
 PROMPTS = (
@@ -75,19 +78,29 @@ def run_latency(out: Path, *, native: bool = False, virtual: bool = False) -> in
 def run_recorded(files: Sequence[Path], out: Path) -> int:
     """Show the latencies of recorded calls, and write the files. Returns the exit code: 0 if there is an answer.
 
-    A folder stands for the traces in it. Raises BadInput for a file that is not a trace, and if there is none.
+    A folder stands for the traces in it: those that cannot be read are named, and left out. Raises BadInput for a file
+    that is not a trace, and if there is none.
     """
     console, meter = Console(), LatencyMeter(limit=MAX_TURNS)
     traces = [trace for file in files for trace in _traces_in(file)]
+    left_out = 0
     for trace in traces:
-        meter.turns += recorded_turns(trace, trace.stem if len(traces) > 1 else "")
+        try:
+            turns = recorded_turns(trace, trace.stem if len(traces) > 1 else "")
+        except BadInput as error:
+            if trace in files:
+                raise
+            left_out += 1
+            print(printable(f"left out: {error}"), file=sys.stderr)
+            continue
+        meter.turns += turns
         del meter.turns[:-MAX_TURNS]
-    answers = len(meter.turns)
-    out.mkdir(parents=True, exist_ok=True)
+    answers, calls = len(meter.turns), len(traces) - left_out
     print_owners(meter, console)
-    console.print(f"{answers} answers in {len(traces)} calls, after {meter.median_ms():.0f} ms (median).")
-    meter.write_csv(out / "latency.csv")
-    meter.write_picture(out / "latency.png")
+    console.print(f"{answers} answers in {calls} calls, after {meter.median_ms():.0f} ms (median).")
+    with writing(out):
+        meter.write_csv(out / "latency.csv")
+        meter.write_picture(out / "latency.png")
     for name in ("latency.csv", "latency.png"):
         console.print(f"  {out / name}")
     return 0 if answers else 1

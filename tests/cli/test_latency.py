@@ -11,7 +11,7 @@ import pytest
 
 from duologue import Cascade, Endpointing, EndpointingPolicy, Tools, Vad
 from duologue.cli.latency import PROMPTS, run_latency, run_recorded
-from duologue.errors import BadInput
+from duologue.errors import BadInput, ConfigurationError
 from duologue.services.context import ToolRequest
 from duologue.session.latency import LatencyMeter
 from duologue.testing import Call, MockLLM, MockSTT, MockTTS, run
@@ -71,3 +71,15 @@ def test_files_that_are_no_traces_are_named(tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(BadInput, match=path.name):
             run_recorded([path], tmp_path / "out")
+
+
+def test_a_folder_with_a_file_that_is_no_trace_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(partial(record, tmp_path / "calls", tool_s=2.0))
+    (tmp_path / "calls" / "0.jsonl").write_bytes(b"")
+    assert run_recorded([tmp_path / "calls"], tmp_path / "out") == 0
+    shown = capsys.readouterr()
+    assert "1 answers in 1 calls" in shown.out
+    assert "0.jsonl is empty" in shown.err
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="file"):
+        run_recorded([tmp_path / "calls"], tmp_path / "file" / "out")

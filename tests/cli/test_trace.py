@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +130,21 @@ def test_no_control_characters_reach_the_terminal(tmp_path: Path) -> None:
     for command in ("show", "verify", "list"):
         shown = duologue(command, tmp_path if command == "list" else tmp_path / "evil.jsonl")
         assert not any(char in shown.output for char in "\x1b\x07\r\u202e\x9b"), command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"), [(("verify",), "/dev/full"), (("verify",), "a closed pipe"), (("show",), "a closed pipe")]
+)
+def test_an_output_that_takes_no_more_is_no_alarm(arguments: tuple[str, ...], output: str, path: Path) -> None:
+    command = [sys.executable, "-m", "duologue", "trace", arguments[0], str(path), *arguments[1:]]
+    if output == "/dev/full":
+        with open(output, "w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.stderr == "the output cannot be written: No space left on device\n"
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+        os.close(writer)
+        assert done.stderr == ""
+    assert done.returncode == 2, "1 means that the trace was changed"

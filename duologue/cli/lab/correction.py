@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...errors import BadInput
 from ...services.correction import Corrector, Vocabulary
+from ..guard import writing
 from .words import WordErrors, scored
 
 MAX_PAIRS = 100_000
@@ -127,9 +128,8 @@ class CorrectionLab:
         """Print the report, and write correction.csv: each transcript before and after. Returns 0."""
         done = corrected(self._corrector, self._pairs)
         print("\n".join(accuracy(done).lines()))
-        self._out.mkdir(parents=True, exist_ok=True)
         path = self._out / "correction.csv"
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with writing(self._out), path.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["heard", "corrected", "said", "right", "ms"])
             for each in done:
