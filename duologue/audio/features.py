@@ -52,7 +52,7 @@ def periodicity(samples: Samples, rate: float) -> Samples:
     "Accurate short-term analysis of the fundamental frequency".
     """
     likeness, vocal = _likeness(samples, rate)
-    return _voiced(likeness.max(axis=1), vocal) if len(likeness) else likeness.reshape(-1)
+    return _where_vocal(likeness.max(axis=1), vocal) if len(likeness) else likeness.reshape(-1)
 
 
 def pitch(samples: Samples, rate: float) -> tuple[Samples, Samples]:
@@ -76,10 +76,10 @@ def pitch(samples: Samples, rate: float) -> tuple[Samples, Samples]:
     bend = left - 2 * middle + right  # of the parabola through the peak
     aside = np.where((bend < 0) & (peak > 0) & (peak < last), (left - right) / (2 * np.minimum(bend, -1e-9)), 0.0)
     hz: Samples = (rate / (int(rate / _HIGHEST_HZ) + peak + aside.clip(-0.5, 0.5))).astype(np.float32)
-    return _voiced(best, vocal), hz
+    return _where_vocal(best, vocal), hz
 
 
-def _voiced(best: Samples, vocal: Samples) -> Samples:
+def _where_vocal(best: Samples, vocal: Samples) -> Samples:
     import numpy as np
 
     voiced: Samples = np.where(vocal, best, 0.0).clip(0.0, 1.0)

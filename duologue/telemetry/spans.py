@@ -95,7 +95,7 @@ class CallSpans:
             ToolStarted: self._tool_started,
             TurnTimed: turns.timed,
             UsageReported: turns.used,
-            FrustrationMoved: self._frustration,
+            FrustrationMoved: lambda event: self._note("frustration", event.at, _frustration(event)),
             WordsGuarded: self._guarded,
         }
         self.kinds = tuple(self._takers)
@@ -290,10 +290,6 @@ class CallSpans:
         facts = {"": event.guardrail, ".side": event.side, ".action": event.action, ".cause": event.cause}
         self._note("guardrail", event.at, {f"duologue.guardrail{part}": fact for part, fact in facts.items()})
 
-    def _frustration(self, event: FrustrationMoved) -> None:
-        facts = {"": event.state, ".level": round(event.level, 3), ".acts": ", ".join(event.acts)}
-        self._note("frustration", event.at, {f"duologue.frustration{part}": fact for part, fact in facts.items()})
-
     def _error(self, event: Failed) -> None:
         self._turns.category = event.category
         facts = {names.ERROR_TYPE: event.category, "duologue.processor": event.processor}
@@ -304,3 +300,11 @@ class CallSpans:
         """Add an event to the turn in progress, or else to the call."""
         if (to := self._turns.present or self._noted) is not None:
             self._maker.note(to, name, at, attributes)
+
+
+def _frustration(event: FrustrationMoved) -> Attributes:
+    return {
+        "duologue.frustration": event.state,
+        "duologue.frustration.level": round(event.level, 3),
+        "duologue.frustration.acts": ", ".join(event.acts),
+    }

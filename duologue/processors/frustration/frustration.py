@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from itertools import islice
-from typing import Any, get_args
+from collections.abc import Callable
 
 from ...audio.voice_meter import VoiceMeter
-from ...errors import CONTAINED, ConfigurationError, DeadlineExceeded, contained
 from ...frames import (
     Affect,
     BotStartedSpeaking,
@@ -18,26 +14,20 @@ from ...frames import (
     CallerStoppedSpeaking,
     Dismissed,
     EndOfTurn,
-    FrustrationChanged,
-    FrustrationState,
     Transcribed,
     UserText,
     UserTranscript,
 )
-from ..kernel.lane import Overdue
-from ..kernel.tasks import Work
 from ..processor import Processor, handles
+from .acting import Acting, Choose
 from .baseline import CallerVoice
-from .judge import STATES, Judge, voice_evidence
-from .policy import REQUESTS, Act, FrustrationPolicy
+from .judge import Judge, voice_evidence
+from .policy import FrustrationPolicy
 from .wording import CallerWording
 
 AUTHOR = "policy"
 """The author of the requests in the log."""
-CHOOSE_S = 1.0
-"""The longest wait for `choose`, in seconds: then the proposed acts count."""
 _PRE_ROLL_S = 0.6  # a detector is sure of speech only some time after its first sound
-Choose = Callable[[FrustrationChanged], "Iterable[Act] | Awaitable[Iterable[Act] | None] | None"]
 
 
 class Frustration(Processor):
@@ -57,12 +47,9 @@ class Frustration(Processor):
     """
 
     def __init__(self, policy: FrustrationPolicy | None = None, *, choose: Choose | None = None) -> None:
-        if choose is not None and not callable(choose):
-            raise ConfigurationError(f"{choose!r} cannot choose acts: it cannot be called")
         self.policy = policy or FrustrationPolicy()
         self.judge = Judge()
         """The level of the caller's frustration, its state and its reasons."""
-        self._choose = choose
         self._meter, self._voice, self._wording = VoiceMeter(), CallerVoice(), CallerWording()
         self._recent: deque[tuple[bytes, int, float]] = deque()  # audio before the speech, with its time
         self._speaking = False
@@ -72,11 +59,7 @@ class Frustration(Processor):
         self._affects = 0
         self._affect = 0.0  # the mean of the turn
         self._read: deque[str] = deque(maxlen=8)  # utterances whose text came as a frame
-        self._told: FrustrationState = "calm"
-        self._acted_at = float("-inf")
-        self._acted_state = 0  # the place of the worst state that was acted on since the caller was calm
-        self._acted = self._helped = 0
-        self._offered = False
+        self._acting = Acting(self, self.policy, choose)
         self._stop: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
@@ -202,7 +185,7 @@ class Frustration(Processor):
 
     def _plan(self) -> None:
         """Act if something is due, as soon as the agent is silent."""
-        if self.judge.state != self._told or self._proposed():
+        if self._acting.is_due(self.judge):
             self.spawn(self._act_between)
 
     async def _act_between(self) -> None:
@@ -215,84 +198,8 @@ class Frustration(Processor):
 
     async def _act(self) -> None:
         """Tell the state if it has changed, and ask the model for the acts that are due."""
-        judge = self.judge
-        acts = self._proposed()
-        if judge.state == self._told and not acts:
-            return
-        self._told = judge.state
-        signal = FrustrationChanged(
-            state=judge.state, level=round(judge.level, 3), reasons=judge.reasons, acts=acts, at=self.session.now()
-        )
-        if acts:
-            self._note_acts(acts)
-            acts = await self._chosen(signal)
-            signal = FrustrationChanged(
-                state=signal.state, level=signal.level, reasons=signal.reasons, acts=acts, at=signal.at
-            )
-        self.session.broadcast(signal)
-        if acts:
-            await self.push(UserText(text=self._request(signal), author=AUTHOR, respond=False))
-
-    def _proposed(self) -> tuple[Act, ...]:
-        policy, judge = self.policy, self.judge
-        place = STATES.index(judge.state)
-        if not place:
-            self._acted_state = self._helped = 0
-            self._offered = False
-        wants = judge.evidence.get("wants a person", 0.0) > 0
-        if self._acted >= policy.most or not (place or wants):
-            return ()
-        if not self._offered and (wants or (place == 2 and self._helped >= policy.patience)):
-            if wants or self._is_rested():
-                return policy.wants_a_person
-            return ()
-        if place > self._acted_state or (judge.shows and self._is_rested()):
-            return policy.frustrated if place == 2 else policy.tense
-        return ()
-
-    def _is_rested(self) -> bool:
-        return self.session.now() - self._acted_at >= self.policy.pause_s
-
-    def _note_acts(self, acts: tuple[Act, ...]) -> None:
-        self._acted_at = self.session.now()
-        self._acted += 1
-        self._helped += 1
-        self._acted_state = max(self._acted_state, STATES.index(self.judge.state))
-        self._offered = self._offered or "offer a person" in acts
-
-    async def _chosen(self, signal: FrustrationChanged) -> tuple[Act, ...]:
-        """Return the acts that the application chooses. One that fails, or is late, leaves the proposed ones."""
-        proposed: tuple[Act, ...] = signal.acts  # type: ignore[assignment]
-        if self._choose is None:
-            return proposed
-        try:
-            chosen: Any = self._choose(signal)
-            if inspect.isawaitable(chosen):
-                chosen = await Work[Any](self, f"{self.name}.choose", CHOOSE_S).run(_awaited(chosen))
-            if chosen is None:
-                return proposed
-            if not isinstance(chosen, Iterable):
-                raise ConfigurationError(f"choose returned {chosen!r:.60}: it returns acts")
-            acts = (chosen,) if isinstance(chosen, str) else tuple(islice(chosen, len(REQUESTS)))
-            if unknown := [act for act in acts if act not in get_args(Act)]:
-                raise ConfigurationError(f"choose returned {unknown[0]!r:.60}: an act is one of {get_args(Act)}")
-            return acts
-        except Overdue:
-            self.session.report(DeadlineExceeded(f"choose took longer than {CHOOSE_S:g} s"), self.name)
-        except CONTAINED as error:
-            self.session.report(contained(error), self.name)
-        return proposed
-
-    def _request(self, signal: FrustrationChanged) -> str:
-        """Return the text for the model."""
-        acts: tuple[Act, ...] = signal.acts  # type: ignore[assignment]
-        seems = "seems tense" if signal.state == "tense" else "seems frustrated"
-        if signal.state == "calm":
-            seems = "asks for a person"
-        why = f" ({', '.join(signal.reasons)})" if signal.reasons else ""
-        wanted = "; ".join(self.policy.requests[act] for act in acts)
-        return f"The caller {seems}{why}. In the next answer: {wanted}. Do not mention this note."
-
-
-async def _awaited(value: Awaitable[Any]) -> Any:
-    return await value
+        if self._acting.is_due(self.judge):
+            signal = await self._acting.decide(self.judge)
+            self.session.broadcast(signal)
+            if signal.acts:
+                await self.push(UserText(text=self._acting.request(signal), author=AUTHOR, respond=False))

@@ -42,14 +42,14 @@ class CallerWording:
         said = words(text[:MAX_TEXT])
         found: dict[str, float] = {}
         joined = f" {' '.join(said)} "
-        for reason, phrases in _phrases().items():
+        for reason, phrases in _known_phrases().items():
             if any(phrase in joined for phrase in phrases):
                 found[reason] = 1.0
         line = "".join(said)
         least = _LEAST_LETTERS_WIDE if line and max(map(ord, line)) >= _WIDE else LEAST_LETTERS
         if len(line) >= least:
             grams = Counter(joined[place : place + _GRAM] for place in range(len(joined) - _GRAM + 1))
-            alike = max((_likeness(grams, earlier) for _, earlier in self._said), default=0.0)
+            alike = max((_shared(grams, earlier) for _, earlier in self._said), default=0.0)
             self._marks.append(alike >= ALIKE)
             self.repeated = sum(self._marks)
             if alike >= ALIKE:
@@ -58,13 +58,13 @@ class CallerWording:
         return found
 
 
-def _likeness(one: Counter[str], other: Counter[str]) -> float:
+def _shared(one: Counter[str], other: Counter[str]) -> float:
     """Return the part of the pieces of both texts that they share: Dice's coefficient."""
     return 2 * (one & other).total() / max(1, one.total() + other.total())
 
 
 @functools.cache
-def _phrases() -> dict[str, tuple[str, ...]]:
+def _known_phrases() -> dict[str, tuple[str, ...]]:
     """Return the phrases of all languages for each reason, with spaces around them where words have spaces."""
     data = tomllib.loads(Path(__file__).with_name("phrases.toml").read_text(encoding="utf-8"))
     found: dict[str, list[str]] = {}
