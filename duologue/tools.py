@@ -18,10 +18,11 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from .agents.docstrings import summary as first_paragraph
-from .agents.tool import Tool, is_async, run_in_thread
+from .agents.tool import Tool, run_in_thread
 from .agents.tool_context import ToolContext
 from .errors import ConfigurationError, ToolError
 from .frames import HandoffCompleted, HandoffFailed, Say, Transfer
+from .processors.kernel.within import is_async
 from .session.session import Session
 from .session.tool_calls import RegisteredCall
 from .transports.client import client_of
