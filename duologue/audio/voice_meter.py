@@ -13,6 +13,8 @@ PIECE_S = 0.25
 """Seconds of audio that are measured at a time."""
 MAX_SPEECH_S = 60.0
 """Seconds of one speech that are measured. The rest of it counts for nothing."""
+LEAST_RATE = 4_000
+"""The lowest sample rate in Hz of audio that is measured: a voice needs its first formant."""
 _VOICED = 0.5  # the periodicity of a frame that counts as voice
 _DIP_DB = 2.0  # between two syllables (de Jong & Wempe, 2009)
 _QUIET_DB = 25.0  # below the loudest: no syllable
@@ -58,6 +60,8 @@ class VoiceMeter:
 
     def add(self, pcm: bytes, sample_rate: int) -> None:
         """Take a piece of mono s16le audio. Its rate may differ from that of the earlier ones."""
+        if sample_rate < LEAST_RATE:
+            return
         if sample_rate != self._rate:
             self._measure()
             self._rest, self._rate = None, sample_rate

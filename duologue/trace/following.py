@@ -12,6 +12,7 @@ import msgspec
 from ..errors import error_text
 from ..frames import ResumptionHandle
 from ..session.call_events import (
+    AffectHeard,
     CallEvent,
     ConnectionMoved,
     CostChanged,
@@ -42,6 +43,7 @@ _LEFT_OUT = {CostChanged, Level, MessageChanged, MessageGone, Noted, ResponseTex
 FOLLOWED: tuple[type[CallEvent], ...] = tuple(kind for kind in get_args(FeedEvent) if kind not in _LEFT_OUT)
 """The types of events that are kept. The others follow from the items of the log, the consumption and the audio."""
 _PRIVATE: dict[type[CallEvent], tuple[str, ...]] = {
+    AffectHeard: ("scores",),
     Failed: ("message",),
     HandedOff: ("reason", "summary", "error"),
     Recognised: ("text",),

@@ -82,7 +82,7 @@ def _is_callers(record: Record, facts: dict[str, Any]) -> bool:
         return facts.get("role") == "caller"
     if record.kind == "audio":
         return facts.get("who") == "caller"
-    return facts.get("event") == "recognised" or (
+    return facts.get("event") in ("recognised", "affect_heard") or (
         facts.get("event") == "words_guarded" and facts.get("side") == "caller"
     )
 

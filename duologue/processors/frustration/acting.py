@@ -80,7 +80,7 @@ class Acting:
         try:
             chosen: Any = self._choose(signal)
             if inspect.isawaitable(chosen):
-                chosen = await Work[Any](owner, f"{owner.name}.choose", CHOOSE_S).run(_picked(chosen))
+                chosen = await Work[Any](owner, f"{owner.name}.choose", CHOOSE_S).run(_waited_for(chosen))
             if chosen is None:
                 return proposed
             if not isinstance(chosen, Iterable):
@@ -104,5 +104,5 @@ class Acting:
         return f"The caller {seems}{why}. In the next answer: {wanted}. Do not mention this note."
 
 
-async def _picked(value: Awaitable[Any]) -> Any:
+async def _waited_for(value: Awaitable[Any]) -> Any:
     return await value

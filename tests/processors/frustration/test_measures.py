@@ -102,6 +102,14 @@ def test_a_rate_that_changes_on_the_way() -> None:
     assert measure.voiced_s == pytest.approx(2.1, abs=0.15)
 
 
+@pytest.mark.parametrize("rate", [1, 50, 399, 400, 1_000, 4_000, 11_025, 22_050, 96_000, 384_000])
+def test_audio_of_any_rate_is_taken(rate: int) -> None:
+    meter, random = VoiceMeter(), np.random.default_rng(1)
+    for _ in range(10):
+        meter.add(random.integers(-9000, 9000, max(1, rate // 10)).astype("<i2").tobytes(), rate)
+    assert meter.end().voiced_s < 0.2
+
+
 def test_an_endless_speech_takes_no_more_memory() -> None:
     meter = VoiceMeter()
     for _ in range(90):
