@@ -86,6 +86,8 @@ class ClientTransport:
         """Objects that other code keeps for this connection, each under its own type."""
         self.input_sample_rate = INPUT_SAMPLE_RATE
         """The sample rate of the caller's audio in Hz, if the transport can choose it: see `use_input_rate`."""
+        self.image_addresses = True
+        """False to refuse images that the client gives by an address, and not as their bytes."""
         self._input = self.make_input()
         self._output = self.make_output(output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
@@ -149,12 +151,21 @@ class ClientTransport:
         self._input.feed(pcm, sample_rate)
 
     def feed_frame(self, frame: Input) -> None:
-        """Take other input of the caller, at its place among the audio. Raises BadInput for too many images."""
+        """Take other input of the caller, at its place among the audio. Raises BadInput for too many images, and for an
+        image by its address if those are refused.
+        """
+        if isinstance(frame, UserImage):
+            self.check_image_address(frame.url)
         if isinstance(frame, UserImage) and frame.source == "picture":
             self.count_image()
         elif isinstance(frame, UserImage) and not self._camera.take(1, asyncio.get_running_loop().time()):
             raise BadInput(f"more than {CAMERA_FPS:g} frames of a camera a second")
         self._input.feed_frame(frame)
+
+    def check_image_address(self, url: str) -> None:
+        """Raise BadInput for the address of an image of the client, "" without one, if `image_addresses` is False."""
+        if url and not self.image_addresses:
+            raise BadInput("this server takes images as bytes, not by an address")
 
     def count_image(self) -> None:
         """Count an image of the client. Raises BadInput if it has sent too many: see `MAX_IMAGES`."""

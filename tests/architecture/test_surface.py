@@ -19,7 +19,7 @@ PUBLIC = """
     DeadlineExceeded Deadlines DuologueError Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed
     Flow Guardrail Handoff IdlePrompts IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport
     Memory MemoryTransport MissingExtra ModelCheck ModelNotes NoiseSuppression Outcome Passage Pipeline Processor
-    Profile PushToTalk Reading Recorder Retrieval STT ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech
+    Profile Reading Recorder Retrieval STT ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech
     Stage Switch TTS Tee Term Tool ToolError Tools TurnPolicy Vad VadPolicy Verdict Vocabulary WavTransport
     WebRTCTransport WebSocketTransport __version__ handles run
 """

@@ -22,7 +22,16 @@ from duologue import (
     Vad,
 )
 from duologue.errors import BadInput, ConfigurationError, IllegalState
-from duologue.frames import EndOfTurn, Interrupted, Say, SpeechStarted, StateChanged, UserAudio
+from duologue.frames import (
+    CallerStartedSpeaking,
+    CallerStoppedSpeaking,
+    EndOfTurn,
+    Interrupted,
+    Say,
+    SpeechStarted,
+    StateChanged,
+    UserAudio,
+)
 from duologue.processors import Processor, handles
 from duologue.testing import run
 from duologue.testing.call import BareCall
@@ -65,6 +74,9 @@ class ModeCall(BareCall):
         super().__init__(Session(Pipeline(line), mode=mode, **options))
         self.came_to: list[str] = []
         self.session.on(StateChanged, lambda signal: self.came_to.append(signal.state))
+        self.spoke: list[type] = []
+        for kind in (CallerStartedSpeaking, CallerStoppedSpeaking):
+            self.session.on(kind, lambda signal: self.spoke.append(type(signal)))
 
     async def says(self, seconds: float, *, silent: bool = False) -> bytes:
         """Feed a tone in real time, or silence, and return the audio."""
@@ -103,6 +115,7 @@ async def test_the_caller_is_heard_while_they_press() -> None:
     assert call.heard.marks == [("started", 1.0), ("manual", 2.0)]
     assert call.session.microphone.dropped_s == pytest.approx(2.0)
     assert call.came_to == ["connecting", "armed", "active", "armed", "ending", "ended"]
+    assert call.spoke == [CallerStartedSpeaking, CallerStoppedSpeaking]
     assert [item.text.strip() for item in call.session.conversation] == ["one", "Very well."]
 
 

@@ -59,9 +59,7 @@ def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> No
             f"{node.name} stands before {late.name}, which gives the caller's turns: put it behind"
         )
     if any(UserAudio in other.gives for other in before):
-        log.warning(
-            "%s takes only typed text: for speech, put Vad and Endpointing, or PushToTalk, before it", node.name
-        )
+        log.warning("%s takes only typed text: for speech, put Vad and Endpointing before it", node.name)
 
 
 def _merged(policy: EndpointingPolicy | None, **given: Any) -> EndpointingPolicy:
