@@ -55,13 +55,11 @@ class Answers(Service):
         super().__init__()
         self.config = EngineConfig()
         """The configuration. A response uses the one in force when it begins."""
-        self._jobs = AnswerQueue(self)
-        self._pictures = Pictures(self)
+        self._jobs, self._pictures = AnswerQueue(self), Pictures(self)
         self._greeting = ""
         self._said: Pending = ""  # content of the turn in progress
         self._unanswered: Pending = ""  # content of finished turns, and late results of tools
-        self._leaving = False
-        self._unheard = False  # the client has gone: nobody can hear an answer
+        self._leaving = self._unheard = False  # unheard: the client has gone, and nobody can hear an answer
         self._kept: list[Input] = []
         self._answered_at = -math.inf  # loop time at which the latest answer began
 
@@ -85,8 +83,7 @@ class Answers(Service):
         await super().open()
         self._pictures.check()
         self._jobs.open()
-        self._leaving = False
-        self._answered_at = -math.inf
+        self._leaving, self._answered_at = False, -math.inf
 
     async def first_change(self, voices: str) -> Configure | None:
         """Return the change to the session's agent, None without an agent, and keep the agent's greeting for later.
@@ -187,8 +184,7 @@ class Answers(Service):
     @handles(ClientChanged)
     def client_changed(self, signal: ClientChanged) -> None:
         """Give no further answers once the client has gone. Tools in progress run on."""
-        if signal.state == "gone":
-            self._unheard = True
+        self._unheard = self._unheard or signal.state == "gone"
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
@@ -270,12 +266,10 @@ class Answers(Service):
             elif isinstance(frame, Say):
                 turn = asked_in if asked_in == floor.turn > 0 else self.begin_turn(protected=frame.protected)
                 await self._speak(turn, config, frame.text)
-            elif asked_in and asked_in == floor.turn and "words" not in (self._said, self._unanswered):
-                turn = asked_in
-                await _answer_with_results(self, turn, "", frame)
+            elif asked_in == floor.turn > 0 and "words" not in (self._said, self._unanswered):
+                await self._answer_all(turn := asked_in, frame)
             elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
-                turn = self.begin_turn()
-                await _answer_with_results(self, turn, extra_of(frame), frame)
+                await self._answer_all(turn := self.begin_turn(), frame)
             elif self._unanswered in ("noise", "failed"):
                 turn = await self._not_understood(config)
         except Exception as error:
@@ -283,17 +277,16 @@ class Answers(Service):
         for each in {asked_in, turn} - {0}:
             self.settle(each)
 
+    async def _answer_all(self, turn: int, frame: Input) -> None:
+        """Answer, and note the results that wait for an answer of their own: this one includes them."""
+        results, kept = self._jobs.results, len(self._kept)
+        await self._answer(turn, extra_of(frame), frame)
+        if len(self._kept) == kept and turn > self.session.floor.fence:
+            self._jobs.included(results)
+
     def _is_included(self, frame: Input) -> bool:
         """Return True for a result that another answer has included."""
         return self._jobs.has_included(frame)
-
-
-async def _answer_with_results(answers: Answers, turn: int, extra: str, frame: Input) -> None:
-    """Answer, and note the results that wait for an answer of their own: this one includes them."""
-    results, kept = answers._jobs.results, len(answers._kept)
-    await answers._answer(turn, extra, frame)
-    if len(answers._kept) == kept and turn > answers.session.floor.fence:
-        answers._jobs.included(results)
 
 
 def _is_idle_filler(session: Session, frame: Input) -> bool:

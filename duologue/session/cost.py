@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ..agents.engine import Engine
+from ..agents.engine import Billing, Engine
 from ..errors import BadInput, BudgetUsedUp, ConfigurationError
 from ..frames import ConnectionChanged, HandoffCompleted, SessionEnding, Signal, Usage
 from ..frames.signals import AMOUNTS
@@ -222,9 +222,10 @@ class CostMeter:
             self._tell()
             self._check()
 
-    def clock(self, service: str, model: str = "") -> Clock:
-        """Begin to charge an open connection by the clock."""
-        return self._clocks.start(service, model, self.prices.find(model, service) or NO_PRICE)
+    def clock(self, service: str, model: str, billing: Billing) -> Clock | None:
+        """Begin to charge an open connection. Returns None if the vendor does not charge by the clock."""
+        price = self.prices.find(model, service) or NO_PRICE
+        return self._clocks.start(service, model, price) if billing == "clock" else None
 
     # -- the budget ------------------------------------------------------------------------------------------------
 

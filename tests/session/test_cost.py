@@ -278,10 +278,11 @@ async def test_an_open_connection_is_reported_each_second_and_costs_at_any_momen
     reports: list[Usage] = []
     async with running() as call:
         call.session.on(Usage, reports.append)
-        clock = call.session.cost.clock("C", "clock")
+        clock = call.session.cost.clock("C", "clock", "clock")
         await anyio.sleep(3.5)
         assert [round(one.connection_s, 3) for one in reports] == [1, 1, 1]
         assert call.session.cost.usd == pytest.approx(3.5 * 0.01)
+        assert clock is not None
         clock.stop()
         clock.stop()
         await anyio.sleep(5)
@@ -291,7 +292,7 @@ async def test_an_open_connection_is_reported_each_second_and_costs_at_any_momen
 
 async def test_the_budget_ends_the_call_in_silence_at_the_moment_it_is_used_up() -> None:
     async with running(budget_usd=0.0252) as call:
-        call.session.cost.clock("C", "clock")
+        call.session.cost.clock("C", "clock", "clock")
         await anyio.sleep(10)
     (ending,) = [error for error in call.errors if error.category == "budget"]
     assert "0.0252" in ending.message

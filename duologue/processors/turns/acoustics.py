@@ -13,7 +13,6 @@ from ...audio.features import FRAME_S, HOP_S, EchoSource, periodicity, reduced
 from ...audio.vad import LatestAudio
 from ...errors import ConfigurationError
 from ...frames import BotStoppedSpeaking
-from ...session.floor import Floor
 from ...session.session import Session
 from .echo_path import EchoPath
 
@@ -36,6 +35,7 @@ _QUIET, _LOUD = 0.2, 0.5  # how far the caller's level follows quieter and loude
 _ECHO_PERIOD_S = 0.06  # an echo is looked for again after this time
 _SOUGHT_S = 0.1  # an echo is likely to be looked for again within this time of the latest look at the sound
 _PIECE_S = 0.02  # the usual length of a piece of audio
+_LATEST_PIECE_S = 1.5 * _PIECE_S  # a search for an echo does not wait for this much of what the agent has just said
 _LATE_S = 0.1  # so much later than `WINDOW_S` at most, frames that were not looked at still are
 _FORGOTTEN_S = LATEST_ECHO_S + WINDOW_S + 0.1  # after its speech the agent has no echo left
 
@@ -90,10 +90,10 @@ class Acoustics:
         self._loudest: float | None = None  # the same of its loudest moments
         self._echo_path = EchoPath()
         self._mic = LatestAudio()
-        self._floor: Floor | None = None
         self._agent = LatestAudio(WINDOW_S + LATEST_ECHO_S)
         self._reference: EchoSource | None = None  # what the agent has said, made ready at a rate
         self._reference_hz = 0.0
+        self._reference_end_s = -math.inf
         self._sought_s = -math.inf  # when the caller's sound was looked at for the last time
         self._forgetting: asyncio.TimerHandle | None = None
         self._analysed_s = -math.inf
@@ -105,19 +105,21 @@ class Acoustics:
     def listen(self, session: Session) -> None:
         """Listen to a call until `close`."""
         audio = session.audio
-        self._mic, self._floor = audio.ear, session.floor
+        self._mic = audio.ear
         self._mic.seconds, self._mic.more_s = PRE_ROLL_S, KEPT_S
         self._stops = audio.played.add(self._played), session.on(BotStoppedSpeaking, self._agent_stopped)
 
     def _played(self, pcm: bytes, sample_rate: int, at: float) -> None:
         if self._mic.rate:  # else there is no echo of it
             self._agent.add(pcm, sample_rate, at)
-            self._reference = None
             heard_s = self._mic.end_s
-            soon = heard_s - self._sought_s < _SOUGHT_S and heard_s - self._echo_s > _ECHO_PERIOD_S - 1.5 * _PIECE_S
-            # After an interruption, which tells of the audio that was played until then, there is no hurry.
-            if soon and self._reference_hz and self._floor is not None and self._floor.turn > self._floor.fence:
-                self._prepare(self._reference_hz)
+            if heard_s - self._sought_s < _SOUGHT_S and heard_s - self._echo_s > _ECHO_PERIOD_S - 1.5 * _PIECE_S:
+                # Not now: an interruption may be on its way, and itself tells of the audio that was played until then.
+                asyncio.get_running_loop().call_soon(self._prepare_early)
+
+    def _prepare_early(self) -> None:
+        if self._reference_hz and self._sought_s > -math.inf and self._reference_end_s < self._agent.end_s:
+            self._prepare(self._reference_hz)
 
     def _agent_stopped(self, signal: BotStoppedSpeaking) -> None:
         self._sought_s, self._reference = -math.inf, None
@@ -190,9 +192,11 @@ class Acoustics:
         if now - self._echo_s < _ECHO_PERIOD_S - 1e-6:
             return True
         reference = self._reference
-        if reference is None or rate != self._reference_hz:
+        late = self._agent.end_s - self._reference_end_s > _LATEST_PIECE_S
+        if reference is None or late or rate != self._reference_hz:
             reference = self._prepare(rate)
-        # The agent may just have begun, and its latest sound is known a moment later.
+        # The agent's latest sound is known a moment later. Nobody waits until it is made ready.
+        since_s = now - self._reference_end_s
         silent_s = max(0.0, min(since_s, WINDOW_S))
         silence = round(silent_s * rate)
         alike, place = reference.likeness(heard, silence)
@@ -200,7 +204,7 @@ class Acoustics:
             return False
         played = reference.samples
         room_s = max(0, len(played) + silence - len(heard) - place) / rate
-        delay_s = now - self._agent.end_s - silent_s + room_s
+        delay_s = since_s - silent_s + room_s
         import numpy as np
 
         loss_db = levels(np.pad(played, (0, silence)), rate)[0] - levels(heard, rate)[0]
@@ -221,6 +225,7 @@ class Acoustics:
         if len(played) < most:
             played = np.concatenate([np.zeros(most - len(played), np.float32), played])
         self._reference, self._reference_hz = EchoSource(played, window, window), rate
+        self._reference_end_s = self._agent.end_s
         return self._reference
 
     def learn(self, start_s: float, end_s: float) -> None:

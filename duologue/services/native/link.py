@@ -372,8 +372,7 @@ class Link:
     def clock(self) -> Clock | None:
         """Begin to charge the open connection, if the provider charges by the clock."""
         service = self._service
-        charged = service.capabilities.billing == "clock"
-        return self._session.cost.clock(service.name, service.model) if charged else None
+        return self._session.cost.clock(service.name, service.model, service.capabilities.billing)
 
     def given_up(self, error: Exception) -> None:
         """Report the error with which the keeper gave up; it is fatal unless another engine takes the call."""

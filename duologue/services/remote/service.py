@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeAlias
 
 import msgspec
 
+from ...agents.engine import Billing
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, SessionStarted, Signal
 from ...processors.processor import Processor, handles
@@ -34,6 +35,7 @@ class RemoteService(Processor, Generic[D]):
     replaceable: bool = False
     """True if another engine can take the call when the connection is given up."""
     model: str
+    billing: Billing
 
     given_up_to: Callable[[Exception], None] | None = None
     """Takes the error of a connection that is given up, in a `Fallback`: another service is in reserve."""
@@ -178,8 +180,7 @@ class RemoteService(Processor, Generic[D]):
 
     def clock(self) -> Clock | None:
         """Begin to charge the open connection, if the vendor charges by the clock."""
-        charged = getattr(self, "billing", "none") == "clock"
-        return self.session.cost.clock(self.name, self.model) if charged else None
+        return self.session.cost.clock(self.name, self.model, self.billing)
 
     def given_up(self, error: Exception) -> None:
         """Report the error with which the keeper gave up; it is fatal unless another engine can take the call."""
