@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
-
-import anyio
 
 from ...errors import ConfigurationError
 from ...frames import (
@@ -23,15 +20,16 @@ from ...frames import (
     UserAudio,
     UserTranscript,
 )
+from ..kernel.lane import DONE
 from ..kernel.node import Node
-from ..processor import Processor, handles
+from ..processor import handles
 from .lexicon import read_lexicons
 from .policy import EndpointingPolicy
 from .smart_turn import TurnModel
 from .stalled import StalledWords
+from .stream import STALL_S, AudioFollower, split
 from .turn_sound import TurnSound
 from .turn_words import TurnWords
-from .vad import STALL_S, StreamTime, split
 
 log = logging.getLogger("duologue")
 
@@ -72,7 +70,7 @@ def _merged(policy: EndpointingPolicy | None, **given: Any) -> EndpointingPolicy
     return dataclasses.replace(policy or EndpointingPolicy(), **settings)
 
 
-class Endpointing(Processor):
+class Endpointing(AudioFollower):
     """Ends the caller's turn, by a silence whose length depends on their words: see `EndpointingPolicy`.
 
     Without a policy the default one holds. Single settings replace those of the policy; with `silence_ms` the silence
@@ -111,12 +109,12 @@ class Endpointing(Processor):
         eager_ms: int | None = None,
         turn_model: TurnModel | None = None,
     ) -> None:
+        super().__init__()
         self.policy = _merged(
             policy, silence_ms=silence_ms, min_speech_ms=min_speech_ms, max_turn_s=max_turn_s, eager_ms=eager_ms
         )
         """May be replaced at any time. It holds for the silences that begin after that."""
         self._sound = TurnSound(turn_model) if turn_model is not None else None
-        self._time = StreamTime()
         self._open = False
         self._speaking = False
         self._began_at = 0.0
@@ -132,25 +130,59 @@ class Endpointing(Processor):
         self._words = TurnWords(self._sound)
         self._stop_listening: Callable[[], None] = lambda: None
         self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
-        self._watched = False
-        self._arrived_at: float | None = None  # loop time of the latest audio; None while it is passed on
 
     async def open(self) -> None:
         """Follow the length of the caller's speech."""
+        await super().open()
         if self._sound is not None:
             await self._sound.load()
         read_lexicons()
-        self._now = asyncio.get_running_loop().time
         self._words.follow(self.session)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
 
     async def close(self) -> None:
         """Stop following it."""
+        await super().close()
         self._stop_listening()
         self._words.close()
 
     def _voiced(self, start_s: float, end_s: float) -> None:
         self._voice_start, self._voice_end = start_s, end_s
+
+    def pass_at_once(self, frame: Frame) -> Awaitable[None] | None:
+        """Pass a piece of audio on in which nothing is due."""
+        if not isinstance(frame, UserAudio):
+            return None
+        time, start = self._time, frame.at
+        if start < time.end_s:
+            start = time.end_s
+        end = start + len(frame.audio) / (2 * frame.channels * frame.sample_rate)
+        if self._due_at <= end or self._sound is not None:
+            return None
+        time.end_s = end
+        self._arrived_at = None
+        passed = self._down[frame.__class__](frame)
+        if passed is not DONE:
+            return self._act_after(frame, passed)
+        stalls = self._open and self._stalls(frame)
+        if stalls or self._candidate is not None or self._due_at <= end + 1e-6:
+            return self._arrives(self._act(stalls))
+        self._arrived_at = self._loop.time()
+        return passed
+
+    def _stalls(self, frame: UserAudio) -> bool:
+        """Return True if the words of the turn have stalled with a piece that was passed on."""
+        return self.policy.by_words and self._stalled.passed(frame, self._time.end_s, self._speaking)
+
+    async def _act_after(self, frame: UserAudio, passed: Awaitable[None]) -> None:
+        await passed
+        await self._arrives(self._act(self._open and self._stalls(frame)))
+
+    async def _act(self, stalls: bool) -> None:
+        """Begin or end the turn if that is due at the end of a piece."""
+        if stalls:
+            await self._end_turn("stall")
+        await self._settle()
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
@@ -168,15 +200,7 @@ class Endpointing(Processor):
                 start += samples / frame.sample_rate
                 await self.push(head)
             await self._end_due()
-        await self.push(frame)
-        if self._open and self.policy.by_words:
-            stalled, now = self._stalled, self._time.end_s
-            stalled.latest, stalled.latest_end_s = frame, now
-            if self._speaking and now >= stalled.due_at and stalled.hear(frame, now):
-                await self._end_turn("stall")
-        if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
-            await self._settle()
-        self._arrived_at = self._now()
+        await self._act_after(frame, self.push(frame))
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
@@ -267,9 +291,7 @@ class Endpointing(Processor):
         self._words.policy = self.policy
         self._words.begin(at)
         self._stalled.begin()
-        if not self._watched:
-            self._watched = True
-            self.spawn(self._watch)
+        self._attend()
 
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
@@ -310,15 +332,13 @@ class Endpointing(Processor):
         if speaking and by in ("limit", "stall"):
             await self._begin(SpeechStarted(at=place))
 
-    async def _watch(self) -> None:
-        """End the turn if no more audio comes."""
-        while self._open:
-            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
-            silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
-            needed = self.policy.silence_ms / 1000 if self._speaking else self._silence_s
-            wait = max(STALL_S - idle, needed - silence)
-            if wait > 1e-6:
-                await anyio.sleep(min(wait, STALL_S))  # words may shorten the silence
-            else:
-                await self._end_turn("silence")
-        self._watched = False
+    def _left_s(self, idle_s: float) -> float | None:
+        if not self._open:
+            return None
+        silence = idle_s if self._speaking else idle_s + self._time.end_s - self._spoke_until
+        needed = self.policy.silence_ms / 1000 if self._speaking else self._silence_s
+        return max(STALL_S - idle_s, needed - silence)
+
+    async def _fall_silent(self) -> None:
+        if self._open:
+            await self._end_turn("silence")

@@ -219,9 +219,11 @@ class Interruption(Processor):
 
     def _consider(self) -> None:
         """Interrupt or hold if the caller has spoken for long enough."""
-        floor, evidence = self._floor, self._evidence
-        in_question = self.policy.enabled and may_interrupt(self.session)
-        if not floor.caller_speaking or not (in_question or self._withheld is not None):
+        floor = self._floor
+        if not floor.caller_speaking or (self._withheld is None and floor.owner == "caller"):
+            return
+        evidence, in_question = self._evidence, self.policy.enabled and may_interrupt(self.session)
+        if not in_question and self._withheld is None:
             return
         on_trial = self._trial.out and self._suspect == floor.turn
         if on_trial:
