@@ -1,4 +1,7 @@
-"""The server process of `benchmarks.websocket`: calls with webrtcvad and mock services."""
+"""The server process of `benchmarks.websocket`: calls with webrtcvad and mock services.
+
+Arguments: the number of calls, and the core to run on. The process inherits its parent's cores, which are the callers'.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,6 @@ async def _serve(calls: int) -> None:
 
 
 if __name__ == "__main__":
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {int(sys.argv[2])})
     settle_heap()
     uvloop.run(_serve(int(sys.argv[1])))

@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from .processors.turns.policy import EndpointingPolicy as EndpointingPolicy
     from .processors.turns.policy import TurnPolicy as TurnPolicy
     from .processors.turns.policy import VadPolicy as VadPolicy
-    from .processors.turns.push_to_talk import PushToTalk as PushToTalk
     from .processors.turns.smart_turn import SmartTurn as SmartTurn
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
@@ -116,7 +115,6 @@ _HOMES = {
     "processors.turns.evidence": "InterruptionPolicy",
     "processors.turns.interruption": "Interruption",
     "processors.turns.policy": "EndpointingPolicy TurnPolicy VadPolicy",
-    "processors.turns.push_to_talk": "PushToTalk",
     "processors.turns.smart_turn": "SmartTurn",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",

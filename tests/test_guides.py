@@ -12,7 +12,7 @@ import pytest
 
 from tools.docs_site import PACKAGES, ROOT, public_names
 
-GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+GUIDES = [*sorted((ROOT / "docs" / "guides").glob("*.md")), ROOT / "docs" / "modes.md"]
 
 
 def program(guide: Path) -> str:

@@ -20,7 +20,7 @@ from duologue.frames import ErrorRaised, SessionStarted, Transfer
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
-from duologue.session.life import Outcome, State
+from duologue.session.life import Outcome
 from duologue.transports.memory import MemoryTransport
 
 RATE = 16_000
@@ -128,7 +128,7 @@ class ChaosCall:
     async def _act(self) -> None:
         dice = self._dice
         for number in range(dice.random.randint(1, 5)):
-            if self.session.state is not State.ACTIVE:
+            if not self.session.live:
                 return
             act = dice.choice(("types", "types", "types", "speaks", "speaks", "transfers", "interrupts", "mutes"))
             if act == "types":
@@ -164,11 +164,11 @@ class ChaosCall:
         floor = self.session.floor
         with anyio.move_on_after(PATIENCE_S):
             quiet = 0
-            while quiet < 10 and self.session.state is State.ACTIVE:
+            while quiet < 10 and self.session.live:
                 await anyio.sleep(0.1)
                 busy = floor.owner == "agent" or floor.agent_speaking or bool(self._unanswered())
                 quiet = 0 if busy else quiet + 1
-        if self.session.state is State.ACTIVE and (open_texts := self._unanswered()):
+        if self.session.live and (open_texts := self._unanswered()):
             self._tally.lost_turns += len(open_texts)
             self._tally.fail(f"no outcome of {open_texts}", self._dice)
             self._texts = [text for text in self._texts if text not in open_texts]

@@ -110,15 +110,16 @@ class Agent:
         """Return this agent with a profile and skills; itself stays as it is.
 
         Fields of the profile replace the agent's, tools that it turns off are left out; each skill appends its
-        instructions and its tools. Raises ConfigurationError for a tool that the agent does not have, and two tools of
-        one name.
+        instructions and its tools; a tool that the agent has already is there once. Raises ConfigurationError for a
+        tool that the agent does not have, and two tools of one name.
         """
         changes = profile.changes(self.name, self.toolset) if profile is not None else {}
         instructions, tools = changes.get("instructions", self.instructions), changes.get("tools", self.toolset)
         skills = list(skills)
         if chunks := [skill.instructions for skill in skills if skill.instructions]:
             changes["instructions"] = appended(instructions, chunks)
-        changes["tools"] = (*tools, *self.sources, *(tool for skill in skills for tool in skill.toolset))
+        added = (tool for skill in skills for tool in skill.toolset)
+        changes["tools"] = tuple(dict.fromkeys((*tools, *self.sources, *added)))
         return replace(self, **changes)
 
     def identified(self, instructions: str) -> str:

@@ -62,7 +62,9 @@ class Arguments:
             self._struct = msgspec.defstruct(_STRUCT, fields, kw_only=True, forbid_unknown_fields=True)
             self.schema = _schema(self._struct)
         except (TypeError, ValueError, RuntimeError) as error:  # msgspec raises this for names like __name
-            raise ConfigurationError(f"tool {name!r}: no schema for its parameters: {error}") from error
+            at_fault = next((field[0] for field in fields if not _has_schema(field)), "")
+            about = f"the parameter {at_fault!r}" if at_fault else "its parameters"
+            raise ConfigurationError(f"tool {name!r}: no schema for {about}: {error}") from error
 
     def keywords(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments of the function. Raises ToolError, naming the argument that does not fit."""
@@ -208,6 +210,14 @@ def _object_schema(kind: Any) -> dict[str, Any]:
     return {"type": "object"}
 
 
+def _has_schema(field: Any) -> bool:
+    try:
+        _schema(msgspec.defstruct(_STRUCT, [field], kw_only=True))
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True
+
+
 def _schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
     moved: dict[str, Any] = {}  # definitions inside the schemas of pydantic's models
 
@@ -229,7 +239,7 @@ def _schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
     except TypeError as error:
         if "schema_hook" not in str(error):
             raise
-        raise TypeError("a parameter has a type that JSON cannot hold") from error
+        raise TypeError("its type is one that JSON cannot hold") from error
     own: dict[str, Any] = components.pop(_STRUCT)
     own.pop("title", None)
     for name, definition in moved.items():

@@ -151,6 +151,21 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
+class Resting(Protocol):
+    """An engine that can leave its provider in mid-call, and come back with the conversation."""
+
+    @property
+    def resting(self) -> bool:
+        """True while it has left its provider."""
+
+    async def rest(self) -> None:
+        """Disconnect at the next quiet moment. An answer that is asked for connects again."""
+
+    async def wake(self) -> None:
+        """Connect again. Raises an error if that fails; the engine rests on then."""
+
+
+@runtime_checkable
 class Engine(Protocol):
     """The methods that every engine has, apart from handling frames."""
 

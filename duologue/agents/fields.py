@@ -24,7 +24,7 @@ def named_fields(cls: type[T]) -> type[T]:
         if values:
             first = next(iter(known))
             raise ConfigurationError(
-                f"the fields of {cls.__name__} have names: {cls.__name__}({first}={_brief(values[0])}, …)"
+                f"the fields of {cls.__name__} have names: {cls.__name__}({first}={brief(values[0])}, …)"
             )
         for name in named:
             if name not in known:
@@ -46,16 +46,17 @@ def check_strings(owner: object, *names: str) -> None:
         if isinstance(value, str):
             continue
         mend = f": give its name, {value.name!r}" if isinstance(getattr(value, "name", None), str) else ""
-        raise ConfigurationError(f"{type(owner).__name__}.{name} is {_brief(value)}, not a text{mend}")
+        raise ConfigurationError(f"{type(owner).__name__}.{name} is {brief(value)}, not a text{mend}")
 
 
 def check_several(owner: str, name: str, value: object, example: str) -> None:
     """Raise ConfigurationError for a single thing where several are meant: a text, a function, or another object."""
     if isinstance(value, str) or not hasattr(type(value), "__iter__"):
-        raise ConfigurationError(f"{name} of {owner} is {_brief(value)}: give several, {example}")
+        raise ConfigurationError(f"{name} of {owner} is {brief(value)}: give several, {example}")
 
 
-def _brief(value: object) -> str:
+def brief(value: object) -> str:
+    """Return the name of a thing, else its text, of at most 60 characters."""
     name = getattr(value, "__name__", "")
     text = name or repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"

@@ -18,6 +18,7 @@ from ..frames.text import WellFormed
 from ..processors.kernel.threads import TOOLS, PoolFull
 from .arguments import Arguments, plain_function
 from .docstrings import summary
+from .schema import check_schema
 from .tool_context import ToolContext, current_context
 
 Mode = Literal["enabled", "nonblocking", "disabled"]
@@ -135,14 +136,17 @@ class Tool:
     ) -> Tool:
         """A tool from an OpenAI-style schema (flat, or under "function") and a `handler(session, name, arguments)`.
 
-        Raises ConfigurationError if the schema has no name, or its parameters are not an object schema.
+        Raises ConfigurationError if the schema has no name, if its parameters are not an object schema, and for a part
+        of it that is no JSON schema, with the name of the parameter.
         """
         plain = schema.get("function", schema)
         if not isinstance(plain, Mapping) or not isinstance(name := plain.get("name"), str):
             raise ConfigurationError(f"a tool's schema needs a name: {dict(schema)!r}")
         parameters = plain.get("parameters") or {"type": "object", "properties": {}}
-        if not _is_object_schema(parameters):
-            raise ConfigurationError(f"the parameters of tool {name!r} are not a JSON schema of type object")
+        try:
+            check_schema(parameters)
+        except ValueError as error:
+            raise ConfigurationError(f"tool {name!r}: {error}") from error
         if not callable(handler):
             raise ConfigurationError(f"the handler of tool {name!r} is {handler!r}, which cannot be called")
 
@@ -231,12 +235,3 @@ def is_async(function: Callable[..., Any]) -> bool:
     while isinstance(function, partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-
-
-def _is_object_schema(parameters: Any) -> bool:
-    if not isinstance(parameters, Mapping) or parameters.get("type") != "object":
-        return False
-    required = parameters.get("required", [])
-    properties = parameters.get("properties", {})
-    names = isinstance(required, list) and all(isinstance(name, str) for name in required)
-    return names and isinstance(properties, Mapping)

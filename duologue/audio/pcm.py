@@ -112,6 +112,14 @@ def gain(pcm: bytes, factor: float) -> bytes:
     return _to_bytes(_samples(pcm).astype(np.float64) * factor)
 
 
+def ramp(pcm: bytes, first: float, last: float) -> bytes:
+    """Return PCM (s16le mono) whose gain goes evenly from a factor `first` to a factor `last`, both from 0 to 1."""
+    import numpy as np
+
+    samples = _samples(pcm)
+    return _to_bytes(samples * np.linspace(first, last, len(samples)))
+
+
 def fade_out(pcm: bytes, sample_rate: int, fade_ms: float, channels: int = 1) -> bytes:
     """`pcm` with its last `fade_ms` milliseconds faded to zero; all of it, if it is shorter.
 

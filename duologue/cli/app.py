@@ -18,6 +18,15 @@ app = typer.Typer(
 app.add_typer(lab, name="lab")
 app.add_typer(trace, name="trace")
 
+_Profiles = Annotated[
+    list[str] | None,
+    typer.Option("--profile", help="A profile in JSON, for the first agent or as AGENT=FILE.", metavar="FILE"),
+]
+_Skills = Annotated[
+    list[str] | None,
+    typer.Option("--skill", help="A skill in JSON, for the first agent or as AGENT=FILE.", metavar="FILE"),
+]
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -63,11 +72,13 @@ def chat(
     ] = "",
     scripted: Annotated[bool, typer.Option(help="Answer by the RULES of the module, without a key.")] = False,
     data: Annotated[str, typer.Option(help='The session\'s data as a JSON object, such as {"name": "Ann"}.')] = "",
+    profile: _Profiles = None,
+    skill: _Skills = None,
 ) -> None:
     """Chat with your agents in plain text; their tools and hand-offs are shown."""
     from .chat import run_chat
 
-    guarded(lambda: run_chat(agents, llm, scripted=scripted, data=data))
+    guarded(lambda: run_chat(agents, llm, scripted=scripted, data=data, profiles=profile or (), skills=skill or ()))
 
 
 @app.command()
@@ -78,11 +89,13 @@ def mcp(
     llm: Annotated[str, typer.Option(help="The model by its vendor's name, as for `duologue chat`.")] = "",
     scripted: Annotated[bool, typer.Option(help="Answer by the RULES of the module, without a key.")] = False,
     data: Annotated[str, typer.Option(help='The session\'s data as a JSON object, such as {"name": "Ann"}.')] = "",
+    profile: _Profiles = None,
+    skill: _Skills = None,
 ) -> None:
     """Offer your agents as an MCP server on stdin and stdout, for coding assistants to try them in plain text."""
     from .mcp import run_mcp
 
-    guarded(lambda: run_mcp(agents, llm, scripted=scripted, data=data))
+    guarded(lambda: run_mcp(agents, llm, scripted=scripted, data=data, profiles=profile or (), skills=skill or ()))
 
 
 @app.command()
@@ -174,6 +187,7 @@ def serve(
     client_may_configure: Annotated[
         bool, typer.Option(help="Let clients of OpenAI's API set the instructions and the voice.")
     ] = False,
+    image_addresses: Annotated[bool, typer.Option(help="Fetch images that clients give by an address.")] = True,
     otel: Annotated[
         bool, typer.Option("--otel", help="Export spans and metrics by OTLP, as the variables OTEL_… say.")
     ] = False,
@@ -197,6 +211,7 @@ def serve(
             page=page,
             controls=controls,
             client_may_configure=client_may_configure,
+            image_addresses=image_addresses,
             otel=otel,
             metrics=metrics,
             open_to_all=open_to_all,

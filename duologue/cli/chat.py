@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import StringIO
 from threading import Thread
@@ -24,6 +24,7 @@ from ..session.call_events import MessageChanged, Noted, ToolChanged
 from ..testing.chatting import Chat, chat
 from ..testing.reply import transcript
 from ..testing.scripted_llm import ScriptedLLM
+from .profiles import with_files
 from .target import find_agents
 
 MAX_LINE = 16_384
@@ -31,15 +32,23 @@ MAX_LINE = 16_384
 PROMPT = "you: "
 
 
-def run_chat(target: str, llm: str = "", *, scripted: bool = False, data: str = "") -> int:
+def run_chat(
+    target: str,
+    llm: str = "",
+    *,
+    scripted: bool = False,
+    data: str = "",
+    profiles: Sequence[str] = (),
+    skills: Sequence[str] = (),
+) -> int:
     """Chat with the agents at "module:object" until the end of the input, Ctrl-C, or the end of the call.
 
     `llm` is the name of a vendor's model. A `scripted` chat, without a key and a network, is answered by the `RULES`
     of the module. Without both, the first vendor with a key answers, else the rules. `data` is the session's data, a
-    JSON object. Returns the exit code. Raises ConfigurationError if nothing can answer, and the error that ends the
-    call.
+    JSON object; `profiles` and `skills` are JSON files, see `with_files`. Returns the exit code. Raises
+    ConfigurationError if nothing can answer, BadInput for a malformed file, and the error that ends the call.
     """
-    found = find_agents(target)
+    found = with_files(find_agents(target), profiles, skills)
     model = model_for(target, llm, found.rules, scripted=scripted)
     console = Console(highlight=False, soft_wrap=True, markup=False)
     talk = chat(found.agents, model, flow=found.flow, data=session_data(data), may_fail=True)

@@ -51,6 +51,7 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
     "smart-turn": ("ends of turns by their sound", {"onnxruntime": "onnxruntime"}),
     "clean": ("noise suppression, echo cancellation", {"pywebrtc_audio": "pywebrtc-audio"}),
     "vision": ("images", {"PIL": "pillow", "httpcore": "httpcore", "httpx": "httpx"}),
+    "heic": ("HEIC images", {"pillow_heif": "pillow-heif"}),
     "text": (
         "numbers and the like in words",
         {"babel": "babel", "num2words": "num2words", "phonenumbers": "phonenumbers"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..errors import DuologueError, MissingExtra
 from ..testing.chatting import Chat, chat
 from ..testing.reply import Reply, transcript
 from .chat import model_for, session_data
+from .profiles import with_files
 from .target import find_agents
 
 INSTRUCTIONS = (
@@ -20,15 +21,23 @@ INSTRUCTIONS = (
 )
 
 
-def run_mcp(target: str, llm: str = "", *, scripted: bool = False, data: str = "") -> int:
+def run_mcp(
+    target: str,
+    llm: str = "",
+    *,
+    scripted: bool = False,
+    data: str = "",
+    profiles: Sequence[str] = (),
+    skills: Sequence[str] = (),
+) -> int:
     """Serve the agents at "module:object" over stdin and stdout, until the client goes. Returns the exit code.
 
-    `llm`, `scripted` and `data` are those of `run_chat`. Raises ConfigurationError for agents that are not there, or
+    The options are those of `run_chat`. Raises ConfigurationError for agents that are not there, or
     that no model can answer for, and MissingExtra without the package.
     """
 
     def make() -> Chat:
-        found = find_agents(target)
+        found = with_files(find_agents(target), profiles, skills)
         model = model_for(target, llm, found.rules, scripted=scripted)
         return chat(found.agents, model, flow=found.flow, data=session_data(data), may_fail=True)
 

@@ -62,6 +62,7 @@ def run_serve(
     page: bool = True,
     controls: str = "",
     client_may_configure: bool = False,
+    image_addresses: bool = True,
     open_to_all: bool = False,
     allowed_origins: Sequence[str] = (),
     allowed_hosts: Sequence[str] = (),
@@ -93,6 +94,7 @@ def run_serve(
             "allowed_origins": allowed_origins,
             "allowed_hosts": _hosts(host, allowed_hosts) if loopback or allowed_hosts else None,
             "client_may_configure": client_may_configure,
+            "image_addresses": image_addresses,
             "telemetry": telemetry,
         }
         if make_session is not None:

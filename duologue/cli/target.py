@@ -36,6 +36,7 @@ def find_object(target: str) -> tuple[ModuleType, Any]:
 class AgentsFound:
     """The agents of a module, with its `RULES` and its `stages` if it has them."""
 
+    module: ModuleType
     agents: list[Agent]
     flow: Flow | Iterable[Stage] | None
     rules: Any
@@ -51,7 +52,7 @@ def find_agents(target: str) -> AgentsFound:
     if not isinstance(agents, list | tuple) or not agents or not all(isinstance(agent, Agent) for agent in agents):
         raise ConfigurationError(f"{target} is {type(made).__name__}: an agent, or a list of agents, is needed")
     stages = getattr(module, "stages", None)
-    return AgentsFound(list(agents), stages() if callable(stages) else stages, getattr(module, "RULES", None))
+    return AgentsFound(module, list(agents), stages() if callable(stages) else stages, getattr(module, "RULES", None))
 
 
 def _needs_arguments(function: Any) -> bool:

@@ -11,11 +11,23 @@ from msgspec.structs import force_setattr
 from .base import Signal
 from .text import WellFormed
 
+SessionState = Literal["new", "connecting", "active", "armed", "refreshing", "ending", "ended"]
+
 
 class SessionStarted(Signal, frozen=True, kw_only=True, tag="SessionStarted"):
     """Everything is open; frames may flow."""
 
     session_id: str
+
+
+class StateChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="StateChanged"):
+    """The state of the session was `before` and is `state` from now on, for `reason`: see `duologue.session.State`."""
+
+    texts = ("reason",)
+
+    state: SessionState
+    before: SessionState
+    reason: str = ""
 
 
 class SessionEnding(WellFormed, Signal, frozen=True, kw_only=True, tag="SessionEnding"):

@@ -45,7 +45,7 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
     An image that fits already is returned as it is, unless it carries more than its pixels and their colours: EXIF, XMP
     or IPTC data, comments and the like may tell where it was taken. Transparent parts become white. Raises BadInput for
     anything but a whole image of a type that is read, and for one with too many pixels; MissingExtra without
-    Pillow if the image cannot be passed on as it is.
+    Pillow if the image cannot be passed on as it is, and without pillow-heif for HEIC.
     """
     mime = readable_kind(data, declared, what)
     try:
@@ -57,14 +57,14 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the number of pixels is checked here; odd EXIF data does not matter
-            with Image.open(io.BytesIO(data), formats=_FORMATS[mime]) as image:
+            with _opened(data, mime, what) as image:
                 pixels = image.width * image.height
                 if pixels > rules.max_pixels:
                     raise BadInput(
                         f"{what} has {image.width} × {image.height} pixels: at most {rules.max_pixels:,} are taken"
                     )
                 return _as_taken(image, data, mime, limits)
-    except BadInput:
+    except (BadInput, MissingExtra):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, before this one is checked
         raise BadInput(f"{what} has too many pixels: at most {rules.max_pixels:,} are taken") from error
@@ -72,6 +72,19 @@ def convert(data: bytes, declared: str, limits: ImageLimits, rules: ImageRules, 
         raise BadInput(f"{what} is damaged, or of a kind of {READABLE[mime]} that is not read") from error
     except Exception as error:  # Pillow's decoders raise errors of all types
         raise BadInput(f"{what} is damaged or truncated: {str(error)[:200]}") from error
+
+
+def _opened(data: bytes, mime: str, what: str) -> Image:
+    """Return an image of which the header has been read."""
+    from PIL import Image as Images
+
+    if mime != "image/heic":
+        return Images.open(io.BytesIO(data), formats=_FORMATS[mime])
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise MissingExtra(f"{what} is HEIC, and pillow-heif, which reads it,", "heic") from error
+    return HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
 
 
 def _as_taken(image: Image, data: bytes, mime: str, limits: ImageLimits) -> Converted:

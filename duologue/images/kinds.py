@@ -10,21 +10,24 @@ READABLE = {
     "image/avif": "AVIF",
     "image/bmp": "BMP",
     "image/gif": "GIF",
+    "image/heic": "HEIC",
     "image/jpeg": "JPEG",
     "image/png": "PNG",
     "image/tiff": "TIFF",
     "image/webp": "WebP",
 }
-"""The MIME types that are read, with their names. Some of them only if the installed Pillow can."""
+"""The MIME types that are read, with their names. AVIF is read if the installed Pillow can, HEIC with the extra
+`heic`."""
 
 _OTHERS = {
-    "image/heic": "HEIC",
-    "image/heif": "HEIC",
     "image/jxl": "JPEG XL",
     "image/svg+xml": "SVG",
     "image/x-icon": "an icon",
 }
 _SPELLINGS = {
+    "image/heic-sequence": "image/heic",
+    "image/heif": "image/heic",
+    "image/heif-sequence": "image/heic",
     "image/jpg": "image/jpeg",
     "image/pjpeg": "image/jpeg",
     "image/x-png": "image/png",
@@ -36,7 +39,7 @@ _SUFFIXES = {
     "bmp": "image/bmp",
     "gif": "image/gif",
     "heic": "image/heic",
-    "heif": "image/heif",
+    "heif": "image/heic",
     "ico": "image/x-icon",
     "jfif": "image/jpeg",
     "jpe": "image/jpeg",
@@ -59,7 +62,7 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
     (re.compile(rb"BM.{12}[\x0c-\x80]\0\0\0", re.DOTALL), "image/bmp"),
     (re.compile(rb"II[*+]\0|MM\0[*+]"), "image/tiff"),
-    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "image/avif"),
+    (re.compile(rb"....ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,20}?avi[fs])", re.DOTALL), "image/avif"),
     (re.compile(rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL), "image/heic"),
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "image/jxl"),
     (re.compile(rb"\x00\x00\x01\x00"), "image/x-icon"),

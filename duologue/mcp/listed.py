@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ..agents.schema import check_schema
 from .lines import one_line
 from .package import Client, SessionMessage, wire
 
@@ -66,7 +67,7 @@ class CheckedMessages:
             if isinstance(tool, dict):
                 _mend(tool)
             wire.Tool.model_validate(tool, by_name=False)
-            _check_schema(tool["inputSchema"])
+            check_schema(tool["inputSchema"])
         except (ValueError, RecursionError) as error:
             named = tool.get("name") if isinstance(tool, dict) else tool
             about = repr(named)[:100], one_line(str(error))
@@ -83,13 +84,3 @@ def _mend(tool: dict[str, Any]) -> None:
     result = tool.get("outputSchema")
     if result is not None and not (isinstance(result, dict) and result.get("type") == "object"):
         del tool["outputSchema"]
-
-
-def _check_schema(schema: dict[str, Any]) -> None:
-    properties, required = schema.get("properties", {}), schema.get("required", [])
-    if schema["type"] != "object":
-        raise ValueError(f"its parameters have the type {schema['type']!r}")
-    if not isinstance(properties, dict) or not all(isinstance(each, dict | bool) for each in properties.values()):
-        raise ValueError("its properties are not schemas")
-    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
-        raise ValueError("its required parameters are not names")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import anyio
 
-from ..frames import BotText, Interrupted, Output, ResponseStarted, Usage
+from ..frames import BotText, Interrupted, Output, ResponseStarted, SessionEnding, Usage
 from ..processors.processor import handles
 from .service import Service, stream_of
 from .spoken_text import Reader, ReadingRules
@@ -61,6 +61,8 @@ class Ahead:
     is prepared before its response has begun. An interruption cancels them.
     """
 
+    __slots__ = ("_adopted", "_number", "_prepared", "_reader", "_response", "_speaker", "_waiting", "busy")
+
     def __init__(self, speaker: Synthesizing) -> None:
         self.busy = False
         """True while a sentence is spoken."""
@@ -98,10 +100,11 @@ class Ahead:
             self._speaker.tell_discarded(len(prepared.text), prepared.bytes / (2 * self._speaker.sample_rate))
 
     def interrupt(self) -> None:
-        """Throw away what was prepared, also if its turn has come."""
+        """Throw away what was prepared, also if its turn has come, and the sentences of the interrupted response."""
         self.forget()
         if self._adopted is not None:
             self._adopted.cancel()
+        self._drop_stale()
 
     def _adopt(self, text: str, voice: str) -> Begun | None:
         """Return the prepared sentence if it is this one, and throw any other away."""
@@ -115,15 +118,18 @@ class Ahead:
 
     def queue(self, sentence: BotText, response: ResponseStarted) -> None:
         """Take a sentence that waits for its turn."""
-        floor = self._speaker.session.floor
-        while self._waiting and (first := self._waiting[0].sentence) is not None and floor.is_stale(first):
-            self._drop(self._waiting.pop(0))
+        self._drop_stale()
         if response is not self._response:
             self._response, self._reader = response, Reader(self._speaker.reading, self._speaker.language)
         if text := self._reader.read(sentence.text).text:
             self._waiting.append(Begun(self._speaker, sentence, text, response.voice))
             if self.busy:
                 self._begin()
+
+    def _drop_stale(self) -> None:
+        floor = self._speaker.session.floor
+        while self._waiting and (first := self._waiting[0].sentence) is not None and floor.is_stale(first):
+            self._drop(self._waiting.pop(0))
 
     def _begin(self) -> None:
         for begun in self._waiting[: self._speaker.ahead]:
@@ -142,12 +148,12 @@ class Ahead:
         self._begin()
         if self._prepared is not None and (prepared := self._adopt(text, voice)) is not None:
             if found is not None:
-                found.cancel()
+                self._drop(found)
             return prepared.pieces()
         if found is None or not found.is_begun:
             return None
         if found.text != text:  # the language has changed
-            found.cancel()
+            self._drop(found)
             return None
         return found.pieces()
 
@@ -288,3 +294,8 @@ class Preparing(Service):
     def interrupted(self, signal: Interrupted) -> None:
         """Drop a sentence that was prepared. Overriding methods call this, too."""
         self._ahead.interrupt()
+
+    @handles(SessionEnding)
+    def ending(self, signal: SessionEnding) -> None:
+        """Throw away what was begun ahead, while its consumption still counts. Overriding methods call this, too."""
+        self._ahead.close()

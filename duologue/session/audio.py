@@ -13,7 +13,6 @@ from ..audio.vad import LatestAudio
 from ..errors import CONTAINED, ConfigurationError, contained
 from ..frames import AccessChanged, AudioLevel, SessionEnding
 from .host import SessionHost
-from .life import State
 
 Access = Literal["active", "muted", "revoked"]
 LEVEL_PERIOD_S = 0.1
@@ -87,7 +86,7 @@ class CallAudio:
             return
         life = self._host.life
         self.access, self.access_since = access, self._host.now()
-        if life.state in (State.CONNECTING, State.ACTIVE):
+        if life.running:
             self._host.broadcast(AccessChanged(access=access, by=by))
 
 

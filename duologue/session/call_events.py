@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..frames import Usage
+from ..frames import SessionState, Usage
 from .cost import Cost
 from .item import Item
 from .ledger import Point
@@ -24,6 +24,14 @@ class CallBegan(CallEvent, frozen=True, kw_only=True, tag="call_began"):
     """The pipeline is open, and the caller is heard."""
 
     session_id: str
+
+
+class StateMoved(CallEvent, frozen=True, kw_only=True, tag="state_moved"):
+    """The state of the session was `before` and is `state` now, for `reason`: see `duologue.session.State`."""
+
+    state: SessionState
+    before: SessionState
+    reason: str
 
 
 class CallEnding(CallEvent, frozen=True, kw_only=True, tag="call_ending"):
@@ -288,6 +296,7 @@ class TurnTimed(CallEvent, frozen=True, kw_only=True, tag="turn_timed"):
 
 FeedEvent = (
     CallBegan
+    | StateMoved
     | CallEnding
     | Speaking
     | SpeechHeld

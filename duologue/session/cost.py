@@ -13,14 +13,18 @@ from ..errors import BadInput, BudgetUsedUp, ConfigurationError
 from ..frames import ConnectionChanged, HandoffCompleted, SessionEnding, Signal, Usage
 from ..frames.signals import AMOUNTS
 from ..processors.kernel.groups import members
-from .prices import Prices
+from .prices import Prices, shown_number
 from .running import MAX_TOKENS, NO_PRICE, Clock, Clocks, Running
 from .usage import UsageTotals, estimate
+
+_NONE_FAULTY: frozenset[str] = frozenset()  # one for all sessions: an empty set takes 216 bytes
 
 S = TypeVar("S", bound=Signal)
 
 MAX_S = 86_400.0
 """The most seconds of one report."""
+MAX_USD = 1_000_000_000
+"""The most dollars of a budget, or of the earlier calls of a conversation."""
 SETTLED_S = 60.0
 """Seconds of a call before which its cost per minute is an estimate."""
 
@@ -95,7 +99,7 @@ class CostMeter:
         self._by_service: dict[tuple[str, str], float | None] = {}
         self._running: list[Running] = []
         self._connected = self._closed = False
-        self._faulty: frozenset[str] = frozenset()
+        self._faulty = _NONE_FAULTY
         self._changed: Callable[[], None] | None = None
         self._notice_at = math.inf
         self._limit = self.budget_usd or math.inf
@@ -283,6 +287,6 @@ class CostMeter:
 def _dollars(name: str, usd: float | None) -> float | None:
     if usd is None:
         return None
-    if isinstance(usd, bool) or not isinstance(usd, int | float) or not (math.isfinite(usd) and usd >= 0):
-        raise ConfigurationError(f"{name} is {usd!r}: it is in US dollars, 0 or more, and finite")
+    if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd <= MAX_USD:
+        raise ConfigurationError(f"{name} is {shown_number(usd)}: it is in US dollars, between 0 and {MAX_USD:,}")
     return float(usd)

@@ -30,6 +30,7 @@ from ..frames import (
     ServiceChanged,
     SessionStarted,
     Signal,
+    StateChanged,
     ToolBegan,
     Usage,
 )
@@ -47,6 +48,7 @@ from .call_events import (
     Speaking,
     SpeechCut,
     SpeechHeld,
+    StateMoved,
     ToolChanged,
     ToolStarted,
     TurnOver,
@@ -113,6 +115,7 @@ def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> No
         session.on(signal_type, lambda signal: emit(event(signal)))
 
     now = session.now
+    session.on(StateChanged, lambda s: None if s.state == "ended" else emit(StateMoved(at=now(), **asdict(s))))
     on(SessionStarted, lambda s: CallBegan(at=now(), session_id=s.session_id))
     on(CallerStartedSpeaking, lambda s: Speaking(at=s.at, who="caller", speaking=True))
     on(CallerStoppedSpeaking, lambda s: Speaking(at=s.at, who="caller", speaking=False))

@@ -1,4 +1,4 @@
-"""`SessionHost`: runs the pipeline of a session. Its parts: `Bus`, the signals; `Bottom`, the end of the pipeline."""
+"""`SessionHost`: runs the pipeline of a session; `Bus`: its signals."""
 
 from __future__ import annotations
 
@@ -14,32 +14,28 @@ from ..errors import (
     ConfigurationError,
     DeadlineExceeded,
     IllegalState,
-    ToolError,
     contained,
 )
 from ..frames import (
-    BotText,
     End,
     Frame,
-    ResponseEnded,
-    ResponseStarted,
     SessionEnding,
     SessionStarted,
     Signal,
-    ToolCall,
+    StateChanged,
 )
 from ..processors.kernel.groups import LinkedPipeline, active_leaves, active_members
 from ..processors.kernel.host import Deadlines, Fenced, Member, Tap, Target
 from ..processors.kernel.lane import DONE
-from ..processors.kernel.node import Node, drop
+from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Kept, WaitRecord, to_the_end
 from ..processors.kernel.wiring import check_wiring
+from .bottom import Bottom
 from .call_log import CallLog
 from .call_trace import close_trace
 from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
 from .floor import Floor
 from .life import Endings, Life, Outcome, State, name_of
-from .tool_calls import call_refused
 
 log = logging.getLogger("duologue")
 
@@ -187,7 +183,7 @@ class SessionHost:
         desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, self.now)
         self._desk = desk
         self.report = desk.report
-        self.life = Life(session_id, deadlines, desk)
+        self.life = Life(session_id, deadlines, desk, self._moved)
         self.bus = Bus(self.life, desk.report, self._start_task)
         self.linked: LinkedPipeline = LinkedPipeline(pipeline, self, Bottom(self).resolve)
         self.endings = Endings()
@@ -202,7 +198,7 @@ class SessionHost:
 
     def require_running(self, what: str) -> None:
         """Raise IllegalState, naming what cannot be done, unless the session connects or is active."""
-        if self.life.state not in (State.CONNECTING, State.ACTIVE):
+        if not self.life.running:
             raise IllegalState(f"session {self._id} is {self.life.state.value}: it cannot {what}")
 
     def check_wiring(self) -> None:
@@ -254,6 +250,9 @@ class SessionHost:
             self._find_target(signal_type)  # resolve now, not at the first interruption
         self.broadcast(SessionStarted(session_id=self._id))
 
+    def _moved(self, before: State, now: State, reason: str) -> None:
+        self.broadcast(StateChanged(state=now.value, before=before.value, reason=reason))
+
     def _ending(self, reason: str) -> None:
         for lane in tuple(self.lanes):
             lane.close()
@@ -281,19 +280,19 @@ class SessionHost:
 
     def send(self, frame: Frame) -> Awaitable[None]:
         """Put a frame in at the head of the pipeline. Raises IllegalState if the session is not active."""
-        if self.life.state is not State.ACTIVE:
+        if not self.life.live:
             raise IllegalState(f"session {self._id} is {self.life.state.value}: it takes no {type(frame).__name__}")
         return self.linked.send(frame)
 
     async def end(self, reason: str) -> None:
         """Send an `End` through the pipeline; if the session is not active, end at once."""
-        if self.life.state is not State.ACTIVE:
+        if not self.life.live:
             self.life.finish(reason)
         elif not self.life.draining:
             await self.linked.send(End(reason=reason))
 
     def _fail(self, error: Exception, at_once: bool) -> None:
-        if at_once or self.life.state is not State.ACTIVE:
+        if at_once or not self.life.live:
             self.life.finish("error", error)
         else:
             self.life.blame(error)
@@ -303,7 +302,7 @@ class SessionHost:
         """End the call now: its budget is used up. Nothing of the agent's goes out any more, and nothing new begins."""
         self.life.finish("budget")
         self.life.draining = True
-        if self.life.state is State.ACTIVE:
+        if self.life.live:
             self.session.interrupt("budget")
         # For readers of the log only: without a text it is not sent to a model.
         told = {"category": error.category, "error": str(error)}
@@ -365,53 +364,3 @@ class SessionHost:
             except CONTAINED as error:
                 failed.append(contained(error))
         return failed
-
-
-class Bottom:
-    """The end of the pipeline: takes the frames that no processor downstream handles.
-
-    It ends the call at an `End`, settles responses in a pipeline without a playout, and answers stray tool
-    calls.
-    """
-
-    def __init__(self, host: SessionHost) -> None:
-        self._host = host
-
-    def resolve(self, frame_type: type[Frame]) -> Target:
-        """Return the target that takes frames of this type."""
-        if issubclass(frame_type, End):
-            return self._drained
-        if issubclass(frame_type, ResponseEnded):
-            return self._shown
-        if issubclass(frame_type, ResponseStarted):
-            return self._take
-        if issubclass(frame_type, BotText):
-            return self._show
-        if issubclass(frame_type, ToolCall):
-            return self._refuse
-        return drop
-
-    async def _drained(self, frame: End) -> None:
-        self._host.life.finish(frame.reason)
-
-    def _take(self, frame: ResponseStarted) -> Awaitable[None]:
-        # Without a TTS, the text that leaves the pipeline is the agent's.
-        self._host.session.ledger.take(frame.response_id, self)
-        return DONE
-
-    def _show(self, frame: BotText) -> Awaitable[None]:
-        self._host.session.ledger.speak(frame.response_id, frame.text, self)
-        return DONE
-
-    async def _shown(self, frame: ResponseEnded) -> None:
-        # Without a playout, a response counts as said once it leaves the pipeline.
-        session = self._host.session
-        if not session.audio.has_playout:
-            session.ledger.all_given(frame)
-            session.ledger.finish(frame.response_id, interrupted=frame.status == "interrupted")
-
-    async def _refuse(self, call: ToolCall) -> None:
-        # Without a result, the agent would owe the caller an answer for ever.
-        error = f"the tool {call.name!r} cannot be called: nobody in the pipeline runs tools"
-        self._host.report(ToolError(error), "Session")
-        await self._host.linked.send_up(call_refused(call, error))

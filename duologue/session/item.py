@@ -57,6 +57,16 @@ def time_of_day(started_at: datetime | None, at: float) -> str:
     return (started_at + timedelta(seconds=at)).isoformat(timespec="milliseconds")
 
 
+def row_text(item: Item) -> str:
+    """Return the text of an item's row. Notes on errors and on replaced connections have it in their data."""
+    if item.kind == "note" and not item.text and isinstance(item.data, dict):
+        if item.name == "error":
+            return str(item.data.get("error", ""))
+        if item.name == "connection" and (why := item.data.get("refreshed")):
+            return f"Refreshed the session ({item.data.get('connection')}): {why}"
+    return item.text
+
+
 def plain_data(item: Item) -> Any:
     """Return an item's data as it is shown: without the bytes of an image."""
     if not has_image(item) or item.data is None:
@@ -78,7 +88,7 @@ def plain_row(item: Item, time: str, session_id: str, images: bool) -> dict[str,
             metadata[key] = value
     return {
         "role": item.role,
-        "message": item.text,
+        "message": row_text(item),
         "id": item.id,
         "timestamp": round(item.at, 3),
         "time": time,

@@ -27,17 +27,22 @@ class State(Enum):
 
     NEW = "new"
     CONNECTING = "connecting"
+    """The pipeline opens, or an engine that had disconnected in the mode "one_turn" connects again."""
     ACTIVE = "active"
+    ARMED = "armed"
+    """The session is open, and the caller's microphone is not heard: see `Session.arm` and `Session.talk`."""
+    REFRESHING = "refreshing"
+    """A new connection of a native engine is to take the place of the one in use. The call goes on."""
     ENDING = "ending"
     ENDED = "ended"
 
 
-_MOVES: dict[State, set[State]] = {
-    State.NEW: {State.CONNECTING},
-    State.CONNECTING: {State.ACTIVE, State.ENDING},
-    State.ACTIVE: {State.ENDING},
-    State.ENDING: {State.ENDED},
-    State.ENDED: set(),
+_OPEN = frozenset({State.CONNECTING, State.ACTIVE, State.ARMED, State.REFRESHING})
+_MOVES: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.CONNECTING}),
+    **{state: _OPEN - {state} | {State.ENDING} for state in _OPEN},
+    State.ENDING: frozenset({State.ENDED}),
+    State.ENDED: frozenset(),
 }
 
 
@@ -57,10 +62,40 @@ class Outcome:
 
 
 class Life:
-    """The phases of a session: connecting, active, ending, ended. Each has its deadline. Runs once."""
+    """The phases of a session: connecting, open, ending, ended. Each has its deadline. Runs once.
 
-    def __init__(self, session_id: str, deadlines: Deadlines, desk: ErrorDesk) -> None:
+    `moved(before, now, reason)` is called with every change of the state.
+    """
+
+    __slots__ = (
+        "_deadlines",
+        "_desk",
+        "_drain_timer",
+        "_error",
+        "_id",
+        "_moved",
+        "_over",
+        "_reason",
+        "began",
+        "clock",
+        "cost",
+        "draining",
+        "live",
+        "opened",
+        "started_at",
+        "state",
+        "tasks",
+        "wanted",
+    )
+
+    def __init__(
+        self, session_id: str, deadlines: Deadlines, desk: ErrorDesk, moved: Callable[[State, State, str], None]
+    ) -> None:
         self.state = State.NEW
+        self.live = False
+        """True while frames flow: from the moment at which everything is open to the beginning of the end."""
+        self.wanted: Callable[[], State] = _active
+        """Returns the state that an open session should have."""
         self.started_at: datetime | None = None
         """The wall-clock time at which `run` began; None before that."""
         self.tasks = Tasks(session_id)
@@ -68,6 +103,7 @@ class Life:
         self._id = session_id
         self._deadlines = deadlines
         self._desk = desk
+        self._moved = moved
         self.clock: Callable[[], float] | None = None
         """The loop's clock; None before `run`."""
         self.began = 0.0
@@ -94,9 +130,16 @@ class Life:
         Then call `ending` with the reason, stop the tasks, close the members, and call `ended` with the outcome.
         Cancelling this ends the session at once. Raises IllegalState if it has run before.
         """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise IllegalState(
+                "a session runs on asyncio's event loop: use anyio.run(main) without a backend, or asyncio.run(main())"
+            ) from None
+        if self.state is not State.NEW:
+            raise IllegalState(f"session {self._id} cannot go from {self.state.value} to connecting")
         self._move(State.CONNECTING)
         self.started_at = wall_time()
-        loop = asyncio.get_running_loop()
         self.clock, self.began = loop.time, loop.time()
         began()
         self._over = loop.create_future()
@@ -118,7 +161,8 @@ class Life:
             await self.opened.open(members())
             if self._reason is not None:
                 return
-            self._move(State.ACTIVE)
+            self.live = True
+            self.settle()
             active()
         except CONTAINED as error:
             failure = contained(error)
@@ -127,7 +171,8 @@ class Life:
 
     async def _stop(self, ending: Callable[[str], None], ended: Callable[[Outcome], Awaitable[None]]) -> Outcome:
         """Cancel the tasks and close the processors. Returns the outcome, with the names of owners left behind."""
-        self._move(State.ENDING)
+        self.live = False
+        self._move(State.ENDING, self._reason or "")
         if self._drain_timer is not None:
             self._drain_timer.cancel()
         self.tasks.cancel()
@@ -143,15 +188,27 @@ class Life:
         if late:
             log.error("session %s: %s did not close within %g s", self._id, ", ".join(late), deadlines.close_s)
         abandoned += ignored + late + await self.tasks.wait(deadlines.stop_s)  # tasks started while closing
-        self._move(State.ENDED)
+        self._move(State.ENDED, self._reason or "")
         outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)), self._desk.bug, self.cost())
         await ended(outcome)
         return outcome
 
-    def _move(self, state: State) -> None:
-        if state not in _MOVES[self.state]:
-            raise IllegalState(f"session {self._id} cannot go from {self.state.value} to {state.value}")
+    @property
+    def running(self) -> bool:
+        """True from the start of `run` to the beginning of the end."""
+        return self.state in _OPEN
+
+    def settle(self, reason: str = "") -> None:
+        """Go to the state that an open session should have now, for `reason`."""
+        if self.live and (state := self.wanted()) is not self.state:
+            self._move(state, reason)
+
+    def _move(self, state: State, reason: str = "") -> None:
+        before = self.state
+        if state not in _MOVES[before]:
+            raise IllegalState(f"session {self._id} cannot go from {before.value} to {state.value}")
         self.state = state
+        self._moved(before, state, reason)
 
     def finish(self, reason: str, error: BaseException | None = None) -> None:
         """End the session now, with this reason. Only the first call has an effect."""
@@ -166,10 +223,14 @@ class Life:
 
     def begin_draining(self, end: End) -> None:
         """Start the deadline `drain_s`, within which an `End` that was pushed must reach the end of the pipeline."""
-        if not self.draining and self.state is State.ACTIVE:
+        if not self.draining and self.live:
             self.draining = True
             late = f"{end.reason}: drain deadline"
             self._drain_timer = asyncio.get_running_loop().call_later(self._deadlines.drain_s, self.finish, late)
+
+
+def _active() -> State:
+    return State.ACTIVE
 
 
 class OpenMembers:

@@ -17,6 +17,8 @@ from ..errors import ConfigurationError
 from ..frames import Usage
 
 MILLION = 1_000_000
+MAX_PRICE = 1_000_000
+"""The highest price of a unit in US dollars: a dollar for each token. A higher one is a mistake."""
 TABLE = Path(__file__).with_name("prices.toml")
 """The package's own table. Its entries name their sources and dates."""
 _VERSION = re.compile(
@@ -133,8 +135,8 @@ class Prices:
     def of(cls, given: Prices | Mapping[str, PriceGiven] | str | Path | None) -> Prices:
         """Return the package's table, with the entries of a mapping or of a TOML file on top.
 
-        A `Prices` is returned as it is. Raises ConfigurationError, naming the entry, for a price that is negative, not
-        finite or not a number, and for a file that cannot be read.
+        A `Prices` is returned as it is. Raises ConfigurationError, naming the entry, for a price that is not a number
+        between 0 and `MAX_PRICE`, and for a file that cannot be read.
         """
         if isinstance(given, Prices):
             return given
@@ -220,11 +222,18 @@ def _price_of(name: str, given: PriceGiven, *, units: bool) -> Price:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigurationError(f"{what}: {field} is {value!r}, not a number")
-        if not (math.isfinite(value) and value >= 0):
-            raise ConfigurationError(f"{what}: {field} is {value!r}: a price is 0 or more, and finite")
+        if not 0 <= value <= MAX_PRICE:
+            raise ConfigurationError(f"{what}: {field} is {shown_number(value)}: it is between 0 and {MAX_PRICE:,}")
+    if not isinstance(price.family, bool):
+        raise ConfigurationError(f"{what}: family is {price.family!r}, not True or False")
     if units and set(price.unit) != price.units:
         raise ConfigurationError(f"{what}: its unit is {list(price.unit)}, its prices are per {sorted(price.units)}")
     return price
+
+
+def shown_number(value: object) -> str:
+    """Return a number for an error's message. Python does not print an integer of more than 4,300 digits."""
+    return "a huge integer" if isinstance(value, int) and abs(value) > 1e18 else repr(value)
 
 
 @cache

@@ -16,6 +16,8 @@ from ..agents.engine import EngineConfig
 from ..errors import ConfigurationError, error_text
 from ..frames.text import well_formed
 
+_NONE_UNKNOWN: frozenset[str] = frozenset()  # one for all sessions: an empty set takes 216 bytes
+
 log = logging.getLogger("duologue")
 
 MAX_VALUE = 4_000
@@ -52,7 +54,7 @@ class Prompts:
     def __init__(self, session: PromptOwner) -> None:
         self._session = session
         self._made: dict[str, tuple[str, str]] = {}  # the latest two prompts of each agent
-        self._unknown: frozenset[str] = frozenset()
+        self._unknown = _NONE_UNKNOWN
 
     def of(self, agent: Agent) -> str:
         """Return an agent's instructions with its identity, as the session's data make them now.

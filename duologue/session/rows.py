@@ -20,7 +20,7 @@ from .call_events import (
     WordsGuarded,
 )
 from .feed import CAPACITY, Backlog, Feed
-from .item import Item, Kind, Role, plain_data, time_of_day
+from .item import Item, Kind, Role, plain_data, row_text, time_of_day
 
 RowMode = Literal["live", "coalesce", "append"]
 
@@ -158,9 +158,7 @@ def to_row(event: FeedEvent, session_id: str, started_at: datetime | None) -> Ro
         case MessageGone():
             return Removed(id=event.id)
         case ToolChanged(item=Item() as item) | Noted(item=item):
-            is_error = item.kind == "note" and item.name == "error" and isinstance(item.data, dict)
-            told = str(item.data.get("error", "")) if is_error else ""
-            return _row(item, item.text or told, call, final=True)
+            return _row(item, row_text(item), call, final=True)
         case ServiceMoved():
             data = {"kind": event.kind, "source": event.source, "target": event.target, "reason": event.reason}
             id = f"{event.kind} {event.target} {event.at:.3f}"

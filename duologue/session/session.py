@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 
 from ..agents.agent import Agent, check_tools_run
 from ..agents.engine import NO_ENGINE, Engine
-from ..errors import ConfigurationError, IllegalState
+from ..errors import ConfigurationError
 from ..frames import (
     BotText,
     Frame,
@@ -38,7 +38,10 @@ from .floor import Expected, Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
 from .idle import IdleClock
+from .interrupting import interrupt
 from .life import Outcome, State
+from .microphone import CallMode, Mode
+from .playback import SpeechControls
 from .prices import PriceGiven, Prices
 from .prompts import Prompts
 from .usage import UsageTotals
@@ -57,7 +60,8 @@ class Session(Generic[Data]):
     `id` is the id of the transport's client by default, else a random one. `data` is the application's own state of
     the call, by default an empty dict: tools, hooks and instructions find it at `session.data`. `on_error` decides
     what an error does to the call; by default a fatal error ends it. With `idle_s`, an `Idle` signal is broadcast
-    whenever nothing has happened for `idle_s` seconds.
+    whenever nothing has happened for `idle_s` seconds. `mode` says when the caller is heard: always ("continuous"),
+    until they have heard an answer ("one_turn": see `arm`), or while they press a button ("push_to_talk": see `talk`).
 
     The logger `duologue.call` has a line at INFO for the begin and the end of the call, each hand-off, connection and
     client, and at DEBUG for each turn and tool. Words, arguments and results are in it only with `log_words`.
@@ -78,6 +82,7 @@ class Session(Generic[Data]):
         deadlines: Deadlines | None = None,
         on_error: ErrorPolicy | None = None,
         idle_s: float | None = None,
+        mode: Mode = "continuous",
         prices: Prices | Mapping[str, PriceGiven] | str | Path | None = None,
         budget_usd: float | None = None,
         carried_usd: float = 0.0,
@@ -97,6 +102,8 @@ class Session(Generic[Data]):
         """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
         self.floor = Floor(self.broadcast)
+        self.microphone = CallMode(self, mode)
+        """The mode of the call, and the gate of the caller's microphone."""
         self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words)
         """Runs the pipeline."""
         self.now: Callable[[], float] = self.host.now
@@ -120,9 +127,12 @@ class Session(Generic[Data]):
         self.hooks = Hooks(
             self.host.report, self.host.broadcast, self.conversation, self.host.life.tasks.start, self.deadlines.stop_s
         )
+        self.playback = SpeechControls(self)
+        """The volume of the agent's speech, its pauses, and its replay."""
         self.cost = CostMeter(self, Prices.of(prices), budget_usd, carried_usd, self.host.stop_spending)
         """The cost of the call and of its conversation, as it grows."""
         self.host.check_wiring()
+        self.microphone.begin()
         if agent is not None:
             _check_agent(agent, members(pipeline))
         if idle_s is not None:
@@ -136,6 +146,11 @@ class Session(Generic[Data]):
         """The state of the session."""
         return self.host.life.state
 
+    @property
+    def live(self) -> bool:
+        """True while frames flow: from the start of the session to the beginning of its end."""
+        return self.host.life.live
+
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> Outcome:
@@ -144,12 +159,6 @@ class Session(Generic[Data]):
         Raises IllegalState if the session has run before, and outside asyncio. Errors in the call are not raised: see
         `Outcome.error`.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise IllegalState(
-                "a session runs on asyncio's event loop: use anyio.run(main) without a backend, or asyncio.run(main())"
-            ) from None
         return await self.host.run(self._cut)
 
     def _cut(self) -> None:
@@ -260,31 +269,9 @@ class Session(Generic[Data]):
         """Make everything void that the agent was about to say or do, everywhere and at once.
 
         Settles the interrupted responses and returns the `Interrupted` signal that was broadcast. All of it happens in
-        one step of the event loop, in this order:
-
-        1. The fence rises. From now on every push of older output ends where it is, work inside `floor.scope(turn)` is
-           cancelled, and holds that are not lasting end.
-        2. The lanes drop stale output and cancel the handlers at work on it. This comes before the playouts: room in
-           a lane, or in a playout, wakes a waiting push, which must find its frame stale.
-        3. The playouts fall silent (`on_fence`) and tell the ledger how much of their audio was played. This comes
-           before the ledger is cut: audio that the far end has played counts as heard.
-        4. The ledger settles the interrupted responses. Their heard text is fixed, and the log holds it.
-        5. Errors of step 3 are reported, and `Interrupted` is broadcast. This is last: its listeners read the log, and
-           may begin a new turn, which nothing above must touch.
+        one step of the event loop: see `duologue.session.interrupting`.
         """
-        turn = self.floor.raise_fence()
-        failed = self.host.fence()
-        heard = self.ledger.cut(turn)
-        for error in failed:
-            self.report(error, "on_fence")
-        signal = Interrupted(
-            turn=turn,
-            heard=" ".join(h.text for h in heard if h.text),
-            heard_s=sum(h.seconds for h in heard),
-            reason=reason,
-        )
-        self.broadcast(signal)
-        return signal
+        return interrupt(self, reason)
 
     def set_access(self, access: Access, *, by: str = "") -> None:
         """Set the caller's access, from this moment on: `active`, `muted` or `revoked`.
@@ -294,10 +281,26 @@ class Session(Generic[Data]):
         """
         self.audio.set_access(access, by)
 
-    def expect(self, answer: Expected | None) -> None:
-        """Say what the caller's next turn probably is: "digits", such as a card's number, or "yes_no"; None takes it
-        back. It changes how long a silence ends that turn, nothing else. Raises ConfigurationError for another value.
+    def talk(self, talking: bool) -> bool:
+        """In the mode "push_to_talk": the caller presses the button, or releases it. Returns False if nothing changes.
+
+        A press interrupts the agent, unless its speech is protected. A button that is not released within 60 s, or
+        whose client is gone, counts as released; a press with less than 0.1 s of audio is not a turn. Raises
+        IllegalState in another mode and outside a running session, BadInput unless `talking` is a bool.
         """
+        return self.microphone.talk(talking)
+
+    async def arm(self) -> None:
+        """In the mode "one_turn": hear the caller again, for another exchange. Returns once the engine is connected.
+
+        Does nothing while the caller is heard. Raises IllegalState in another mode and outside a running session, and
+        the error of an engine that cannot connect again: the microphone then stays closed.
+        """
+        await self.microphone.arm()
+
+    def expect(self, answer: Expected | None) -> None:
+        """Say that the caller's next turn probably is "digits", such as a card's number, or "yes_no"; None takes it
+        back. It only changes the silence that ends that turn. Raises ConfigurationError for another value."""
         if answer not in (None, *get_args(Expected)):
             raise ConfigurationError(f"an expected answer is one of {', '.join(get_args(Expected))}, not {answer!r}")
         self.floor.expected = answer

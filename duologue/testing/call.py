@@ -28,7 +28,7 @@ from ..processors.kernel.groups import leaves
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
 from ..session.item import Item
-from ..session.life import Outcome, State
+from ..session.life import Outcome
 from ..session.session import Session
 from ..transports.memory import MemoryTransport
 from .caller import Line, SimulatedCaller
@@ -144,7 +144,7 @@ class BareCall:
 
     async def end(self, reason: str = "ended") -> Outcome:
         """End the call, if it has not ended by itself. Returns its outcome. Raises AssertionError if it goes on."""
-        if self.session.state is State.ACTIVE:
+        if self.session.live:
             await self.session.end(reason)
         return await self.over(PATIENCE_S + self.session.deadlines.drain_s)
 

@@ -24,7 +24,6 @@ from ..services.llm import LLM
 from ..services.native.engine import SpeechToSpeech
 from ..services.remote.llm import RemoteLLM
 from ..services.vendors import find
-from ..session.life import State
 from ..session.session import Session
 from .call import QUIET_S, BareCall, Probe
 from .clock import VirtualClockLoop
@@ -78,7 +77,7 @@ class Chat(BareCall):
 
     async def say(self, text: str) -> Reply:
         """Type a line as the caller, and return the reply. Raises IllegalState if the call is over."""
-        if self.session.state is not State.ACTIVE:
+        if not self.session.live:
             reason = f": {self.outcome.reason}" if self.is_over else ""
             raise IllegalState(f"the call is over{reason}: nobody reads {text!r}")
         seen = self.mark()

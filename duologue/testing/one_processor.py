@@ -9,7 +9,18 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import anyio
 
 from ..errors import BadInput
-from ..frames import Control, End, ErrorRaised, Frame, Input, Output, SessionEnding, SessionStarted, Signal
+from ..frames import (
+    Control,
+    End,
+    ErrorRaised,
+    Frame,
+    Input,
+    Output,
+    SessionEnding,
+    SessionStarted,
+    Signal,
+    StateChanged,
+)
 from ..processors.kernel.node import Node
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
@@ -66,7 +77,7 @@ class Ran:
 
     @property
     def signals(self) -> list[Signal]:
-        """The signals that were broadcast, without those of the session's start and end."""
+        """The signals that were broadcast, without those of the session's start, end and states."""
         return [each.frame for each in self.all if isinstance(each.frame, Signal)]
 
     @property
@@ -102,7 +113,7 @@ async def run_processor(processor: Node, steps: Iterable[RunStep], *, may_fail: 
     call = BareCall(Session(Pipeline([top, processor, bottom]), **options), may_fail=may_fail)
 
     def keep(signal: Signal) -> None:
-        if not isinstance(signal, SessionStarted | SessionEnding):
+        if not isinstance(signal, SessionStarted | SessionEnding | StateChanged):
             leaving.append(Leaving(call.session.now(), "signal", signal))
 
     call.session.on(Signal, keep)

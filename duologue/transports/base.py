@@ -6,12 +6,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from ..audio.pcm import WholeSamples, check_rate
 from ..errors import IllegalState, ServiceError
 from ..frames import (
     BotAudio,
     Dtmf,
     End,
+    EndOfTurn,
     Frame,
     Input,
     Respond,
@@ -19,6 +22,8 @@ from ..frames import (
     ResponseStarted,
     SessionEnding,
     SessionStarted,
+    SpeechStarted,
+    SpeechStopped,
     UserAudio,
     UserImage,
     UserText,
@@ -27,9 +32,10 @@ from ..frames import (
 from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
-from ..session.life import State
+from ..session.gate import AudioGate
 from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .playout.playout import Playout
+from .spoken_times import SpokenTimes
 
 log = logging.getLogger("duologue")
 
@@ -37,10 +43,6 @@ MAX_WAITING_S = 60.0
 """Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest audio is dropped and reported."""
 MAX_WAITING_FRAMES = 1_000
 """Other frames that wait for the pipeline. Beyond that new frames are refused with an error."""
-GAP_S = 0.25
-"""Seconds of a gap after which audio does not continue the previous audio: the gap was silence."""
-EARLY_S = 2.0
-"""Seconds by which audio that is fed faster than real time may run ahead."""
 _OF_THE_CALLER = (UserText, UserImage, Dtmf, Respond)
 """The frames that are dropped while the caller's access is revoked."""
 
@@ -54,20 +56,21 @@ class TransportInput(Processor):
 
     gives = frozenset({UserAudio})
     far_end = True
+    takes_marks = True
+    """True if the session may mark the caller's turns, in the mode "push_to_talk". False if the client does."""
 
     def __init__(self) -> None:
-        self._queue: list[tuple[bytes, int] | Frame] = []
-        self._waiting_s = 0.0
+        # Audio, other frames, and a future that is done when all before it is delivered.
+        self._queue: list[tuple[bytes, int] | Frame | asyncio.Future[None]] = []
+        self._times = SpokenTimes()
         self._frames = 0
-        self._fed_at = 0.0  # loop time at which the last audio was fed
-        self._next_at: float | None = None  # loop time at which the next sample to be delivered was spoken
-        self._last_at = 0.0  # loop time at which the last piece that was delivered was spoken
         self._dropped = 0  # samples
         self._closed = False
         self._idle: asyncio.Future[None] | None = None
         self._call_audio: CallAudio | None = None  # None before it belongs to a session
         self._whole = WholeSamples()
         self._rate = 0  # of the latest audio
+        self._gate: AudioGate | None = None
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
         """Take audio of the caller, s16le mono of any length, whose last sample was spoken now. Ignored after the end.
@@ -91,10 +94,16 @@ class TransportInput(Processor):
 
     def _add_piece(self, pcm: bytes, sample_rate: int) -> None:
         pcm = self._allowed(pcm, sample_rate)
-        self._fed_at = asyncio.get_running_loop().time()
-        self._waiting_s += len(pcm) / (2 * sample_rate)
+        if self._gate is not None:
+            self._gate.hear(self, pcm, sample_rate)
+        else:
+            self.enter(pcm, sample_rate)
+
+    def enter(self, pcm: bytes, sample_rate: int) -> None:
+        """Queue audio of the caller that is let in, s16le mono, which ends now."""
+        self._times.fed(len(pcm) / (2 * sample_rate), asyncio.get_running_loop().time())
         self._queue.append((pcm, sample_rate))
-        while self._waiting_s > MAX_WAITING_S + 1e-6:
+        while self._times.waiting_s > MAX_WAITING_S + 1e-6:
             self._drop_oldest()
         self._wake()
 
@@ -105,6 +114,7 @@ class TransportInput(Processor):
             if not self.in_session:
                 return pcm
             audio = self._call_audio = self.session.audio
+            self._join_gate()
         if audio.access == "active" and not audio.access_since:
             return pcm
         if audio.access != "active":
@@ -112,6 +122,27 @@ class TransportInput(Processor):
         spoken_s = self.session.now() - audio.access_since
         early = len(pcm) // 2 - int(spoken_s * sample_rate + 1e-6)
         return bytes(2 * early) + pcm[2 * early :] if early > 0 else pcm
+
+    def _join_gate(self) -> None:
+        """Take the gate of the session. One that is closed at first lets in nothing of what came before it."""
+        self._gate = gate = self.session.microphone.gate
+        if gate is not None and not gate.open:
+            for waiting in [waiting for waiting in self._queue if isinstance(waiting, tuple)]:
+                gate.drop(*waiting)
+                self._queue.remove(waiting)
+            self._times.waiting_s = 0.0
+
+    def mark(self, frame: Input) -> None:
+        """Queue a mark of speech. Its time becomes that of its place in the audio."""
+        if not self._closed:
+            self._put(frame)
+
+    def _stamped(self, mark: SpeechStarted | SpeechStopped | EndOfTurn, began: float) -> Input:
+        """Return a mark with the session time of its place: the begin of the next piece, or the end of the last."""
+        if isinstance(mark, SpeechStarted):
+            return replace(mark, at=max(0.0, self._times.begin_anew() - began))  # the audio before it was dropped
+        ends_at = self._times.next_at
+        return mark if ends_at is None else replace(mark, at=ends_at - began)
 
     def feed_frame(self, frame: Input) -> None:
         """Take a key, a text or an image of the caller, at its place among the audio."""
@@ -132,6 +163,8 @@ class TransportInput(Processor):
     def hang_up(self, reason: str = "caller hung up") -> None:
         """End the call once all earlier input has been handled: the caller has gone."""
         if not self._closed:
+            if self._gate is not None:
+                self._gate.cut("client")
             self._put(End(reason=reason))
             self._closed = True
 
@@ -156,7 +189,10 @@ class TransportInput(Processor):
 
     async def open(self) -> None:
         """Begin to deliver if the session runs already."""
-        if self.session.state is State.ACTIVE:
+        if self._call_audio is None:
+            self._call_audio = self.session.audio
+            self._join_gate()
+        if self.session.live:
             self.spawn(self._deliver)
 
     @handles(SessionStarted)
@@ -165,20 +201,33 @@ class TransportInput(Processor):
         self.spawn(self._deliver)
         self.started()
 
+    @handles(End)
+    async def end(self, frame: End) -> None:
+        """End what the caller says with the call, and deliver it first."""
+        if self._gate is not None and self._gate.open:
+            self._gate.cut("end")
+            delivered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queue.append(delivered)
+            self._wake()
+            await delivered
+
     @handles(SessionEnding)
     def finish(self, frame: SessionEnding) -> None:
         """Ignore further input."""
         self._closed = True
+        if self._gate is not None:
+            self._gate.cut("end")
+        for waiting in self._queue:
+            if isinstance(waiting, asyncio.Future) and not waiting.done():
+                waiting.set_result(None)
         self._queue.clear()
 
     def _drop_oldest(self) -> None:
-        place = next(i for i, waiting in enumerate(self._queue) if isinstance(waiting, tuple))
-        pcm, sample_rate = self._queue[place]  # type: ignore[misc]
+        waiting = ((i, waiting) for i, waiting in enumerate(self._queue) if isinstance(waiting, tuple))
+        place, (pcm, sample_rate) = next(waiting)
         del self._queue[place]
         seconds = len(pcm) / (2 * sample_rate)
-        self._waiting_s -= seconds
-        if self._next_at is not None:
-            self._next_at += seconds
+        self._times.dropped(seconds)
         self._dropped += len(pcm) // 2
         if self._dropped == len(pcm) // 2 and self.in_session:
             self._report_dropped("the pipeline takes no audio")
@@ -199,33 +248,24 @@ class TransportInput(Processor):
                 self._report_dropped("the pipeline takes audio again")
                 self._dropped = 0
             waiting = queue.pop(0)
+            if isinstance(waiting, asyncio.Future):
+                if not waiting.done():
+                    waiting.set_result(None)
+                continue
             if not isinstance(waiting, tuple):
                 self._frames -= 1
+                if self._gate is not None and isinstance(waiting, SpeechStarted | SpeechStopped | EndOfTurn):
+                    waiting = self._stamped(waiting, began)
                 if not (self._revoked and isinstance(waiting, _OF_THE_CALLER)):
                     await self.push(waiting)
                 continue
             pcm, sample_rate = waiting
-            at = self._spoken_at(len(pcm) / (2 * sample_rate)) - began
+            at = self._times.deliver(len(pcm) / (2 * sample_rate)) - began
             if session.audio.access != "active":
                 pcm = bytes(len(pcm))
             if said.listeners:
                 said.hear(pcm, sample_rate, at)
             await self.push(UserAudio(audio=pcm, sample_rate=sample_rate, at=at))
-
-    def _spoken_at(self, seconds: float) -> float:
-        """Return the loop time at which the first sample of the oldest piece was spoken.
-
-        That is the end of the previous piece, unless the time at which the piece was fed excludes this.
-        """
-        fed = self._fed_at - self._waiting_s
-        at = self._next_at
-        if at is None or fed - at > GAP_S:
-            at = fed
-        elif at - fed > EARLY_S:
-            at = max(fed, self._last_at)
-        self._waiting_s -= seconds
-        self._last_at, self._next_at = at, at + seconds
-        return at
 
 
 class TransportOutput(Processor):
@@ -345,21 +385,3 @@ class TransportOutput(Processor):
     def finish(self, frame: SessionEnding) -> None:
         """Settle the responses before the session ends."""
         self.disconnect()
-
-
-class Allowance:
-    """A rate limit: it starts at `most`, and grows by `per_s` each second up to `most`."""
-
-    def __init__(self, per_s: float, most: float) -> None:
-        self._per_s, self._most = per_s, most
-        self._left = most
-        self._at = 0.0
-
-    def take(self, amount: float, now: float) -> bool:
-        """Use `amount` of it at loop time `now`. Returns False if less is left."""
-        self._left = min(self._most, self._left + (now - self._at) * self._per_s)
-        self._at = now
-        if amount > self._left:
-            return False
-        self._left -= amount
-        return True

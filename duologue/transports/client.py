@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
-from weakref import WeakKeyDictionary
+from typing import Any, Literal
 
 from ..agents.engine import Engine
 from ..errors import BadInput
@@ -15,7 +14,8 @@ from ..frames.text import well_formed_data
 from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
 from ..session.session import Session
-from .base import Allowance, TransportInput, TransportOutput
+from .base import TransportInput, TransportOutput
+from .pace import Allowance
 from .playout.base import AudioSink, PlayoutSettings
 
 Message = dict[str, Any]
@@ -35,18 +35,6 @@ MAX_EARLY_MESSAGES = 100
 
 SHUTTING_DOWN = "server is shutting down"
 """The reason of a call that ended because its server stops."""
-MESSAGE_S = 0.00005
-"""Seconds that every message counts beyond reading it: what follows in the rest of the call takes at least this."""
-NEED = 0.01
-"""The part of a core for the messages of each client, in any case. Audio in real time takes 0.004 to 0.006."""
-CROWD_SHARE = 0.02
-"""The part of a core for the messages of all clients beyond that, together."""
-AT_ONCE_S = 0.02
-"""Seconds of work that a client may save up from its own part."""
-CROWD_AT_ONCE_S = 0.1
-"""Seconds of work that all clients together may save up: a client may add a long conversation at once."""
-MAX_PAUSE_S = 1.0
-"""The longest pause: a client that is not read for seconds would count as lost."""
 
 
 class Words:
@@ -98,6 +86,8 @@ class ClientTransport:
         """Objects that other code keeps for this connection, each under its own type."""
         self.input_sample_rate = INPUT_SAMPLE_RATE
         """The sample rate of the caller's audio in Hz, if the transport can choose it: see `use_input_rate`."""
+        self.image_addresses = True
+        """False to refuse images that the client gives by an address, and not as their bytes."""
         self._input = self.make_input()
         self._output = self.make_output(output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
@@ -161,12 +151,21 @@ class ClientTransport:
         self._input.feed(pcm, sample_rate)
 
     def feed_frame(self, frame: Input) -> None:
-        """Take other input of the caller, at its place among the audio. Raises BadInput for too many images."""
+        """Take other input of the caller, at its place among the audio. Raises BadInput for too many images, and for an
+        image by its address if those are refused.
+        """
+        if isinstance(frame, UserImage):
+            self.check_image_address(frame.url)
         if isinstance(frame, UserImage) and frame.source == "picture":
             self.count_image()
         elif isinstance(frame, UserImage) and not self._camera.take(1, asyncio.get_running_loop().time()):
             raise BadInput(f"more than {CAMERA_FPS:g} frames of a camera a second")
         self._input.feed_frame(frame)
+
+    def check_image_address(self, url: str) -> None:
+        """Raise BadInput for the address of an image of the client, "" without one, if `image_addresses` is False."""
+        if url and not self.image_addresses:
+            raise BadInput("this server takes images as bytes, not by an address")
 
     def count_image(self) -> None:
         """Count an image of the client. Raises BadInput if it has sent too many: see `MAX_IMAGES`."""
@@ -300,49 +299,3 @@ def byte_size(data: str | bytes) -> int:
     if isinstance(data, bytes) or data.isascii():
         return len(data)
     return len(data.encode(errors="surrogatepass"))
-
-
-class Crowd:
-    """The time that all clients of an event loop may take together, beyond the need of each."""
-
-    __slots__ = ("__weakref__", "_at", "_spent_s")
-
-    _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Crowd]] = WeakKeyDictionary()
-
-    def __init__(self) -> None:
-        self._spent_s = 0.0
-        self._at = 0.0
-
-    @classmethod
-    def here(cls) -> Crowd:
-        """Return that of the running event loop."""
-        return cls._of_loop.setdefault(asyncio.get_running_loop(), cls())
-
-    def pause_s(self, took_s: float, now: float) -> float:
-        """Return the seconds to wait after `took_s` seconds of work, at loop time `now`."""
-        self._spent_s = max(0.0, self._spent_s - (now - self._at) * CROWD_SHARE) + took_s
-        self._at = now
-        return min(MAX_PAUSE_S, max(0.0, self._spent_s - CROWD_AT_ONCE_S) / CROWD_SHARE)
-
-
-class Pace:
-    """Tells the reader of a connection how long to wait, so that clients that flood it slow down themselves alone.
-
-    Messages that are not read wait in the client's network. A new connection has nothing saved up: a client gains
-    nothing by connecting again, or by many connections.
-    """
-
-    __slots__ = ("_at", "_crowd", "_spent_s")
-
-    def __init__(self, crowd: Crowd, now: float) -> None:
-        self._crowd = crowd
-        self._spent_s = AT_ONCE_S  # of what the client may save up
-        self._at = now
-
-    def pause_s(self, took_s: float, now: float) -> float:
-        """Return the seconds to wait after a message whose reading took `took_s` seconds, at loop time `now`."""
-        took_s += MESSAGE_S
-        spent_s = max(0.0, self._spent_s - (now - self._at) * NEED) + took_s
-        self._at = now
-        self._spent_s = min(spent_s, AT_ONCE_S)
-        return self._crowd.pause_s(spent_s - AT_ONCE_S, now) if spent_s > AT_ONCE_S else 0.0

@@ -86,6 +86,7 @@ def routes(
     public_candidates_only: bool = False,
     openai_realtime: MakeCall | None = None,
     client_may_configure: bool = False,
+    image_addresses: bool = True,
     telemetry: Telemetry | None = None,
 ) -> VoiceApp:
     """Return an application for calls by WebRTC (small-webrtc's and FastRTC's signalling) and WebSocket, with a page.
@@ -99,13 +100,15 @@ def routes(
     server may be reached: see `Admission`. `ice_servers` are URLs (stun:…) for both ends. With `public_candidates_only`
     clients of WebRTC are not tried at addresses of private networks: right for a server whose clients come from the
     internet. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls, as in
-    `openai_realtime_app`. `telemetry` follows all calls; with `Telemetry(prometheus=True)` their metrics are at
-    /metrics, for clients that `auth` admits. Raises ConfigurationError for an unknown control, a malformed origin or
-    host.
+    `openai_realtime_app`. Without `image_addresses` clients give images as bytes, and nothing is fetched for them; for
+    one client, `make_session` sets `transport.image_addresses`. `telemetry` follows all calls; with
+    `Telemetry(prometheus=True)` their metrics are at /metrics, for clients that `auth` admits. Raises
+    ConfigurationError for an unknown control, a malformed origin or host.
     """
     may = checked_controls(controls)
     admission = Admission(allowed_origins, allowed_hosts, keyed=auth is not None)
     calls = Calls(make_session, auth, limits or WebLimits(), admission)
+    calls.image_addresses = image_addresses
     if on_ended is not None:
         calls.endings.add(on_ended)
 
@@ -135,6 +138,7 @@ def openai_realtime_app(
     allowed_origins: Collection[str] = (),
     allowed_hosts: Collection[str] | None = None,
     client_may_configure: bool = False,
+    image_addresses: bool = True,
     telemetry: Telemetry | None = None,
 ) -> VoiceApp:
     """Return an application for clients of OpenAI's Realtime API alone, at /v1/realtime and /realtime.
@@ -142,11 +146,13 @@ def openai_realtime_app(
     `make_call(transport)` returns the session or the pipeline of each call, built around the processors of a
     `RealtimeTransport`. `on_ended` is that of `routes`. With an `api_key` clients must send it, as a bearer token or in
     the subprotocol that browsers use; an empty one raises ConfigurationError. `allowed_origins` and `allowed_hosts` are
-    those of `routes`, and so is `telemetry`. `client_may_configure` lets clients set the instructions and the voice.
+    those of `routes`, and so are `image_addresses` and `telemetry`. `client_may_configure` lets clients set the
+    instructions and the voice.
     """
     auth = None if api_key is None else token_auth(api_key)
     admission = Admission(allowed_origins, allowed_hosts, keyed=auth is not None)
     calls = Calls(None, auth, limits or WebLimits(), admission)
+    calls.image_addresses = image_addresses
     if on_ended is not None:
         calls.endings.add(on_ended)
     served = [*_observed(calls, telemetry), *realtime_routes(calls, make_call, client_may_configure)]

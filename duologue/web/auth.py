@@ -13,7 +13,7 @@ import anyio
 from starlette.requests import HTTPConnection
 
 from ..errors import ConfigurationError
-from ..transports.base import Allowance
+from ..transports.pace import Allowance
 from .refusals import ClientRefused
 
 log = logging.getLogger("duologue")

@@ -226,6 +226,8 @@ class Calls:
         self.admission = admission or Admission(keyed=auth is not None)
         """The origins and hosts from which clients are admitted."""
         self.limits = limits
+        self.image_addresses = True
+        """False to refuse addresses of images in the messages of clients."""
         self.endings = Endings()
         """The application's work with each call that has ended. It begins when the client knows of the end."""
         self.attach: list[Attach] = []
@@ -291,6 +293,7 @@ class Calls:
             raise ClientRefused(409, "connection_already_exists", f"the connection {transport.id!r} exists already")
         if not connected:
             self._make_room_for_an_offer()
+        transport.image_addresses = self.image_addresses
         call = self._live[transport.id] = Call(self, transport, make_session, address, connected)
         return call
 

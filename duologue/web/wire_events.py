@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from ..session.call_events import CallBegan, CostChanged, FeedEvent, MessageChanged, Recognised, Speaking
+from ..session.call_events import CallBegan, CostChanged, FeedEvent, MessageChanged, Recognised, Speaking, StateMoved
 from ..session.session import Session
 from ..transports.client import ClientTransport
 from ..transports.websocket.transport import WebSocketTransport
+from .caller_controls import take_requests
 
 REMEMBERED = 64
 """Messages of the agent that are remembered as sent. Beyond that the oldest are forgotten."""
@@ -28,6 +29,7 @@ class WireEvents:
     def __init__(self, *, cost: bool = False, **started: Any) -> None:
         self._cost = cost
         self._started = started
+        self._running = False
         self._begun: deque[str] = deque(maxlen=REMEMBERED)
         self._final: deque[str] = deque(maxlen=REMEMBERED)
 
@@ -35,7 +37,10 @@ class WireEvents:
         """Yield the wire events that follow from an event. The iterator must be exhausted."""
         match event:
             case CallBegan():
+                self._running = True
                 yield "session_started", self._started
+            case StateMoved() if self._running and event.state != "ending":
+                yield "state", {"state": event.state}
             case Speaking():
                 who = "user" if event.who == "caller" else "assistant"
                 yield "speaking", {"speaking": event.speaking, "who": who}
@@ -63,12 +68,16 @@ def attach(transport: ClientTransport, session: Session, *, cost: bool = False) 
     """Send a session's events to its client, if the client is connected by a WebSocket; with `cost`, also its cost."""
     if not isinstance(transport, WebSocketTransport):
         return
+    mode = {} if session.microphone.mode == "continuous" else {"mode": session.microphone.mode}
     events = WireEvents(
+        **mode,
         cost=cost,
         session_id=transport.id,
         input_sample_rate=transport.serializer.input_sample_rate,
         output_sample_rate=transport.serializer.output_sample_rate,
     )
+
+    take_requests(transport, session)
 
     def send(event: FeedEvent) -> None:
         for name, fields in events.translate(event):

@@ -19,7 +19,7 @@ PUBLIC = """
     DeadlineExceeded Deadlines DuologueError Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed
     Flow Guardrail Handoff IdlePrompts IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport
     Memory MemoryTransport MissingExtra ModelCheck ModelNotes NoiseSuppression Outcome Passage Pipeline Processor
-    Profile PushToTalk Reading Recorder Retrieval STT ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech
+    Profile Reading Recorder Retrieval STT ServiceError Session SileroVad Skill SmartTurn SpeechToSpeech
     Stage Switch TTS Tee Term Tool ToolError Tools TurnPolicy Vad VadPolicy Verdict Vocabulary WavTransport
     WebRTCTransport WebSocketTransport __version__ handles run
 """
@@ -68,8 +68,8 @@ TAGS = """
     BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure ConnectionChanged
     Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised GuardrailActed HandoffCompleted HandoffFailed
     HandoffStarted Idle Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged
-    SessionEnding SessionStarted SpeechStarted SpeechStopped ToolBegan ToolCall ToolCalled ToolResult Transcribed
-    Transfer TurnResumed Usage UserAudio UserImage UserText UserTranscript WordTimes
+    SessionEnding SessionStarted SpeechStarted SpeechStopped StateChanged ToolBegan ToolCall ToolCalled ToolResult
+    Transcribed Transfer TurnResumed Usage UserAudio UserImage UserText UserTranscript WordTimes
 """
 
 

@@ -14,6 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from duologue.cli.app import app
+from duologue.cli.profiles import with_files
+from duologue.cli.target import find_agents
 from duologue.services.vendors import offered
 from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
 from duologue.testing.scripted.server import Speak
@@ -208,3 +210,70 @@ def test_a_chat_whose_input_is_closed_ends() -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=GENEROUS_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Reception: Hello, this is the corner shop." in done.stdout
+
+
+PROFILED = """
+def refund(order: int) -> str:
+    "Refund an order."
+    return "done"
+
+def find_table(guests: int) -> str:
+    "Find a table."
+    return "a table by the window"
+
+host = Agent(name="Host", instructions="Be kind.", greeting="Welcome.", tools=[find_table])
+agents = [host, Agent(name="Till", instructions="Count.", greeting="The till.")]
+RULES = {"refund": "No rule."}
+"""
+
+
+def test_profiles_and_skills_in_json_change_the_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = module(tmp_path, monkeypatch, "profiled", PROFILED)
+    calm, refunds, till = tmp_path / "calm.json", tmp_path / "refunds.json", tmp_path / "till.json"
+    calm.write_text('{"instructions": "Be calm.", "greeting": "Grüß Gott.", "tools": {"find_table": false}}')
+    refunds.write_text('{"name": "refunds", "instructions": "Ask first.", "tools": ["refund", "find_table"]}')
+    till.write_text('{"instructions": "Count twice."}')
+    found = with_files(find_agents(f"{place}:agents"), [str(calm), f"Till={till}"], [str(refunds)])
+    host, second = found.agents
+    assert (host.instructions, second.instructions) == ("Be calm.\n\nAsk first.", "Count twice.")
+    assert [tool.name for tool in host.toolset] == ["refund", "find_table"]
+
+    code, lines, errors = chatted(f"{place}:agents", "--scripted", "--profile", str(calm), typed="")
+    assert (code, lines[1], errors) == (0, "Host: Grüß Gott.", "")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "problem"),
+    [
+        ("--profile", "{", "is not JSON"),
+        ("--profile", "", "is not JSON"),
+        ("--profile", '{"instruction": "x"}', "there is no field 'instruction': did you mean 'instructions'?"),
+        ("--profile", '{"colour": "#12"}', "colour"),
+        ("--profile", '{"tools": ["refund"]}', "tools: Expected `object`, got `array`"),
+        ("--profile", '{"tools": {"fly": false}}', "the tool 'fly' on or off: agent 'Host' has find_table"),
+        ("--profile", "[]", "Expected `object`"),
+        ("--profile", None, "No such file"),
+        ("--skill", '{"name": "x", "tools": ["fly"]}', "needs the tool 'fly'"),
+        ("--skill", '{"instructions": "x"}', "name"),
+        ("--skill", None, "No such file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["chat", "mcp"])
+def test_a_profile_or_skill_that_does_not_fit_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, option: str, text: str | None, problem: str
+) -> None:
+    place, file = module(tmp_path, monkeypatch, "profiled", PROFILED), tmp_path / "wrong.json"
+    if text is not None:
+        file.write_text(text)
+    result = CliRunner().invoke(app, [command, f"{place}:agents", "--scripted", option, str(file)])
+    assert result.exit_code == 2
+    assert str(file) in result.stderr
+    assert problem in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_profile_for_an_agent_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = module(tmp_path, monkeypatch, "profiled", PROFILED)
+    code, _, errors = chatted(f"{place}:agents", "--scripted", "--profile", "Hots=calm.json")
+    assert code == 2
+    assert "is for the agent 'Hots': there are Host, Till" in errors

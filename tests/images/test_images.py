@@ -13,11 +13,13 @@ from typing import Any
 
 import anyio
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, features
 
 from duologue import images
 from duologue.errors import BadInput, ConfigurationError, MissingExtra
+from duologue.images.kinds import kind_of
 from duologue.images.limits import ImageLimits, ImageRules
 from tests.images.samples import PIXEL, as_jpeg, look, quarters, saved
 
@@ -172,6 +174,15 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+def heic(width: int, height: int, turn: int = 1) -> bytes:
+    """Return the quarters as a HEIC file, with this orientation in its EXIF data."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = turn, SECRET.decode()
+    out = io.BytesIO()
+    pillow_heif.from_pillow(quarters(width, height)).save(out, quality=80, exif=exif.tobytes())
+    return out.getvalue()
+
+
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
 REFUSED: dict[str, tuple[bytes, str, str]] = {
     "40 MB": (b"\xff\xd8\xff" + bytes(40_000_000), "", r"40\.0 MB: at most 21\.0 MB"),
@@ -185,8 +196,10 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "pdf": (b"%PDF-1.7 " + bytes(100), "", "application/pdf"),
     "svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "image/svg+xml", r"svg.*are taken"),
     "svg, undeclared": (b"<svg onload='alert(1)'/>", "", "SVG.*JPEG"),
-    "heic": (HEIC, "", "HEIC.*JPEG, PNG"),
-    "heic, declared": (HEIC, "image/heic", "image/heic.*JPEG, PNG"),
+    "damaged heic": (HEIC, "", "damaged"),
+    "damaged heic, declared": (HEIC, "image/heic", "damaged"),
+    "a heic bomb": (heic(8_000, 7_000), "image/heif", r"8000 × 7000 pixels: at most 50,000,000"),
+    "jpeg xl": (b"\xff\x0a" + bytes(100), "", "JPEG XL.*HEIC, JPEG, PNG"),
     "video": (b"\0\0\0\x18ftypisom" + bytes(100), "", "video/mp4"),
     "an image, told to be a page": (as_jpeg(), "text/html", "text/html"),
     "truncated jpeg": (as_jpeg(640, 480)[:2_000], "", "damaged or truncated"),
@@ -198,6 +211,27 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "a smaller bomb": (bomb(8_000, 8_000), "", r"8000 × 8000 pixels: at most 50,000,000"),
     "a lying header": (bomb(6_000, 6_000), "", "damaged or truncated"),
 }
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+@pytest.mark.parametrize("mime", ["", "image/heic", "image/heif", "image/jpeg"])
+async def test_a_heic_picture_is_read_and_says_nothing_of_its_origin(mime: str, turn: int) -> None:
+    frame = await images.from_bytes(heic(64, 48, turn), mime)
+    assert (frame.mime, frame.width > frame.height, SECRET in frame.image) == ("image/jpeg", turn == 1, False)
+    assert look(frame.image) == ("RGBW" if turn == 1 else "BRWG")
+
+
+async def test_without_its_extra_a_heic_picture_is_an_error_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(MissingExtra, match=r"'a\.heic' is HEIC, and pillow-heif.*duologue\[heic\]"):
+        await images.from_bytes(HEIC, "image/heic", name="a.heic")
+
+
+@pytest.mark.parametrize("brand", [b"mif1", b"msf1"])
+async def test_a_file_of_a_general_brand_is_of_the_kind_that_its_others_tell(brand: bytes) -> None:
+    head = b"\0\0\0\x20ftyp" + brand + b"\0\0\0\0" + brand
+    assert kind_of(head + b"avif" + bytes(20)) == "image/avif"
+    assert kind_of(head + b"heic" + bytes(20)) == "image/heic"
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -187,7 +187,7 @@ def unfit(city: Callable[[], None]) -> None: ...
         (several, "'cities' has no name"),
         (anything, "'cities' has no name"),
         (unknown, "cannot be resolved.*Nowhere"),
-        (unfit, "no schema for its parameters"),
+        (unfit, "no schema for the parameter"),
         (lambda: None, "'<lambda>' cannot name a tool"),
         ("text", "cannot be a tool"),
         (3, "cannot be a tool"),

@@ -16,7 +16,6 @@ from duologue import (
     Interruption,
     Pipeline,
     Processor,
-    PushToTalk,
     Session,
     Switch,
     Tee,
@@ -68,7 +67,6 @@ def wired(order: str, engine: Callable[[], Processor] = cascade, **options: Any)
         "out": line.output,
         "vad": Vad,
         "ends": Endpointing,
-        "button": PushToTalk,
         "policy": Interruption,
         "engine": engine,
         "stt": MockSTT,
@@ -85,7 +83,6 @@ def wired(order: str, engine: Callable[[], Processor] = cascade, **options: Any)
     ("order", "reason"),
     [
         ("vad ends policy engine handoff tools out", "Vad gets no UserAudio frames: put the transport's input before"),
-        ("button engine out", "PushToTalk gets no UserAudio frames: put the transport's input before it"),
         ("in ends policy engine handoff tools out", "Endpointing gets no SpeechStarted frames: put Vad before it"),
         ("in vad policy engine handoff tools out", "gets no EndOfTurn frames: put Endpointing before it, behind Vad"),
         ("in ends vad engine out", "Endpointing stands before Vad, which gives it SpeechStarted frames: put it behind"),
@@ -114,7 +111,6 @@ def test_services_in_a_wrong_order_are_refused(order: str) -> None:
     [
         "in vad ends policy engine handoff tools out",
         "in vad ends engine out",
-        "in button engine tools out",
         "in engine out",  # typed text
         "engine tools",
         "in vad ends stt llm tts tools out",

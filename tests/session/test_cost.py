@@ -363,7 +363,7 @@ async def test_without_a_budget_the_call_goes_on(budget: float | None) -> None:
 
 
 @pytest.mark.parametrize("name", ["budget_usd", "carried_usd"])
-@pytest.mark.parametrize("usd", [-0.01, math.nan, math.inf, "1", True])
+@pytest.mark.parametrize("usd", [-0.01, math.nan, math.inf, 1e308, 10**400, "1", True])
 def test_dollars_that_are_none_are_refused(name: str, usd: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
         Session(Pipeline([Processor()]), **{name: usd})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from duologue.frames import BotAudio, ErrorRaised, Interrupted, ResponseStarted, Usage
 from duologue.session.call_events import CostChanged
+from duologue.session.life import Outcome
 from duologue.session.prices import Price
 from duologue.testing.conformance.call import Call, calling
 from duologue.testing.conformance.phrases import STORY
@@ -19,6 +21,7 @@ from duologue.testing.conformance.rigs.openai import OpenAIRig
 from duologue.testing.conformance.scenarios.connections import reconnected
 from duologue.testing.conformance.scenarios.words import LONG
 from duologue.testing.scripted.server import Speak
+from duologue.trace import FolderStore, Trace, read, verify
 
 BUDGET_USD = 0.05
 USD_PER_S = 0.01
@@ -58,11 +61,24 @@ def spent_at(call: Call) -> float:
     return next(at for at, s in call.signals if isinstance(s, ErrorRaised) and s.category == "budget")
 
 
+def check_trace(folder: Path, outcome: Outcome, said: str) -> None:
+    """Check that the trace of a call is whole, to its end."""
+    (file,) = folder.iterdir()
+    found = verify(file)
+    assert (found.ok, found.ended, found.torn, found.not_written) == (True, True, False, 0)
+    records = list(read(file))
+    assert records[-1].kind == "end"
+    assert records[-1].facts["reason"] == "budget"
+    assert records[-1].facts["cost"]["usd"] == pytest.approx(outcome.cost.usd)
+    assert any(record.kind == "item" and record.content.get("text") == said for record in records)
+
+
 @pytest.mark.parametrize("rig", RIGS, ids=[rig.name for rig in RIGS])
-async def test_a_call_ends_within_one_frame_of_its_budget(rig: Rig) -> None:
+async def test_a_call_ends_within_one_frame_of_its_budget(rig: Rig, tmp_path: Path) -> None:
     cascade = isinstance(rig, CascadeRig)
     usd_per_s, text = (USD_PER_S / 2, " ".join([LONG] * 4)) if cascade else (USD_PER_S, f"{LONG} {LONG}")
-    call, final = await told_a_story(rig, [Speak(text, pace=1.0)], budget_usd=BUDGET_USD)
+    trace = Trace(FolderStore(tmp_path))
+    call, final = await told_a_story(rig, [Speak(text, pace=1.0)], budget_usd=BUDGET_USD, trace=trace)
     outcome, at = call.outcome, spent_at(call)
     assert outcome is not None
     assert outcome.reason == "budget"
@@ -81,6 +97,7 @@ async def test_a_call_ends_within_one_frame_of_its_budget(rig: Rig) -> None:
     assert LONG.startswith(said.text[:20])
     assert len(call.came(ResponseStarted)) == 1
     assert sum(one.output_audio_s for one in call.came(Usage)) == pytest.approx(BUDGET_USD / usd_per_s, abs=0.5)
+    check_trace(tmp_path, outcome, said.text)
 
 
 @pytest.mark.parametrize("rig", [OpenAIRig(), GeminiRig(), CascadeRig()], ids=lambda rig: rig.name)

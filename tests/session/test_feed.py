@@ -265,7 +265,7 @@ async def test_watching_gives_the_log_so_far_and_ends_with_the_call() -> None:
         await anyio.lowlevel.checkpoint()
         call.session.broadcast(AccessChanged(access="muted", by="Ann"))
     await reader
-    assert brief(seen) == ["noted", "access_switched", "call_ending"]
+    assert brief(seen) == ["noted", "access_switched", "state_moved", "call_ending"]
 
 
 async def test_what_waits_for_a_slow_watcher_is_merged_and_nothing_final_is_lost() -> None:

@@ -30,7 +30,6 @@ from duologue.frames import (
 from duologue.processors import Pipeline
 from duologue.processors.handoff.handoff import Handoff
 from duologue.processors.tools import Tools
-from duologue.processors.turns.push_to_talk import PushToTalk
 from duologue.processors.turns.vad import Vad
 from duologue.services.cascade import Cascade
 from duologue.session import Session
@@ -317,16 +316,6 @@ async def test_who_speaks_is_told_by_the_detector_once_for_each_speech() -> None
     assert [len(started), len(stopped)] == [2, 2]
     assert started[0].at == pytest.approx(0.0, abs=0.1)
     assert stopped[0].at == pytest.approx(1.0, abs=0.2)
-
-
-async def test_who_speaks_is_told_by_push_to_talk() -> None:
-    talk = PushToTalk()
-    async with running(talk) as call:
-        started, stopped = (told(call.session, kind) for kind in (CallerStartedSpeaking, CallerStoppedSpeaking))
-        await talk.start_turn()
-        assert [len(started), len(stopped)] == [1, 0]
-        await talk.end_turn()
-    assert [len(started), len(stopped)] == [1, 1]
 
 
 async def test_a_listener_can_be_taken_away_while_it_is_told() -> None:

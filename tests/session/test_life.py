@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from duologue.errors import ConfigurationError, DeadlineExceeded, DuologueError, IllegalState
-from duologue.frames import End, ErrorRaised, Idle, SessionEnding, SessionStarted, Signal, UserText
+from duologue.frames import End, ErrorRaised, Idle, SessionEnding, SessionStarted, Signal, StateChanged, UserText
 from duologue.processors import Pipeline, Processor, Switch, Tee, handles
 from duologue.session import Deadlines, Outcome, Session, State
 from duologue.testing.clock import VirtualClockLoop
@@ -87,14 +87,14 @@ async def test_a_call_opens_everything_runs_and_closes_everything() -> None:
     rooms = [Room("a", log, 2, 1), Room("b", log, 1, 2)]
     session = Session(Pipeline(rooms))
     states: list[State] = []
-    session.on(Signal, lambda _: states.append(session.state))
+    session.on(StateChanged, lambda _: states.append(session.state))
     session.on(SessionStarted, lambda _: log.append(f"started at {session.now():g}"))
     session.on(SessionStarted, lambda _: session.end("all said"))
     session.on(SessionEnding, lambda signal: log.append(f"ending: {signal.reason}"))
     assert session.state is State.NEW
     assert await outcome_of(session) == Outcome("all said")
     assert log == ["b open", "a open", "started at 2", "ending: all said", "a closed", "b closed"]
-    assert states == [State.ACTIVE, State.ENDING]
+    assert states == [State.CONNECTING, State.ACTIVE, State.ENDING, State.ENDED]
     assert session.now() == pytest.approx(4)  # all open, and close, at the same time
 
 
@@ -323,6 +323,7 @@ async def test_a_start_that_fails_tells_nobody_that_it_started() -> None:
     session = Session(Broken("b", [], "open"))
     session.on(Signal, heard.append)
     await outcome_of(session)
+    heard = [signal for signal in heard if not isinstance(signal, StateChanged)]
     error = ErrorRaised(processor="Session", category="configuration", message="b has no key", fatal=True)
     assert heard == [error, SessionEnding(reason="error")]
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import tracemalloc
 import weakref
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
 import pytest
 
-from duologue import Cascade, Endpointing, Interruption, MemoryTransport, Pipeline, Processor, Session, Tools, Vad
-from duologue.frames import SessionStarted, UserText
-from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-
-Talk = Callable[[Session, MemoryTransport], Coroutine[Any, Any, None]]
+from duologue import Pipeline, Processor, Session
+from duologue.frames import SessionStarted
+from tests.session.size import bytes_of
 
 IDLE_BYTES = 45_000
 """Three quarters of the memory that a session of this pipeline took before anybody counted."""
@@ -80,49 +76,11 @@ async def test_the_tasks_that_opened_the_processors_are_forgotten() -> None:
     assert all(processor.closed for processor in processors)
 
 
-def cascade_session() -> tuple[Session, MemoryTransport]:
-    transport = MemoryTransport()
-    engine = Cascade(MockSTT(), MockLLM(), MockTTS())
-    turns = Vad(), Endpointing(), Interruption()
-    return Session(Pipeline([transport.input(), *turns, engine, Tools(), transport.output()])), transport
+def test_an_idle_session_is_small() -> None:
+    assert bytes_of("idle") < IDLE_BYTES
 
 
-async def allocated(
-    sessions: int, talk: Callable[[Session, MemoryTransport], Coroutine[Any, Any, None]] | None = None
-) -> float:
-    """Return the bytes for each of the sessions that are alive at once, after they have talked."""
-    tracemalloc.start()
-    made = [cascade_session() for _ in range(sessions)]
-    async with anyio.create_task_group() as tasks:
-        for session, _ in made:
-            tasks.start_soon(session.run)
-        await anyio.sleep(5)
-        for session, transport in made:
-            if talk is not None:
-                tasks.start_soon(talk, session, transport)
-        await anyio.sleep(10)
-        gc.collect()
-        used, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        for session, _ in made:
-            session.cancel()
-    return used / sessions
-
-
-async def test_an_idle_session_is_small() -> None:
-    await allocated(5)  # what is imported and cached at first is not counted
-    assert await allocated(20) < IDLE_BYTES
-
-
-@pytest.mark.parametrize(("microphone", "at_most"), [(False, 62_000), (True, 90_000)])
-async def test_a_session_after_a_turn_is_small(microphone: bool, at_most: int) -> None:
+@pytest.mark.parametrize(("talk", "at_most"), [("spoken", 62_000), ("microphone", 90_000)])
+def test_a_session_after_a_turn_is_small(talk: str, at_most: int) -> None:
     """Two seconds of the agent's speech would take 96 kB, and two of the caller's 64."""
-
-    async def talk(session: Session, transport: MemoryTransport) -> None:
-        await session.send(UserText(text="hello"))
-        for _ in range(450 if microphone else 0):
-            transport.send(bytes(640))
-            await anyio.sleep(0.02)
-
-    await allocated(5, talk)
-    assert await allocated(20, talk) < at_most
+    assert bytes_of(talk) < at_most

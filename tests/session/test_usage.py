@@ -137,6 +137,10 @@ def test_prices_of_a_mapping_or_a_file_go_before_those_of_the_package(tmp_path: 
         (Price(text_input=None), "the price of 'm': text_input is None"),  # type: ignore[arg-type]
         (Price(cached_text_input=-0.1), "the price of 'm': cached_text_input is -0.1"),
         (4.0, "the price of 'm': "),
+        ({"text_input": 1e308}, "the price of 'm': text_input is 1e\\+308"),
+        (Price(connection_minute=1e308), "the price of 'm': connection_minute is 1e\\+308"),
+        (Price(text_input=10**400), "the price of 'm': text_input is a huge integer"),
+        (Price(family="no"), "the price of 'm': family is 'no'"),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_price_is_refused_by_its_name(price: Any, told: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duologue.transports.client import (
+from duologue.transports.pace import (
     AT_ONCE_S,
     CROWD_AT_ONCE_S,
     CROWD_SHARE,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ...errors import IllegalState
 from ...frames import EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ...services.stt import STT
-from ...session.life import State
 from ...testing.call import BareCall, Probe
 from ...testing.tones import pieces
 from .clips import RATE, Clip
@@ -57,7 +56,7 @@ def failure_of(call: BareCall, errors: int) -> str:
     """Return the first error of a call after the first `errors` of them, or the one that ended it; "" for none."""
     if len(call.errors) > errors:
         return call.errors[errors].message
-    if call.session.state is State.ACTIVE:
+    if call.session.live:
         return ""
     error = call.errors[-1].message if call.errors else ""
     return error or "the session has ended"
@@ -96,7 +95,7 @@ class _Play:
 
     @property
     def _active(self) -> bool:
-        return self._session.state is State.ACTIVE
+        return self._session.live
 
     async def _send(self, piece: bytes, tail: bool = False) -> None:
         session, at, end = self._session, self._at, self._at + len(piece) / (2 * RATE)

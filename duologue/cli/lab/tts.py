@@ -11,7 +11,6 @@ from typing import ClassVar
 from ...errors import BadInput, IllegalState
 from ...frames import BotAudio, BotText, ResponseEnded, ResponseStarted, WordTimes
 from ...services.tts import TTS
-from ...session.life import State
 from ...testing.call import BareCall, Probe
 from .bench import Lab
 from .clips import MARGIN_S, TEXTS, Clip, clip
@@ -99,7 +98,7 @@ async def _speak_one(call: BareCall, text: str) -> SpokenText:
     speech = SpokenText()
 
     def active() -> bool:
-        return session.state is State.ACTIVE
+        return session.live
 
     def came(kind: type[ResponseEnded | BotAudio | WordTimes]) -> list[tuple[float, object]]:
         return [(at, frame) for at, frame in probe.frames[frames:] if isinstance(frame, kind)]

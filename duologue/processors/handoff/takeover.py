@@ -19,7 +19,6 @@ from ...agents.engine import Engine, EngineConfig, plain_specs
 from ...agents.flow import Cast
 from ...errors import ConfigurationError, DeadlineExceeded, error_text
 from ...frames import Configure, Frame, HandoffCompleted, HandoffFailed, HandoffStarted, Say, ToolCall, ToolResult
-from ...session.life import State
 from ...session.session import Session
 from ..kernel.groups import Group
 from ..kernel.node import Node
@@ -350,7 +349,7 @@ class Takeover:
         """Close the engine that does not have the call. After a failure, undo the preparation."""
         await self._opened.aclose()
         failed = self._before is not None and not self.outcome.done()
-        if failed and self._session.state in (State.CONNECTING, State.ACTIVE):
+        if failed and self._session.host.life.running:
             assert self._before is not None
             await to_the_end(self._configure(_restoring(self._before)))
 

@@ -68,6 +68,9 @@ class Node:
     """As `follows`, for types without which a call cannot work, each with the way to get them."""
     call_id: str = ""
     """The id of the transport's client, for the ends of transports that have one. The session has the same id."""
+    judges_speech: bool = False
+    """True if the node finds the caller's turns in their audio, or decides by their speech which sound interrupts the
+    agent. It stands aside in a session whose caller marks their turns."""
     far_end: bool = False
     """True for the ends of a transport: with one in it, a pipeline serves a call."""
 
@@ -168,6 +171,10 @@ class Node:
         Raises IllegalState outside a running session.
         """
         self.host.start_task(self, function(*args))
+
+    def stand_aside(self) -> None:
+        """Handle no frames in this session: they pass the node by."""
+        self.spec = Spec  # type: ignore[method-assign]  # one without handlers
 
     @classmethod
     def spec(cls) -> Spec:

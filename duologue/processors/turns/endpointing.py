@@ -47,7 +47,7 @@ def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> No
     Raises ConfigurationError if speech is detected there, but not the ends of turns. If neither is, the service takes
     only typed text: the log has a warning.
     """
-    if any(EndOfTurn in other.gives for other in before):
+    if node.session.microphone.mode == "push_to_talk" or any(EndOfTurn in other.gives for other in before):
         return
     if any(SpeechStarted in other.gives for other in before):
         raise ConfigurationError(f"{node.name} gets no EndOfTurn frames: put Endpointing before it, behind Vad")
@@ -57,9 +57,7 @@ def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> No
             f"{node.name} stands before {late.name}, which gives the caller's turns: put it behind"
         )
     if any(UserAudio in other.gives for other in before):
-        log.warning(
-            "%s takes only typed text: for speech, put Vad and Endpointing, or PushToTalk, before it", node.name
-        )
+        log.warning("%s takes only typed text: for speech, put Vad and Endpointing before it", node.name)
 
 
 def _merged(policy: EndpointingPolicy | None, **given: Any) -> EndpointingPolicy:
@@ -91,11 +89,11 @@ class Endpointing(AudioFollower):
     after the quick silence, another one after the patient silence.
 
     With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
-    first; speech within the turn after it becomes a `TurnResumed`. The speech-to-text adds the text, if it has interim
-    texts; the model begins its answer then.
+    before; speech after it becomes a `TurnResumed`. With the interim text the model begins its answer then.
     """
 
     gives = frozenset({EndOfTurn})
+    judges_speech = True
     needs: Mapping[type[Frame], str] = {SpeechStarted: "put Vad before it"}
 
     def __init__(

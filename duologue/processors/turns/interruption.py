@@ -20,6 +20,7 @@ from ...frames import (
     TurnResumed,
     UserTranscript,
 )
+from ...session.interrupting import may_interrupt
 from ...session.session import Session
 from ..processor import Processor, handles
 from .acoustics import Acoustics, Sound
@@ -34,14 +35,6 @@ UNSURE_S = 0.45
 """Seconds after which a sound that may be speech goes to the engine: words may tell."""
 ANSWER_S = 1.0
 """Seconds before the end of the agent's speech from which on a backchannel counts as an answer: "yes"."""
-
-
-def may_interrupt(session: Session) -> bool:
-    """Return True if the agent speaks or works on an answer, and none of it is protected."""
-    floor = session.floor
-    if floor.owner != "agent" or floor.is_protected(floor.turn):
-        return False
-    return not any(floor.is_protected(response.turn) for response in session.ledger.unsettled)
 
 
 def _nearly_silent(session: Session) -> bool:
@@ -72,6 +65,7 @@ class Interruption(Processor):
     """
 
     follows = frozenset[type[Frame]]((SpeechStarted, EndOfTurn))
+    judges_speech = True
 
     def __init__(self, policy: InterruptionPolicy | None = None) -> None:
         self.policy = policy or InterruptionPolicy()

@@ -49,6 +49,7 @@ class Vad(AudioFollower):
     """
 
     gives = frozenset({SpeechStarted})
+    judges_speech = True
     needs: Mapping[type[Frame], str] = {UserAudio: INPUT_MISSING}
 
     def __init__(

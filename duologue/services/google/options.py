@@ -213,7 +213,7 @@ class GeminiLiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 _SPELLINGS = ({"language_code", "language"}, {"activity_handling", "no_interruption"})
-_DETECTION_OPTIONS = (
+DETECTION_OPTIONS = (
     "start_of_speech_sensitivity",
     "end_of_speech_sensitivity",
     "silence_duration_ms",
@@ -253,7 +253,7 @@ def _contradiction(options: GeminiLiveOptions) -> str:
     if options.thinking_budget is not None and options.thinking_level is not None:
         return "thinking_budget and thinking_level exclude each other"
     if options.turn_detection is None:
-        for name in _DETECTION_OPTIONS:
+        for name in DETECTION_OPTIONS:
             if getattr(options, name) is not None:
                 return f"{name} has no meaning with turn_detection=None"
     if not options.context_window_compression:

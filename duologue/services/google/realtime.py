@@ -6,6 +6,8 @@ import os
 import ssl
 from collections.abc import Iterable
 
+import msgspec
+
 from ...agents.engine import Capabilities, EngineConfig
 from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError, check_installed
@@ -16,6 +18,7 @@ from ..remote.dialect import Wire
 from .dialect import NO_HISTORY, GeminiDialect
 from .options import (
     DEFAULT_VOICE,
+    DETECTION_OPTIONS,
     INPUT_RATE,
     LIVE_IMAGES,
     OUTPUT_RATE,
@@ -101,6 +104,13 @@ class GeminiLive(SpeechToSpeech):
         """Raise ConfigurationError for a missing key, or with the name of a setting that the model refuses."""
         check(self.model, self._family, self._options(config), config.voice, config.tools)
         self._key()
+
+    def with_manual_turns(self, config: EngineConfig) -> EngineConfig:
+        """Return the configuration without the server's detection of turns. The caller's activity interrupts."""
+        config = super().with_manual_turns(config)
+        detection = dict.fromkeys(DETECTION_OPTIONS)
+        options = {**config.options, **detection, "activity_handling": "START_OF_ACTIVITY_INTERRUPTS"}
+        return msgspec.structs.replace(config, options=options)
 
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
         """Open a session. Raises ConnectionLost, ConfigurationError without a key, MissingExtra without the SDK."""

@@ -10,7 +10,6 @@ import msgspec
 from ...agents.engine import EngineConfig, Handover
 from ...frames import Configure, End, EndOfTurn, Input, Interrupted, Say, ToolResult
 from ...processors.processor import handles
-from ...session.life import State
 from ..answers import tool_choice_of
 from ..context import SAY
 from .dialect import Called
@@ -112,7 +111,7 @@ class NativeAnswers(NativeService):
             return
         fresh = self.session.prompts.fresh(self.config)
         in_place = "instructions" in self.capabilities.changes_in_session
-        if fresh is not self.config and in_place and self.session.state is State.ACTIVE:
+        if fresh is not self.config and in_place and self.session.live:
             self.spawn(self.configure, Configure(instructions=fresh.instructions))
 
     async def configure(self, change: Configure) -> None:

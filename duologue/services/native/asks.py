@@ -191,6 +191,7 @@ class Asks:
         provider, crossed, losses = self._provider, 0, 0
         while True:
             self.early.make_way(self._turns.latest_taken, plain=not (by_itself or extra or tool_choice))
+            provider.want()
             await provider.until(lambda: provider.given_up or (provider.connection is not None and self._free))
             connection = provider.connection
             if connection is None:

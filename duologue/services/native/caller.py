@@ -19,8 +19,8 @@ from ...frames import (
     UserAudio,
 )
 from ...processors.kernel.groups import leaves
-from ...processors.turns.interruption import may_interrupt
 from ...processors.turns.vad import SpeechGate, Vad
+from ...session.interrupting import may_interrupt
 from ..remote.connection import Connection
 from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance

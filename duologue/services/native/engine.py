@@ -30,7 +30,6 @@ from ...images.limits import ImageLimits
 from ...processors.kernel.node import Node
 from ...processors.processor import handles
 from ...processors.turns.endpointing import check_turns
-from ...session.life import State
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
 from .answers import NativeAnswers
@@ -78,6 +77,8 @@ class SpeechToSpeech(NativeAnswers):
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require a detector of turns if the provider does not find them."""
         super().check_place(before, after)
+        if self.session.microphone.mode == "push_to_talk":
+            return
         try:
             server_turns = self.dialect(self.config, "").server_turns
         except ConfigurationError:
@@ -130,11 +131,11 @@ class SpeechToSpeech(NativeAnswers):
         first = self.first_change(self.capabilities.voices)
         if first is not None:
             self.config = self.config.changed(first)
-        made_with = self.checked(self.config)
+        self.config = made_with = self.checked(self.config)
         try:
             await link.open()
         except (ConnectionLost, DeadlineExceeded) as error:
-            if not (self.replaceable and self.session.state is State.CONNECTING):
+            if not (self.replaceable and not self.session.live):
                 raise
             self._failed_to_open = error
             return
@@ -154,6 +155,21 @@ class SpeechToSpeech(NativeAnswers):
             parts.caller.close()
         if self._link is not None:
             await self._link.close()
+
+    @property
+    def resting(self) -> bool:
+        """True while the engine has left its provider, and no answer is asked for."""
+        return self._link is not None and self._link.resting
+
+    async def rest(self) -> None:
+        """Disconnect at the next quiet moment. An answer that is asked for connects again."""
+        if self._link is not None:
+            await self._link.rest()
+
+    async def wake(self) -> None:
+        """Connect again. Raises ConnectionLost, DeadlineExceeded or ConfigurationError; the engine rests on then."""
+        if self._link is not None:
+            await self._link.wake()
 
     @handles(SessionStarted)
     async def begin(self, signal: SessionStarted) -> None:

@@ -7,16 +7,19 @@ import re
 from collections.abc import Coroutine
 from typing import Any
 
+import anyio
+
 from ...agents.engine import EngineConfig
 from ...errors import BadInput, ServiceError
-from ...frames import Respond, ResumptionHandle
-from ...processors.turns.interruption import may_interrupt
+from ...frames import ConnectionChanged, Respond, ResumptionHandle
+from ...session.interrupting import may_interrupt
 from ...session.running import Clock
 from ..context import own_since
 from ..remote.connection import Connection, ConnectionSettings, dial
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
 from ..remote.keeper import Keeper
+from ..remote.resting import RestingKeeper
 from .asks import CONTINUE, Asks
 from .audio_ring import AudioRing
 from .caller import Caller
@@ -52,7 +55,7 @@ from .reconfigure import Reconfigure
 from .replies import Replies
 from .reply import Ask
 from .transcripts import Transcripts
-from .turns import Turns
+from .turns import TRANSCRIPT_WAIT_S, Turns
 
 MAX_REPORTED = 64
 """The most kinds of odd messages that are remembered as reported."""
@@ -186,9 +189,11 @@ class Link:
         self._session = service.session
         self._parts = parts
         self._provider = parts.provider
-        self.broadcast, self.spawn = service.broadcast, service.spawn
-        self._keeper = Keeper(self, settings)
+        self.spawn = service.spawn
+        self._refreshed = ""  # the reason for the replacement in progress
+        self._keeper = RestingKeeper(self, settings)
         self.give_up = self._keeper.give_up
+        self._provider.want = self._keeper.want
         self._reconfigure = Reconfigure(settings.connect_timeout_s)
         self._patience_s = settings.response_s
         self._events = Events(service, parts, self._keeper, self._reconfigure)
@@ -206,6 +211,24 @@ class Link:
         if connection is not None and not await self._reconfigure.apply(connection, config):
             await self._keeper.replace(config, "a change that takes a new connection")
         self._service.config = config
+
+    @property
+    def resting(self) -> bool:
+        """True while no connection is wanted for now."""
+        return self._keeper.resting
+
+    async def rest(self) -> None:
+        """Disconnect at the next quiet moment, or after `TRANSCRIPT_WAIT_S`."""
+        with anyio.move_on_after(TRANSCRIPT_WAIT_S):
+            await self._provider.until(self.is_quiet)
+        if not self._parts.asks.busy:
+            if not self._parts.turns.waiting:
+                self._parts.ring.clear()  # no part of it needs to be sent again
+            self._keeper.rest()
+
+    async def wake(self) -> None:
+        """Connect again after `rest`."""
+        await self._keeper.wake()
 
     async def close(self) -> None:
         """End the connection."""
@@ -241,6 +264,13 @@ class Link:
             self._service.dial(config, handle),
             lambda wire: Connection(self, wire, dialect, self._events.read, self._keeper.lost, self._events.act_now),
         )
+
+    def broadcast(self, signal: ConnectionChanged) -> None:
+        """Broadcast a change of the connection, and let the state of the session follow."""
+        refreshes = signal.state == "refreshing"
+        self._refreshed = signal.reason if refreshes else ""
+        self._session.microphone.refreshes(self.name, refreshes, signal.reason)
+        self._service.broadcast(signal)
 
     def report(self, error: Exception) -> None:
         """Report an error that the connection survives."""
@@ -334,6 +364,8 @@ class Link:
             self._parts.caller.attach(connection)
             # For readers of the log only: without a text it is not sent to the model.
             data = {"engine": self.name, "connection": how}
+            if self._refreshed:
+                data["refreshed"] = self._refreshed
             self._session.conversation.add("note", "system", name="connection", data=data)
         return how
 

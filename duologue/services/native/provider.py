@@ -54,11 +54,17 @@ class NativeService(Answers):
 
     def checked(self, config: EngineConfig) -> EngineConfig:
         """Return the configuration. Raises ConfigurationError for tools or settings that the model does not take."""
+        if self.in_session and self.session.microphone.mode == "push_to_talk":
+            config = self.with_manual_turns(config)
         check_tools(config.tools, self.extra)
         if config.model not in ("", self.model):
             raise ConfigurationError(f"{self.name} cannot change to the model {config.model!r}: it has {self.model!r}")
         self.check_config(config)
         return config
+
+    def with_manual_turns(self, config: EngineConfig) -> EngineConfig:
+        """Return the configuration with which the provider leaves the caller's turns to the pipeline."""
+        return msgspec.structs.replace(config, options={**config.options, "turn_detection": None})
 
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
         """Open a connection, and resume the session of `handle` unless it is "". Raises ConnectionLost."""
@@ -98,6 +104,8 @@ class Provider:
         """True while the engine has the call. Before and after that it only keeps its connection open."""
         self.given_up = False
         """True once connecting has been given up."""
+        self.want: Callable[[], None] = lambda: None
+        """Called when a connection is wanted for an answer."""
         self._watchers: list[asyncio.Future[None]] = []
         self._reactions: list[Callable[[], None]] = []
 

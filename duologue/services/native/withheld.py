@@ -8,8 +8,9 @@ import anyio
 
 from ...frames import EndOfTurn
 from ...processors.kernel.groups import leaves
-from ...processors.turns.interruption import Interruption, may_interrupt
+from ...processors.turns.interruption import Interruption
 from ...processors.turns.trial import CALLER
+from ...session.interrupting import may_interrupt
 from .audio_ring import AudioRing, Utterance
 from .provider import NativeService
 from .transcribe import EarWords
@@ -36,12 +37,18 @@ class Withheld:
         parts = leaves(service.session.pipeline)
         self._arbiter = next((leaf for leaf in parts if isinstance(leaf, Interruption)), None)
         self._has_words = any(isinstance(leaf, EarWords) for leaf in parts)
+        # The caller marks their turns: a press has interrupted the agent already, if it may.
+        self._pressed = service.session.microphone.mode == "push_to_talk"
+        self._stop: Callable[[], None] = lambda: None
         self._complete: list[tuple[Utterance, EndOfTurn]] = []
 
     def begin(self) -> None:
         """Withhold the speech that begins, if the agent has the floor."""
-        if self._arbiter is not None and self._session.floor.owner == "agent":
+        if (self._arbiter is not None or self._pressed) and self._session.floor.owner == "agent":
             self._ring.uplink.withheld = True
+            if self._pressed:  # no further audio may come, after which to look
+                self._stop()
+                self._stop = self._session.floor.on_life(self.look)
 
     def look(self) -> None:
         """Give what is withheld if the agent has finished. Called with each piece of audio."""
@@ -52,6 +59,9 @@ class Withheld:
         """Drop a turn that was not an interruption, give it to the provider, or keep it until the agent has ended."""
         session, turn = self._session, (utterance, end)
         self._complete.append(turn)
+        if self._pressed and may_interrupt(session):
+            session.interrupt()
+            return
         if not may_interrupt(session) or not (self._arbiter and self._arbiter.policy.enabled):
             return
         if session.floor.take_dismissed() or CALLER not in session.floor.held_by:
@@ -91,6 +101,7 @@ class Withheld:
         """Let the provider have what was withheld."""
         if not self._ring.uplink.withheld:
             return
+        self._stop()
         complete, self._complete = self._complete, []
         self._ring.uplink.withheld = False
         self._ring.hold(self._ring.held)
@@ -100,4 +111,5 @@ class Withheld:
 
     def clear(self) -> None:
         """Forget everything: another engine takes the call."""
+        self._stop()
         self._complete.clear()

@@ -11,7 +11,6 @@ import msgspec
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, SessionStarted, Signal
 from ...processors.processor import Processor, handles
-from ...session.life import State
 from ...session.running import Clock
 from .connection import Connection, ConnectionSettings, D, dial
 from .dialect import Event, GoingAway, Refused, Wire
@@ -108,7 +107,7 @@ class RemoteService(Processor, Generic[D]):
         try:
             await self._keeper.open()
         except (ConnectionLost, DeadlineExceeded) as error:
-            if not (self.replaceable and self.session.state is State.CONNECTING):
+            if not (self.replaceable and not self.session.live):
                 raise
             self._not_opened = error
 

@@ -23,7 +23,7 @@ from ...frames import (
     UserTranscript,
 )
 from ...processors.processor import handles
-from ...processors.turns.interruption import may_interrupt
+from ...session.interrupting import may_interrupt
 from .connection import Connection, ConnectionSettings
 from .dialect import Event
 from .stt import RemoteSTT, SpokenAudio, STTDialect

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from ...audio.pcm import ramp
 from ...frames import BotStartedSpeaking, BotStoppedSpeaking
 from ...processors.kernel.tasks import Wake
 from ...session.session import Session
@@ -131,11 +132,21 @@ class Audible:
         self.audible_turn: int | None = None
         """The turn that the caller hears; None while they hear nothing."""
         self._session, self._floor = session, session.floor
+        self._playback = session.playback
+        self._volume = self._playback.volume  # of the latest sample
 
     @property
     def turn(self) -> int:
         """The turn that the caller hears, or the latest one."""
         return self._floor.turn if self.audible_turn is None else self.audible_turn
+
+    def at_volume(self, pcm: bytes) -> bytes:
+        """Return the next audio (s16le mono) with the volume of the playback, which changes within it."""
+        volume, before = self._playback.volume, self._volume
+        if volume == before == 1.0:
+            return pcm
+        self._volume = volume
+        return ramp(pcm, before, volume)
 
     def started(self, turn: int) -> None:
         """Record that the caller begins to hear a turn."""
@@ -163,11 +174,16 @@ class Account(Audible):
         self._queue, self._sample_rate = queue, sample_rate
         self._drains: list[Wake] = []
 
-    def written(self, pcm: bytes, until: float) -> None:
-        """Record that `pcm` is being written, which the far end will have played at loop time `until`."""
+    def written(self, pcm: bytes, until: float) -> bytes:
+        """Record that `pcm` is being written, which the far end will have played at loop time `until`.
+
+        Returns it with the volume of the playback.
+        """
+        pcm = self.at_volume(pcm)
         if (written := self._session.audio.written).listeners:
             ahead_s = until - asyncio.get_running_loop().time() - len(pcm) / (2 * self._sample_rate)
             written.hear(pcm, self._sample_rate, self._session.now() + ahead_s)
+        return pcm
 
     def played(self, speech: QueuedSpeech | None, pcm: bytes, ago_s: float) -> None:
         """Record that the far end began to play `pcm` `ago_s` seconds ago. `speech` is None for silence and fades."""

@@ -162,7 +162,7 @@ class Playout(PlayoutBase):
 
     def _write_chunk(self, pcm: bytes) -> None:
         pcm, self._rises = fade_in(pcm, self._rate, self._fade_ms) if self._rises else pcm, False
-        self._account.written(pcm, self._in_flight.dry_at)
+        pcm = self._account.written(pcm, self._in_flight.dry_at)
         try:
             self._sink.write(pcm)
         except Exception as error:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
+from ...audio.pcm import downmix
 from ...frames import BotAudio, ResponseEnded, ResponseStarted
 from ...session.session import Session
 from .base import PlayoutBase
@@ -33,8 +36,13 @@ class UnpacedPlayout(PlayoutBase):
     def add(self, frame: BotAudio) -> Awaitable[None] | None:
         if self._gone or frame.turn <= self._floor.fence:
             return None
+        if not frame.response_id:
+            return None  # a replay, which is the client's
         if self._audible.audible_turn is None:
             self._audible.started(frame.turn)
+        audio = frame.audio if frame.channels == 1 else downmix(frame.audio, frame.channels)
+        if (loud := self._audible.at_volume(audio)) is not audio:
+            frame = replace(frame, audio=loud, channels=1)
         self._ledger.sent(frame.response_id, frame.duration_s)
         self._ledger.played(frame.response_id, frame.duration_s)
         return self._send(frame)

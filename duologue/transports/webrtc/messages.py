@@ -9,8 +9,8 @@ import msgspec
 
 from ...errors import BadInput
 from ...frames.text import from_json, to_json
-from ..base import Allowance
 from ..client import Message, byte_size
+from ..pace import Allowance
 from .peer import Peer
 
 log = logging.getLogger("duologue")

@@ -146,7 +146,9 @@ class DuologueSerializer(Serializer):
             return Played(_milliseconds(message.get("ms")))
         if kind == "ping":
             return Ping()
-        raise Malformed("unknown_type", "the message's type is none of audio, played, ping")
+        if kind in ("talk", "playback"):
+            return message
+        raise Malformed("unknown_type", "the message's type is none of audio, played, ping, talk, playback")
 
     def audio(self, pcm: bytes) -> Wired:
         if self.binary:

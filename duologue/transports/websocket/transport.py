@@ -13,8 +13,8 @@ import anyio
 
 from ...errors import check_limits
 from ...frames import UserText
-from ..base import Allowance
-from ..client import SHUTTING_DOWN, ClientTransport, Crowd, Message, Pace, byte_size
+from ..client import SHUTTING_DOWN, ClientTransport, Message, byte_size
+from ..pace import Allowance, Crowd, Pace
 from ..playout.base import AudioSink, PlayoutSettings
 from ..playout.in_flight import CONFIRM_S
 from .connection import ClientSocket, Closed

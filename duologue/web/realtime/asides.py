@@ -221,10 +221,11 @@ def _check_item(item: ServerItem, where: str, may_configure: bool) -> None:
             image_of(part.get("image_url", ""), f"{where}.content[{place}].image_url")
 
 
-def images_in(items: Iterable[ServerItem]) -> int:
-    """Return the number of images in the new items of a response's own input."""
+def image_addresses(items: Iterable[ServerItem]) -> list[str]:
+    """Return the address of each image in the new items of a response's own input, "" for a data URL."""
     parts = (part for item in items if not item.was_added for part in item.wire.get("content", ()))
-    return sum(part["type"] == "input_image" for part in parts)
+    urls = (part.get("image_url", "") for part in parts if part["type"] == "input_image")
+    return ["" if url.startswith("data:") else url for url in urls]
 
 
 def _arguments(text: str, where: str = "") -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ...frames import UserAudio, UserTranscript
-from ...processors.turns.interruption import may_interrupt
 from ...protocols.openai_realtime.response import ServerItem
 from ...protocols.openai_realtime.session import RealtimeServerSession
+from ...session.interrupting import may_interrupt
 from ...session.session import Session
 from .transcripts import TurnTranscripts
 

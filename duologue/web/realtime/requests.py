@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any, Protocol
 
 import msgspec
@@ -14,7 +14,7 @@ from ...frames.text import from_json
 from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
-from .asides import Asides, check_author, images_in
+from .asides import Asides, check_author, image_addresses
 from .caller import CallerTurns
 from .images import image_of
 from .jobs import Jobs
@@ -36,6 +36,9 @@ class Head(Protocol):
 
     def put(self, frame: Frame) -> None:
         """Push any frame, in its place among the audio."""
+
+    def check_image_address(self, url: str) -> None:
+        """Raise BadInput for the address of an image if the server takes none."""
 
     def count_image(self) -> None:
         """Count an image of the client. Raises BadInput if it has sent too many."""
@@ -161,7 +164,7 @@ class ClientRequests:
                 images.append(image_of(part.get("image_url", ""), f"item.content[{place}].image_url", ids[-1]))
         if not item.text and not images:
             raise Refusal("invalid_value", "The message is empty.", "item.content")
-        self._count_images(len(images), "item.content")
+        self._count_images([image.url for image in images], "item.content")
         for part in wire["content"]:
             if part.get("image_url", "").startswith("data:"):
                 del part["image_url"]  # it is not sent back
@@ -172,10 +175,18 @@ class ClientRequests:
             author = "caller" if wire["role"] == "user" else "system"
             self._feed(UserText(text=item.text, author=author, respond=False, id=ids[0]))
 
-    def _count_images(self, count: int, where: str) -> None:
-        """Count images of the client, which are decoded here, and perhaps fetched. Raises Refusal for too many."""
+    def _count_images(self, addresses: Sequence[str], where: str) -> None:
+        """Count images of the client by their addresses, "" for those without. They are decoded here, perhaps fetched.
+
+        Raises Refusal for too many, and for an address if the server takes none.
+        """
         try:
-            for _ in range(count):
+            for url in addresses:
+                self._head.check_image_address(url)
+        except BadInput as error:
+            raise Refusal("invalid_value", str(error), where) from error
+        try:
+            for _ in addresses:
                 self._head.count_image()
         except BadInput as error:
             raise Refusal("rate_limit_exceeded", str(error), where) from error
@@ -231,7 +242,7 @@ class ClientRequests:
     def check_response(self, asked: dict[str, Any]) -> None:
         """Raise Refusal for a response that the application's agent cannot give in its one conversation."""
         self.settings.check_response(asked)
-        self._count_images(images_in(asked.get("input", ())), "response.input")
+        self._count_images(image_addresses(asked.get("input", ())), "response.input")
 
     def respond(self, response: ServerResponse) -> None:
         """Ask the engine for a response."""

@@ -217,6 +217,7 @@ class _RealtimeInput(ClientInput):
     """Checks the pipeline before the call begins."""
 
     transport: RealtimeTransport
+    takes_marks = False
 
     async def open(self) -> None:
         """Raise ConfigurationError if the pipeline lacks one of the transport's processors, or an engine."""

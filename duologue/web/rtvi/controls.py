@@ -105,6 +105,9 @@ def page_state(session: Session, may: frozenset[ControlName]) -> dict[str, Any]:
         "engine": engine,
         "engines": engines,
         "access": session.audio.access,
+        "mode": session.microphone.mode,
+        "state": session.state.value,
+        "volume": session.playback.volume,
         "camera_fps": camera_fps(session),
         "controls": sorted(may),
     }

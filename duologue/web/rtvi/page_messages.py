@@ -18,6 +18,7 @@ from ...session.call_events import (
     HandedOff,
     ServiceMoved,
     SpeechHeld,
+    StateMoved,
     ToolChanged,
     TurnTimed,
     UsageReported,
@@ -78,6 +79,8 @@ class PageMessages:
                     yield _handoff(event)
                 if event.state == "completed":
                     yield _page_message("state", **self._state())
+            case StateMoved() if event.state != "ending":
+                yield _page_message("state", **self._state())
             case AccessSwitched():
                 yield _page_message("state", **self._state())
             case ConnectionMoved() if "connections" in self._may:

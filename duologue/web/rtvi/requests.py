@@ -9,7 +9,6 @@ from typing import Any
 from ...audio.pcm import MonoPieces
 from ...errors import BadInput, DuologueError
 from ...frames import Dtmf, Respond, UserText
-from ...session.life import State
 from ...session.session import Session
 from ...transports.client import ClientTransport, Message
 from .client import RtviClient
@@ -95,7 +94,7 @@ class RtviRequests:
 
     def _disconnect(self, id: str, data: dict[str, Any]) -> None:
         session, reason = self._session, "client disconnected the agent"
-        if session.state is State.ACTIVE:
+        if session.live:
             session.interrupt(reason)
             session.start_task(session.pipeline, session.end(reason))
         else:

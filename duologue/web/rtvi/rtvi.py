@@ -16,9 +16,9 @@ from ...services.llm import LLM
 from ...services.stt import STT
 from ...services.tts import TTS
 from ...session.call_events import CallBegan, FeedEvent, Level, MessageChanged, ResponseOpened, TurnTimed
-from ...session.life import State
 from ...session.session import Session
 from ...transports.client import ClientTransport
+from ..caller_controls import CallerControls, PlaybackRequest, TalkRequest
 from .client import ClientTool, RtviClient, is_client_tool, of
 from .controls import ControlName, PageControls, checked_controls, page_state
 from .messages import PROTOCOL, ClientReady, envelope, version
@@ -79,6 +79,9 @@ class Rtvi:
         feed.on(self._happened)
         if self._client.audio_levels:
             feed.on(self._happened, Level)
+        controls = CallerControls(self._session)
+        self._client.on_client_message("duologue.talk", controls.talk, TalkRequest)
+        self._client.on_client_message("duologue.playback", controls.playback, PlaybackRequest)
         if self._page is not None:
             PageControls(self._session, self._page, self._may).attach(self._client)
         self._transport.on_message(self._requests.received)
@@ -92,7 +95,7 @@ class Rtvi:
             self._requests.refuse(id, error)
         self._messages.set_version(theirs)
         self._asked = (id, data)
-        if self._session.state is State.ACTIVE:
+        if self._session.live:
             self._ready()
 
     def _ready(self) -> None:

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duologue.errors import ConfigurationError, IllegalState
+from duologue.errors import ConfigurationError
 from duologue.frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from duologue.processors import Processor, handles
 from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.push_to_talk import PushToTalk
 from duologue.processors.turns.vad import Vad
 from duologue.testing import clock
 from tests.processors.turns.calls import RATE, UTTERANCE_2, EarsCall, hush, level_vad, loud, noise
@@ -347,72 +346,3 @@ def test_settings_out_of_range_are_refused_by_name(option: str) -> None:
     settings: dict[str, Any] = {option: -1}
     with pytest.raises(ConfigurationError, match=option):
         Endpointing(**settings)
-
-
-# -- push to talk ------------------------------------------------------------------------------------------------------
-
-
-async def test_what_is_said_while_the_button_is_down_is_the_turn() -> None:
-    talk = PushToTalk()
-    async with EarsCall(talk) as call:
-        await call.says(0.5)
-        await talk.start_turn()
-        assert call.session.floor.caller_speaking
-        await call.waits(0.3)
-        await call.says(0.3)
-        await talk.end_turn()
-        assert not call.session.floor.caller_speaking
-        await call.says(0.5)
-    assert call.marks == [("started", 0.5), ("stopped", 1.1), ("manual", 1.1)]
-    assert call.received == hush(0.3) + loud(0.3)
-    assert [type(f) for f in call.engine.frames[-2:]] == [SpeechStopped, EndOfTurn]
-
-
-async def test_pressing_the_button_interrupts_the_agent_at_once() -> None:
-    talk = PushToTalk()
-    async with EarsCall(talk) as call:
-        call.utter()
-        await anyio.sleep(1)
-        await talk.start_turn()
-        assert call.events == [(1.0, "Interrupted")]
-
-
-async def test_pressing_the_button_does_not_interrupt_protected_speech() -> None:
-    talk = PushToTalk()
-    async with EarsCall(talk) as call:
-        call.utter(protected=True)
-        await talk.start_turn()
-        assert call.events == []
-        assert call.marks == [("started", 0.0)]
-
-
-async def test_a_button_that_is_never_released_is_bounded() -> None:
-    talk = PushToTalk(max_turn_s=2.5)
-    async with EarsCall(talk, piece_s=0.07) as call:
-        await talk.start_turn()
-        await call.says(6.0)
-        await talk.end_turn()
-    assert [kind for kind, _ in call.marks if kind not in ("started", "stopped")] == ["limit", "limit", "manual"]
-    assert [place for kind, place in call.places() if kind == "limit"] == [2.5, 5.0]
-    assert call.received == call.sent
-
-
-async def test_the_call_ends_while_the_button_is_down() -> None:
-    talk = PushToTalk()
-    async with EarsCall(talk, ends=True) as call:
-        await talk.start_turn()
-        await call.says(1.0)
-    assert [kind for kind, _ in call.marks] == ["started", "stopped", "end"]
-    assert not call.session.floor.caller_speaking
-
-
-async def test_a_button_cannot_be_pressed_or_released_twice() -> None:
-    talk = PushToTalk()
-    async with EarsCall(talk) as call:
-        with pytest.raises(IllegalState, match="has not started"):
-            await talk.end_turn()
-        await talk.start_turn()
-        with pytest.raises(IllegalState, match="already"):
-            await talk.start_turn()
-        await talk.end_turn()
-    assert [kind for kind, _ in call.marks] == ["started", "stopped", "manual"]

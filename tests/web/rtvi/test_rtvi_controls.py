@@ -36,6 +36,9 @@ async def test_the_page_is_told_who_has_the_call_on_which_engine() -> None:
                 "engine": "native",
                 "engines": ["native", "cascade"],
                 "access": "active",
+                "mode": "continuous",
+                "state": "active",
+                "volume": 1.0,
                 "camera_fps": 1.0,
                 "controls": sorted(ALL_CONTROLS),
             }

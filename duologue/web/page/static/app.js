@@ -27,6 +27,7 @@ class App {
   #callerSpeaks = false;
   #agentSpeaks = false;
   #thinks = false;
+  #pressed = false; // the server hears the caller only while they press
   #may = new Set(); // the controls that the server grants
 
   #agents = new Agents(byId("agents"), (target) =>
@@ -130,6 +131,10 @@ class App {
 
   #hold(held) {
     this.#microphone.held = held;
+    if (this.#pressed) {
+      this.#ask("duologue.talk", { talking: held }).catch(() => {});
+      return;
+    }
     if (held && this.#agentSpeaks && this.#may.has("interrupt")) this.#ask("duologue.interrupt", {}).catch(() => {});
   }
 
@@ -219,7 +224,9 @@ class App {
 
   // -- what is shown --------------------------------------------------------------------------------------------------
 
-  #showState({ agents = [], agent = "", engine = "", engines = [], access, controls = [], camera_fps = 0 }) {
+  #showState({ agents = [], agent = "", engine = "", engines = [], access, controls = [], camera_fps = 0, mode = "" }) {
+    this.#pressed = mode === "push_to_talk";
+    if (this.#pressed) this.#microphone.pushToTalk = this.#pushToTalk.on = true;
     this.#camera.fps = camera_fps;
     this.#pictures.taken = camera_fps > 0;
     this.#may = new Set(controls);
