@@ -71,25 +71,17 @@ def _merged(policy: EndpointingPolicy | None, **given: Any) -> EndpointingPolicy
 class Endpointing(AudioFollower):
     """Ends the caller's turn, by a silence whose length depends on their words: see `EndpointingPolicy`.
 
-    Without a policy the default one holds. Single settings replace those of the policy; with `silence_ms` the silence
-    always has this length. Raises ConfigurationError for a setting out of range.
+    Single settings replace those of the policy; with `silence_ms` the silence always has this length. Raises
+    ConfigurationError for a setting out of range.
 
-    Silence is measured in the audio, and `EndOfTurn` (by="silence") has its place among the audio; if the audio stops,
-    the clock measures. Speech within that time continues the turn. Words that come while the silence lasts change its
-    length, for the future only; in noise it is `NOISE_S` longer. A turn that lasts `max_turn_s` is ended (by="limit");
-    if the caller speaks on, the next turn starts at the same sample. The same holds (by="stall") if words have come,
-    the detector still hears a voice, but no new words come and the sound is lower: the caller has finished, and others
-    talk. The `End` also ends the turn (by="end").
+    Silence is measured in the audio, and `EndOfTurn` has its place there; if the audio stops, the clock measures.
+    Speech within the silence (by="silence") continues the turn; words change its length, for the future only. A turn of
+    `max_turn_s` is ended (by="limit"); if the caller speaks on, the next one starts at the same sample. The same holds
+    (by="stall") for one whose words stall while the detector hears a lower voice: others talk. The `End` ends it, too.
 
     Speech shorter than `min_speech_ms` does not start a turn: its audio passes, its `SpeechStarted` and
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
-    outside a turn start a turn.
-
-    `turn_model`, such as `SmartTurn`, is asked at pauses where no words are known: a turn that sounds complete ends
-    after the quick silence, another one after the patient silence.
-
-    With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
-    before; speech after it becomes a `TurnResumed`. With the interim text the model begins its answer then.
+    outside a turn start a turn. `turn_model`, such as `SmartTurn`, is asked at pauses where no words are known.
     """
 
     gives = frozenset({EndOfTurn})
@@ -149,38 +141,27 @@ class Endpointing(AudioFollower):
 
     def pass_at_once(self, frame: Frame) -> Awaitable[None] | None:
         """Pass a piece of audio on in which nothing is due."""
-        if not isinstance(frame, UserAudio):
+        if not isinstance(frame, UserAudio) or self._sound is not None or not self._time.take(frame, self._due_at):
             return None
-        time, start = self._time, frame.at
-        if start < time.end_s:
-            start = time.end_s
-        end = start + len(frame.audio) / (2 * frame.channels * frame.sample_rate)
-        if self._due_at <= end or self._sound is not None:
-            return None
-        time.end_s = end
         self._arrived_at = None
         passed = self._down[frame.__class__](frame)
-        if passed is not DONE:
-            return self._act_after(frame, passed)
-        stalls = self._open and self._stalls(frame)
-        if stalls or self._candidate is not None or self._due_at <= end + 1e-6:
-            return self._arrives(self._act(stalls))
+        stays = self._candidate is None and self._due_at > self._time.end_s + 1e-6
+        if passed is not DONE or not stays or self._stalls(frame):
+            return self._finish(frame, passed)
         self._arrived_at = self._loop.time()
         return passed
 
     def _stalls(self, frame: UserAudio) -> bool:
-        """Return True if the words of the turn have stalled with a piece that was passed on."""
-        return self.policy.by_words and self._stalled.passed(frame, self._time.end_s, self._speaking)
+        if not self._open or not self.policy.by_words:
+            return False
+        return self._stalled.passed(frame, self._time.end_s, self._speaking)
 
-    async def _act_after(self, frame: UserAudio, passed: Awaitable[None]) -> None:
+    async def _finish(self, frame: UserAudio, passed: Awaitable[None]) -> None:
         await passed
-        await self._arrives(self._act(self._open and self._stalls(frame)))
-
-    async def _act(self, stalls: bool) -> None:
-        """Begin or end the turn if that is due at the end of a piece."""
-        if stalls:
+        if self._stalls(frame):
             await self._end_turn("stall")
         await self._settle()
+        self._arrived_at = self._loop.time()
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
@@ -198,7 +179,7 @@ class Endpointing(AudioFollower):
                 start += samples / frame.sample_rate
                 await self.push(head)
             await self._end_due()
-        await self._act_after(frame, self.push(frame))
+        await self._finish(frame, self.push(frame))
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
@@ -304,12 +285,10 @@ class Endpointing(AudioFollower):
         """End the turn, or push its probable end. Sound that may be the beginning of speech puts both off."""
         if self.session.floor.caller_may_speak and not self._speaking and self._put_off_s < MOST_PUT_OFF_S:
             self._put_off_s += PUT_OFF_S
-            self._ends_at += PUT_OFF_S
-            self._due_at += PUT_OFF_S
+            self._ends_at, self._due_at = self._ends_at + PUT_OFF_S, self._due_at + PUT_OFF_S
             return
         if self._due_at < self._ends_at:
-            self._due_at = self._ends_at
-            self._eager = True
+            self._due_at, self._eager = self._ends_at, True
             await self.push(EagerEndOfTurn(at=self._spoke_until))
             return
         silent = not self._speaking and self._due_at >= self._spoke_until + self._silence_s - 1e-6
@@ -320,8 +299,7 @@ class Endpointing(AudioFollower):
         place = min(self._ends_at, self._time.end_s)
         speaking, self._speaking = self._speaking, False
         self._open = self._eager = False
-        self._due_at = self._ends_at = math.inf
-        self._ended_at = place
+        self._due_at, self._ends_at, self._ended_at = math.inf, math.inf, place
         self._words.end(place, by)
         if speaking:
             self._spoke_until = place

@@ -216,11 +216,10 @@ class Interruption(Processor):
         floor = self._floor
         if not floor.caller_speaking or (self._withheld is None and floor.owner == "caller"):
             return
-        evidence, in_question = self._evidence, self.policy.enabled and may_interrupt(self.session)
-        if not in_question and self._withheld is None:
+        if not (in_question := self.policy.enabled and may_interrupt(self.session)) and self._withheld is None:
             return
-        on_trial = self._trial.out and self._suspect == floor.turn
-        if on_trial:
+        evidence = self._evidence
+        if on_trial := self._trial.out and self._suspect == floor.turn:
             spoken_s = self._voice_end - max(self._voice_start, self._held_from)
             sure = evidence.sure_ms is not None and spoken_s >= evidence.sure_ms / 1000 - 1e-6
             if sure and in_question and not self._said.anything:

@@ -31,6 +31,15 @@ class StreamTime:
         self.end_s = start + len(frame.audio) / (2 * frame.channels * frame.sample_rate)
         return start
 
+    def take(self, frame: UserAudio, due_at: float) -> bool:
+        """Return True if the next piece ends before a session time; if it does not, it is not taken yet."""
+        start = frame.at if frame.at > self.end_s else self.end_s
+        end = start + len(frame.audio) / (2 * frame.channels * frame.sample_rate)
+        if due_at <= end:
+            return False
+        self.end_s = end
+        return True
+
 
 def split(frame: UserAudio, samples: int) -> tuple[UserAudio, UserAudio]:
     """Cut a piece of audio in two. The first part has `samples` samples."""
