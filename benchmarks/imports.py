@@ -7,7 +7,7 @@ import sys
 
 from benchmarks._report import arguments, percentile, report
 
-HEAVY = ("numpy", "soxr", "webrtcvad", "pocketsphinx", "typer", "rich", "matplotlib", "openai", "aiortc")
+HEAVY = ("numpy", "soxr", "_webrtcvad", "pocketsphinx", "typer", "rich", "matplotlib", "openai", "aiortc")
 
 PROGRAM = """
 import sys, time

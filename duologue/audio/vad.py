@@ -21,6 +21,7 @@ _WEBRTC_SETTLING_MS = 120
 _MOST_WAITING = 16  # frames whose level is computed at once
 _MOST_PIECES = 400  # of the latest audio
 _GAP_S = 0.01  # shorter gaps are rounding, or jitter of the clock
+_TRIM_S = 0.1  # the latest audio is trimmed as often
 _NO_PIECES: deque[tuple[bytes, float]] = deque(maxlen=0)
 
 
@@ -78,7 +79,7 @@ class WebRtcVad:
         """1.0 for speech, else 0.0. Raises BadInput for a frame of another size than `frame_samples`."""
         if len(frame) != self._frame_bytes:
             raise wrong_size(frame, self.frame_samples)
-        speech = self._classify(frame, self.sample_rate, self.frame_samples)
+        speech = self._classify(self._state, self.sample_rate, frame, self.frame_samples)
         if self._unsettled:
             self._unsettled -= any(frame)
             return 0.0
@@ -86,9 +87,11 @@ class WebRtcVad:
 
     def reset(self) -> None:
         """Forget the levels of speech and noise."""
-        import webrtcvad
+        import _webrtcvad  # the C module: the class around it checks what was checked here
 
-        self._classify = webrtcvad.Vad(self.aggressiveness).is_speech
+        self._state, self._classify = _webrtcvad.create(), _webrtcvad.process
+        _webrtcvad.init(self._state)
+        _webrtcvad.set_mode(self._state, self.aggressiveness)
         self._unsettled = self._settling_frames
 
 
@@ -267,7 +270,7 @@ class LatestAudio:
     It keeps the last `seconds` of it; `more_s` within as much time after `voiced_until`, the end of the latest voice.
     """
 
-    __slots__ = ("_pieces", "end_s", "more_s", "rate", "seconds", "voiced_until")
+    __slots__ = ("_pieces", "_trims_at", "end_s", "more_s", "rate", "seconds", "voiced_until")
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds, self.more_s = seconds, 0.0
@@ -277,6 +280,7 @@ class LatestAudio:
         self.end_s = -math.inf
         """The time at which the audio ends."""
         self._pieces = _NO_PIECES
+        self._trims_at = -math.inf
 
     def clear(self) -> None:
         """Forget the audio."""
@@ -287,24 +291,40 @@ class LatestAudio:
 
         The piece is kept, and nothing is copied.
         """
-        pieces, gap_s = self._pieces, at - self.end_s
-        kept_s = self.more_s if at - self.voiced_until <= self.more_s else self.seconds
-        if gap_s > _GAP_S or sample_rate != self.rate:
-            if sample_rate != self.rate or gap_s > kept_s:
-                pieces = self._pieces = deque(maxlen=_MOST_PIECES)
-                self.rate = sample_rate
-            else:
-                pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))
-        pieces.append((pcm, at))
-        end_s = self.end_s = at + len(pcm) / (2 * sample_rate)
-        while len(pieces) > 1 and pieces[1][1] <= end_s - kept_s:
+        if at - self.end_s > _GAP_S or sample_rate != self.rate:
+            self._begin(sample_rate, at)
+        self._pieces.append((pcm, at))
+        self.end_s = end_s = at + len(pcm) / (2 * sample_rate)
+        if end_s > self._trims_at:
+            self._trim()
+
+    def _begin(self, sample_rate: int, at: float) -> None:
+        gap_s = at - self.end_s
+        if sample_rate != self.rate or gap_s > self._kept_s(at):
+            self._pieces = deque(maxlen=_MOST_PIECES)
+            self.rate = sample_rate
+        else:
+            self._pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))
+
+    def _kept_s(self, at: float) -> float:
+        return self.more_s if at - self.voiced_until <= self.more_s else self.seconds
+
+    def _trim(self) -> None:
+        """Drop what is too old."""
+        pieces = self._pieces
+        if not pieces:
+            return
+        oldest = self.end_s - self._kept_s(pieces[-1][1])
+        while len(pieces) > 1 and pieces[1][1] <= oldest:
             pieces.popleft()
+        self._trims_at = self.end_s + _TRIM_S
 
     def last(self, seconds: float, *, before_s: float = 0.0) -> tuple[bytes, int]:
         """Return the last seconds of the audio, or of the audio up to `before_s` seconds before its end, and its rate.
 
         There may be less.
         """
+        self._trim()
         rate = self.rate
         skipped, wanted = 2 * round(before_s * rate), 2 * round((before_s + seconds) * rate)
         parts: list[bytes] = []

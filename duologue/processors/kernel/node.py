@@ -137,6 +137,13 @@ class Node:
         """
         return False
 
+    def pass_at_once(self, frame: Frame) -> Awaitable[None] | None:
+        """Push a frame downstream that asks for nothing, and return what `push` returned; None for the handler.
+
+        Asked before each handler of frames that travel downstream, of a node without a lane: two coroutines less.
+        """
+        return None
+
     def signal_handler(self, signal_type: type[Frame]) -> Callable[[Any], Any] | None:
         """Return the method that handles signals of a type; None if there is none."""
         found = find_handler(self.spec().signals, signal_type)
@@ -242,6 +249,8 @@ class Routes(dict[type[Frame], Target]):
                 take = _guard_output(handler, self.host, node)
             else:
                 take = _guard_handler(handler, self.host, node)
+            if down and not lanes and type(node).pass_at_once is not Node.pass_at_once:
+                take = _guard_at_once(node.pass_at_once, take, self.host, node)
         if not lanes:
             return take
         return self._into_lane(take, frame_type, lanes, down)
@@ -309,6 +318,25 @@ def _guard_handler(handler: Target, host: Host, processor: Node) -> Target:
             _report_failure(contained(error), host, processor, frame, failures)
         except asyncio.CancelledError as error:
             host.report(stray(error), processor.name, frame)
+
+    return call
+
+
+def _guard_at_once(
+    pass_at_once: Callable[[Frame], Awaitable[None] | None], take: Target, host: Host, processor: Node
+) -> Target:
+    failures = 0  # in a row
+
+    def call(frame: Frame) -> Awaitable[None]:
+        nonlocal failures
+        try:
+            passed = pass_at_once(frame)
+            failures = 0
+        except CONTAINED as error:
+            failures += 1
+            _report_failure(contained(error), host, processor, frame, failures)
+            return DONE
+        return take(frame) if passed is None else passed
 
     return call
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
-
-import anyio
 
 from ...errors import ConfigurationError
 from ...frames import (
@@ -23,15 +20,16 @@ from ...frames import (
     UserAudio,
     UserTranscript,
 )
+from ..kernel.lane import DONE
 from ..kernel.node import Node
-from ..processor import Processor, handles
+from ..processor import handles
 from .lexicon import read_lexicons
 from .policy import EndpointingPolicy
 from .smart_turn import TurnModel
 from .stalled import StalledWords
+from .stream import STALL_S, AudioFollower, split
 from .turn_sound import TurnSound
 from .turn_words import TurnWords
-from .vad import STALL_S, StreamTime, split
 
 log = logging.getLogger("duologue")
 
@@ -70,28 +68,20 @@ def _merged(policy: EndpointingPolicy | None, **given: Any) -> EndpointingPolicy
     return dataclasses.replace(policy or EndpointingPolicy(), **settings)
 
 
-class Endpointing(Processor):
+class Endpointing(AudioFollower):
     """Ends the caller's turn, by a silence whose length depends on their words: see `EndpointingPolicy`.
 
-    Without a policy the default one holds. Single settings replace those of the policy; with `silence_ms` the silence
-    always has this length. Raises ConfigurationError for a setting out of range.
+    Single settings replace those of the policy; with `silence_ms` the silence always has this length. Raises
+    ConfigurationError for a setting out of range.
 
-    Silence is measured in the audio, and `EndOfTurn` (by="silence") has its place among the audio; if the audio stops,
-    the clock measures. Speech within that time continues the turn. Words that come while the silence lasts change its
-    length, for the future only; in noise it is `NOISE_S` longer. A turn that lasts `max_turn_s` is ended (by="limit");
-    if the caller speaks on, the next turn starts at the same sample. The same holds (by="stall") if words have come,
-    the detector still hears a voice, but no new words come and the sound is lower: the caller has finished, and others
-    talk. The `End` also ends the turn (by="end").
+    Silence is measured in the audio, and `EndOfTurn` has its place there; if the audio stops, the clock measures.
+    Speech within the silence (by="silence") continues the turn; words change its length, for the future only. A turn of
+    `max_turn_s` is ended (by="limit"); if the caller speaks on, the next one starts at the same sample. The same holds
+    (by="stall") for one whose words stall while the detector hears a lower voice: others talk. The `End` ends it, too.
 
     Speech shorter than `min_speech_ms` does not start a turn: its audio passes, its `SpeechStarted` and
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
-    outside a turn start a turn.
-
-    `turn_model`, such as `SmartTurn`, is asked at pauses where no words are known: a turn that sounds complete ends
-    after the quick silence, another one after the patient silence.
-
-    With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
-    before; speech after it becomes a `TurnResumed`. With the interim text the model begins its answer then.
+    outside a turn start a turn. `turn_model`, such as `SmartTurn`, is asked at pauses where no words are known.
     """
 
     gives = frozenset({EndOfTurn})
@@ -109,12 +99,12 @@ class Endpointing(Processor):
         eager_ms: int | None = None,
         turn_model: TurnModel | None = None,
     ) -> None:
+        super().__init__()
         self.policy = _merged(
             policy, silence_ms=silence_ms, min_speech_ms=min_speech_ms, max_turn_s=max_turn_s, eager_ms=eager_ms
         )
         """May be replaced at any time. It holds for the silences that begin after that."""
         self._sound = TurnSound(turn_model) if turn_model is not None else None
-        self._time = StreamTime()
         self._open = False
         self._speaking = False
         self._began_at = 0.0
@@ -130,25 +120,48 @@ class Endpointing(Processor):
         self._words = TurnWords(self._sound)
         self._stop_listening: Callable[[], None] = lambda: None
         self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
-        self._watched = False
-        self._arrived_at: float | None = None  # loop time of the latest audio; None while it is passed on
 
     async def open(self) -> None:
         """Follow the length of the caller's speech."""
+        await super().open()
         if self._sound is not None:
             await self._sound.load()
         read_lexicons()
-        self._now = asyncio.get_running_loop().time
         self._words.follow(self.session)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
 
     async def close(self) -> None:
         """Stop following it."""
+        await super().close()
         self._stop_listening()
         self._words.close()
 
     def _voiced(self, start_s: float, end_s: float) -> None:
         self._voice_start, self._voice_end = start_s, end_s
+
+    def pass_at_once(self, frame: Frame) -> Awaitable[None] | None:
+        """Pass a piece of audio on in which nothing is due."""
+        if not isinstance(frame, UserAudio) or self._sound is not None or not self._time.take(frame, self._due_at):
+            return None
+        self._arrived_at = None
+        passed = self._down[frame.__class__](frame)
+        stays = self._candidate is None and self._due_at > self._time.end_s + 1e-6
+        if passed is not DONE or not stays or self._stalls(frame):
+            return self._finish(frame, passed)
+        self._arrived_at = self._loop.time()
+        return passed
+
+    def _stalls(self, frame: UserAudio) -> bool:
+        if not self._open or not self.policy.by_words:
+            return False
+        return self._stalled.passed(frame, self._time.end_s, self._speaking)
+
+    async def _finish(self, frame: UserAudio, passed: Awaitable[None]) -> None:
+        await passed
+        if self._stalls(frame):
+            await self._end_turn("stall")
+        await self._settle()
+        self._arrived_at = self._loop.time()
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
@@ -166,15 +179,7 @@ class Endpointing(Processor):
                 start += samples / frame.sample_rate
                 await self.push(head)
             await self._end_due()
-        await self.push(frame)
-        if self._open and self.policy.by_words:
-            stalled, now = self._stalled, self._time.end_s
-            stalled.latest, stalled.latest_end_s = frame, now
-            if self._speaking and now >= stalled.due_at and stalled.hear(frame, now):
-                await self._end_turn("stall")
-        if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
-            await self._settle()
-        self._arrived_at = self._now()
+        await self._finish(frame, self.push(frame))
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
@@ -265,9 +270,7 @@ class Endpointing(Processor):
         self._words.policy = self.policy
         self._words.begin(at)
         self._stalled.begin()
-        if not self._watched:
-            self._watched = True
-            self.spawn(self._watch)
+        self._attend()
 
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
@@ -282,12 +285,10 @@ class Endpointing(Processor):
         """End the turn, or push its probable end. Sound that may be the beginning of speech puts both off."""
         if self.session.floor.caller_may_speak and not self._speaking and self._put_off_s < MOST_PUT_OFF_S:
             self._put_off_s += PUT_OFF_S
-            self._ends_at += PUT_OFF_S
-            self._due_at += PUT_OFF_S
+            self._ends_at, self._due_at = self._ends_at + PUT_OFF_S, self._due_at + PUT_OFF_S
             return
         if self._due_at < self._ends_at:
-            self._due_at = self._ends_at
-            self._eager = True
+            self._due_at, self._eager = self._ends_at, True
             await self.push(EagerEndOfTurn(at=self._spoke_until))
             return
         silent = not self._speaking and self._due_at >= self._spoke_until + self._silence_s - 1e-6
@@ -298,8 +299,7 @@ class Endpointing(Processor):
         place = min(self._ends_at, self._time.end_s)
         speaking, self._speaking = self._speaking, False
         self._open = self._eager = False
-        self._due_at = self._ends_at = math.inf
-        self._ended_at = place
+        self._due_at, self._ends_at, self._ended_at = math.inf, math.inf, place
         self._words.end(place, by)
         if speaking:
             self._spoke_until = place
@@ -308,15 +308,13 @@ class Endpointing(Processor):
         if speaking and by in ("limit", "stall"):
             await self._begin(SpeechStarted(at=place))
 
-    async def _watch(self) -> None:
-        """End the turn if no more audio comes."""
-        while self._open:
-            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
-            silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
-            needed = self.policy.silence_ms / 1000 if self._speaking else self._silence_s
-            wait = max(STALL_S - idle, needed - silence)
-            if wait > 1e-6:
-                await anyio.sleep(min(wait, STALL_S))  # words may shorten the silence
-            else:
-                await self._end_turn("silence")
-        self._watched = False
+    def _left_s(self, idle_s: float) -> float | None:
+        if not self._open:
+            return None
+        silence = idle_s if self._speaking else idle_s + self._time.end_s - self._spoke_until
+        needed = self.policy.silence_ms / 1000 if self._speaking else self._silence_s
+        return max(STALL_S - idle_s, needed - silence)
+
+    async def _fall_silent(self) -> None:
+        if self._open:
+            await self._end_turn("silence")

@@ -213,12 +213,13 @@ class Interruption(Processor):
 
     def _consider(self) -> None:
         """Interrupt or hold if the caller has spoken for long enough."""
-        floor, evidence = self._floor, self._evidence
-        in_question = self.policy.enabled and may_interrupt(self.session)
-        if not floor.caller_speaking or not (in_question or self._withheld is not None):
+        floor = self._floor
+        if not floor.caller_speaking or (self._withheld is None and floor.owner == "caller"):
             return
-        on_trial = self._trial.out and self._suspect == floor.turn
-        if on_trial:
+        if not (in_question := self.policy.enabled and may_interrupt(self.session)) and self._withheld is None:
+            return
+        evidence = self._evidence
+        if on_trial := self._trial.out and self._suspect == floor.turn:
             spoken_s = self._voice_end - max(self._voice_start, self._held_from)
             sure = evidence.sure_ms is not None and spoken_s >= evidence.sure_ms / 1000 - 1e-6
             if sure and in_question and not self._said.anything:

@@ -68,6 +68,11 @@ class StalledWords:
         if at - self._silent_since >= PAUSE_S:
             self._stalls_at += at - self._silent_since
 
+    def passed(self, frame: UserAudio, now: float, speaking: bool) -> bool:
+        """Take a piece of audio of the turn that ends at an audio time. Returns as `hear`, while the caller speaks."""
+        self.latest, self.latest_end_s = frame, now
+        return speaking and now >= self.due_at and self.hear(frame, now)
+
     def hear(self, frame: UserAudio, now: float) -> bool:
         """Take a piece of the audio of speech that ends at an audio time, if that is `due_at` or later.
 

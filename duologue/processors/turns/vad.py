@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Mapping
-
-import msgspec
+from collections.abc import Awaitable, Mapping
 
 from ...audio.pcm import downmix
 from ...audio.vad import AgentAware, Detector, Framer, default_detector
@@ -20,11 +17,11 @@ from ...frames import (
     SpeechStopped,
     UserAudio,
 )
-from ..processor import Processor, handles
+from ..kernel.lane import DONE
+from ..processor import handles
 from .policy import VadPolicy
+from .stream import STALL_S, AudioFollower, split
 
-STALL_S = 0.5
-"""Seconds without audio that count as silence: the caller is muted, or the network failed."""
 RESUMES_S = 0.6
 """Seconds after speech within which two voiced frames in a row resume it."""
 GATE_START_S = 0.06
@@ -36,31 +33,7 @@ _PIECE_S = 0.1  # longer pieces are processed and passed on in parts of this len
 _SHORT, _SHORT_FROM_HZ = 1_600, 8_000  # this many bytes are never longer, from this rate on
 
 
-class StreamTime:
-    """The session time of a stream of audio: each piece's `at`, but not before the end of the previous piece."""
-
-    __slots__ = ("end_s",)
-
-    def __init__(self) -> None:
-        self.end_s = -math.inf  # times before the start of the session are negative
-        """The session time at which the latest piece ends."""
-
-    def start_of(self, frame: UserAudio) -> float:
-        """Return the session time at which the next piece starts."""
-        start = frame.at if frame.at > self.end_s else self.end_s
-        self.end_s = start + len(frame.audio) / (2 * frame.channels * frame.sample_rate)
-        return start
-
-
-def split(frame: UserAudio, samples: int) -> tuple[UserAudio, UserAudio]:
-    """Cut a piece of audio in two. The first part has `samples` samples."""
-    cut = 2 * frame.channels * samples
-    at = frame.at + samples / frame.sample_rate
-    replace = msgspec.structs.replace
-    return replace(frame, audio=frame.audio[:cut]), replace(frame, audio=frame.audio[cut:], at=at)
-
-
-class Vad(Processor):
+class Vad(AudioFollower):
     """Marks where the caller's speech starts and stops. All audio passes, unchanged and at once.
 
     `detector` scores audio frames; a score of `threshold` (0 to 1) or more is voiced. The default is WebRTC's detector
@@ -82,6 +55,7 @@ class Vad(Processor):
     def __init__(
         self, detector: Detector | None = None, *, start_ms: int = 60, stop_ms: int = 200, threshold: float = 0.5
     ) -> None:
+        super().__init__()
         self.policy = VadPolicy(start_ms=start_ms, stop_ms=stop_ms, threshold=threshold)
         """The settings with which it was made."""
         self.threshold = threshold
@@ -94,25 +68,21 @@ class Vad(Processor):
         self._needed = self._window = 1
         self._framer: Framer | None = None
         self._sample_rate = 0
-        self._time = StreamTime()
         self._speaking = False
         self._started_at = 0.0
         self._voiced_until = 0.0
         self._resumes_until = -math.inf  # session time up to which little voice is speech again
-        self._timer: asyncio.TimerHandle | None = None  # for speech without audio
-        self._arrived_at: float | None = None  # loop time of the latest piece; None while one is being passed on
 
     async def open(self) -> None:
         """Take the clock and the floor of the session."""
-        self._floor = self.session.floor
-        self._loop = asyncio.get_running_loop()
+        await super().open()
+        self._floor, self._ear = self.session.floor, self.session.audio.ear
         if self._detector is None:
             default_detector(16_000)  # the first audio does not wait for the imports
 
     async def close(self) -> None:
         """End the speech, if there is one."""
-        if self._timer is not None:
-            self._timer.cancel()
+        await super().close()
         if self._speaking:
             self._floor.caller_speaks(False, self._voiced_until)
 
@@ -128,39 +98,75 @@ class Vad(Processor):
         if self._aware is not None:
             self._aware.agent_speaks(False)
 
+    def pass_at_once(self, frame: Frame) -> Awaitable[None] | None:
+        """Take a piece of audio of a usual length."""
+        if isinstance(frame, UserAudio) and len(frame.audio) <= _SHORT and frame.sample_rate >= _SHORT_FROM_HZ:
+            return self._pass(frame)
+        return None
+
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
-        """Pass a piece of audio on, with the marks of speech in it."""
-        self._arrived_at = None
-        if len(frame.audio) > _SHORT or frame.sample_rate < _SHORT_FROM_HZ:
-            while len(frame.audio) > 2 * frame.channels * (longest := int(frame.sample_rate * _PIECE_S) or 1):
-                part, frame = split(frame, longest)
-                await self._push_marked(part, self._hear(part))
-        if marks := self._hear(frame):
-            await self._push_marked(frame, marks)
-        else:
-            await self.push(frame)
-        if self._speaking:
-            self._arrived_at = self._loop.time()
+        """Pass a piece of audio on in parts that are not too long, with the marks of speech in it."""
+        while len(frame.audio) > 2 * frame.channels * (longest := int(frame.sample_rate * _PIECE_S) or 1):
+            part, frame = split(frame, longest)
+            await self._pass(part)
+        await self._pass(frame)
 
-    def _hear(self, frame: UserAudio) -> list[tuple[int, Input]]:
-        """Return the frames that the piece proves, each with the number of samples before it."""
-        start = self._time.start_of(frame)
+    def _pass(self, frame: UserAudio) -> Awaitable[None]:
+        """Push a piece and the marks of speech in it. The pushing may have to wait."""
+        pcm, rate, time, start = frame.audio, frame.sample_rate, self._time, frame.at
+        if start < time.end_s:
+            start = time.end_s
+        time.end_s = start + len(pcm) / (2 * frame.channels * rate)
+        score = None
         marks: list[tuple[int, Input]] = []
-        prolonged = False
         try:
-            prolonged = self._judge(frame, start, marks)
+            if rate != self._sample_rate:
+                self._tune(rate)
+            if (framer := self._framer) is not None:
+                if frame.channels != 1:
+                    pcm = downmix(pcm, frame.channels)
+                if self._ear.seconds:
+                    self._ear.add(pcm, rate, start)
+                score = framer.score(pcm)
+                if score is not None and score < self.threshold and not self._speaking:  # most pieces of most calls
+                    if self._history:
+                        self._history = self._history << 1 & self._window
+                        self._floor.caller_may_speak = self._history & 3 != 0
+                    return self._down[frame.__class__](frame)
+                self._judge(framer, score, pcm, rate, start, marks)
         except Exception as error:  # the audio passes even if the detector fails
             self.session.report(error, self.name, frame)
             if self._speaking:
                 marks.append((0, self._stop()))
-        if prolonged:
-            self.session.audio.ear.voiced_until = self._voiced_until
+        self._arrived_at = None
+        passed = self._push_marked(frame, marks) if marks else self._down[frame.__class__](frame)
+        if passed is not DONE:
+            return self._arrives(passed)
+        if self._speaking:
+            self._arrived_at = self._loop.time()
+        return passed
+
+    def _judge(
+        self, framer: Framer, score: float | None, pcm: bytes, rate: int, start: float, marks: list[tuple[int, Input]]
+    ) -> None:
+        """Add the frames that a piece proves to `marks`, each with the number of samples before it."""
+        voiced_until = self._voiced_until
+        if self._speaking and start - voiced_until > self._stop_s + STALL_S:
+            marks.append((0, self._stop()))  # the stream has a gap
+        if score is not None:
+            self._count(score >= self.threshold, self._time.end_s, len(pcm) // 2, marks)
+        else:
+            fed = framer.fed
+            for score, end in framer.process(pcm):
+                self._count(score >= self.threshold, start + (end - fed) / rate, max(0, end - fed), marks)
+        self._floor.caller_may_speak = self._history & 3 != 0
+        if self._voiced_until != voiced_until and self._speaking:
+            self._ear.voiced_until = self._voiced_until
             try:
                 self._floor.caller_voiced(self._started_at, self._voiced_until)
             except Exception as error:  # from a listener
-                self.session.report(error, self.name, frame)
-        return marks
+                self.session.report(error, self.name, None)
 
     async def _push_marked(self, frame: UserAudio, marks: list[tuple[int, Input]]) -> None:
         passed = 0
@@ -182,38 +188,6 @@ class Vad(Processor):
         """End the speech with the call."""
         if self._speaking:
             await self.push(self._stop())
-
-    def _judge(self, frame: UserAudio, start: float, marks: list[tuple[int, Input]]) -> bool:
-        """Add the frames that the piece proves to `marks`, each with the number of samples before it.
-
-        Returns True if it prolonged the speech.
-        """
-        if frame.sample_rate != self._sample_rate:
-            self._tune(frame.sample_rate)
-        framer = self._framer
-        if framer is None:
-            return False
-        pcm = frame.audio
-        if frame.channels != 1:
-            pcm = downmix(pcm, frame.channels)
-        ear = self.session.audio.ear
-        if ear.seconds:
-            ear.add(pcm, frame.sample_rate, start)
-        voiced_until = self._voiced_until
-        if self._speaking and start - voiced_until > self._stop_s + STALL_S:
-            marks.append((0, self._stop()))  # the stream has a gap
-        score = framer.score(pcm)
-        if score is None:
-            fed = framer.fed
-            for score, end in framer.process(pcm):
-                at = start + (end - fed) / frame.sample_rate
-                self._count(score >= self.threshold, at, max(0, end - fed), marks)
-        elif self._speaking or score >= self.threshold:  # the common case: the piece is an audio frame
-            self._count(score >= self.threshold, self._time.end_s, len(pcm) // 2, marks)
-        else:
-            self._history = self._history << 1 & self._window
-        self._floor.caller_may_speak = self._history & 3 != 0
-        return self._speaking and self._voiced_until != voiced_until
 
     def _count(self, voiced: bool, at: float, place: int, marks: list[tuple[int, Input]]) -> None:
         """Take the verdict on the audio frame that ends at a session time, after `place` samples of the piece."""
@@ -243,8 +217,7 @@ class Vad(Processor):
         self._started_at = max(0.0, at - self._frame_s * self._history.bit_length())
         self._voiced_until = at
         self._floor.caller_speaks(True, self._started_at)
-        if self._timer is None:
-            self._timer = self._loop.call_later(STALL_S, self._watch)
+        self._attend(STALL_S)
         return SpeechStarted(at=self._started_at)
 
     def _stop(self) -> SpeechStopped:
@@ -254,17 +227,10 @@ class Vad(Processor):
         self._floor.caller_speaks(False, self._voiced_until)
         return SpeechStopped(at=self._voiced_until)
 
-    def _watch(self) -> None:
-        """End the speech if no more audio comes."""
-        self._timer = None
-        if self._speaking:
-            idle = 0.0 if self._arrived_at is None else self._loop.time() - self._arrived_at
-            if idle < STALL_S - 1e-6:
-                self._timer = self._loop.call_later(STALL_S - idle, self._watch)
-            else:
-                self.spawn(self._end_idle)
+    def _left_s(self, idle_s: float) -> float | None:
+        return STALL_S - idle_s if self._speaking else None
 
-    async def _end_idle(self) -> None:
+    async def _fall_silent(self) -> None:
         if self._speaking:
             await self.push(self._stop())
 

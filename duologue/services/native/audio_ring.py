@@ -11,7 +11,7 @@ from math import inf
 from msgspec.structs import replace
 
 from ...frames import EndOfTurn, Input, SpeechStarted, UserAudio
-from ...processors.turns.vad import split
+from ...processors.turns.stream import split
 from ..remote.connection import Connection
 from .dialect import Dialect
 from .uplink import Uplink
