@@ -96,8 +96,7 @@ class Answers(Service):
     async def fresh_config(self) -> EngineConfig:
         """Return the configuration, with the active agent's instructions as they are now: see `Prompts.fresh`."""
         if self.session.agent is not None and self.session.agent.varies:
-            before = self.config
-            fresh = await self.session.prompts.fresh(before)
+            fresh = await self.session.prompts.fresh(before := self.config)
             if self.config is before:  # it has not been changed meanwhile
                 self.config = fresh
         return self.config
