@@ -1,9 +1,12 @@
 """The flight recorder: what happens in a call, on disk while it happens."""
 
 from .keys import BadKey, make_key, public_key
+from .opening import open_store
 from .reader import Records, read
 from .records import PRIVATE, BadTrace, Record
 from .redaction import Redaction, redact
+from .redis import RedisStore
+from .sqlite import SqliteStore
 from .state import TraceState, state_of
 from .store import FolderStore, Store
 from .trace import Trace
@@ -19,12 +22,15 @@ __all__ = [
     "Record",
     "Records",
     "Redaction",
+    "RedisStore",
+    "SqliteStore",
     "Store",
     "Trace",
     "TraceFailed",
     "TraceState",
     "Verification",
     "make_key",
+    "open_store",
     "public_key",
     "read",
     "redact",

@@ -18,9 +18,10 @@ from .audio import AudioNotes
 from .chain import HashChain
 from .following import Follower, begin_facts, end_facts
 from .keys import Signer
+from .opening import open_store
 from .records import PRIVATE, encode_part, own_kind, safe_name
 from .secrets import without_secrets
-from .store import FolderStore, Store, name_of_call
+from .store import Store, name_of_call
 from .writer import Waiting, Writer
 
 log = logging.getLogger("duologue")
@@ -32,16 +33,23 @@ FLUSH_S = 10.0
 """The longest wait of `Trace.flush`, in seconds."""
 CLOSE_S = 60.0
 """The longest wait for a store at the end, in seconds: `Deadlines.farewell_s` ends it earlier."""
+LEASE_S = 10.0
+"""Seconds for which a trace is held in its store: a call whose process was killed can be taken up after them."""
+MAX_LEASE_S = 86_400.0
 Audio = Literal["none", "caller", "both"]
 
 
 class Trace:
     """Writes what happens in one call to a store, while it happens: `Session(pipeline, trace=Trace("calls"))`.
 
-    `store` is a folder or a `Store`. `audio` says whose audio is in it: "none", "caller", or "both", which adds the
-    agent's as it was heard; True means "both". Without `words`, everything private is left out: what was said, tools'
-    arguments and results, the providers' messages, audio. Without `handles`, the providers' handles for resuming are
-    left out. `sign` is the file of a private key: the trace is sealed with it every 10 s of the call, and at its end.
+    `store` is a `Store`, a folder or an address: see `open_store`. `audio` says whose audio is in it: "none", "caller",
+    or "both", which adds the agent's as it was heard; True means "both". Without `words`, everything private is left
+    out: what was said, tools' arguments and results, the providers' messages, audio. Without `handles`, the providers'
+    handles for resuming are left out. `sign` is the file of a private key: the trace is sealed with it every 10 s of
+    the call, and at its end.
+
+    While the call goes on, the trace is held in the store, each time for `lease_s` seconds: nobody takes a call up that
+    another process still has.
 
     A record is written at most 0.1 s after it was made. If the store fails, the call goes on, one error is reported,
     and the store is tried again every second.
@@ -57,13 +65,16 @@ class Trace:
         words: bool = True,
         handles: bool = True,
         sign: str | os.PathLike[str] | None = None,
+        lease_s: float = LEASE_S,
     ) -> None:
+        if not (isinstance(lease_s, int | float) and 0 < lease_s <= MAX_LEASE_S):
+            raise ConfigurationError(f"lease_s is {lease_s!r}: it lies between 0 and {MAX_LEASE_S:g}")
         for name, option in (("words", words), ("handles", handles)):
             if not isinstance(option, bool):
                 raise ConfigurationError(f"{name} is {option!r}, not True or False")
-        if store == "" or not isinstance(store, Store | str | os.PathLike):
-            raise ConfigurationError(f"the store of a trace is a folder or a Store, not {store!r}")
-        self.store: Store = store if isinstance(store, Store) else FolderStore(store)
+        if not isinstance(store, Store | str | os.PathLike):
+            raise ConfigurationError(f"the store of a trace is a folder, an address or a Store, not {store!r}")
+        self.store: Store = store if isinstance(store, Store) else open_store(store)
         self.call = ""
         """The name of the call in the store; "" before it begins."""
         self._whose: Audio = ("both" if audio else "none") if isinstance(audio, bool) else audio
@@ -76,6 +87,7 @@ class Trace:
         self.words = words
         self.handles = handles
         self._signer = Signer(sign) if sign is not None else None
+        self._lease_s = lease_s
         self._now: Callable[[], float] = lambda: 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: Writer | None = None
@@ -99,7 +111,7 @@ class Trace:
             options["consent"] = {"to": consent.needed, "given": consent.given}
         began = begin_facts(session, options)
         self.call = name_of_call(session.id, began["started_at"], mark)
-        self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer)
+        self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer, self._lease_s)
         self._writer.put(Waiting(self._now(), "begin", "", encode_part(began), b""))
         Follower(self, session, handles=self.handles)
         if self.audio:

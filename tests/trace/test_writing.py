@@ -35,6 +35,7 @@ class Shelf(Store):
         self.tries = 0
         self.free = threading.Event()
         self.free.set()
+        self.holders: dict[str, str] = {}
 
     def append(self, call: str, lines: Sequence[bytes]) -> None:
         self.tries += 1
@@ -42,6 +43,12 @@ class Shelf(Store):
         if self.error is not None:
             raise self.error
         self.kept.setdefault(call, []).extend(lines)
+
+    def hold(self, call: str, holder: str, seconds: float) -> str:
+        self.free.wait(60)
+        if self.error is not None:
+            raise self.error
+        return self.holders.setdefault(call, holder) if seconds else self.holders.pop(call, holder)
 
     def read(self, call: str) -> Iterator[bytes]:
         return iter(self.kept[call])
