@@ -11,7 +11,7 @@ from .state import TraceState, state_of
 from .store import FolderStore, Store
 from .trace import Trace
 from .verification import Problem, Verification, verify
-from .writer import TraceFailed
+from .writer import TakenOver, TraceFailed
 
 __all__ = [
     "PRIVATE",
@@ -25,6 +25,7 @@ __all__ = [
     "RedisStore",
     "SqliteStore",
     "Store",
+    "TakenOver",
     "Trace",
     "TraceFailed",
     "TraceState",
