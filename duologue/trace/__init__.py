@@ -6,6 +6,7 @@ from .reader import Records, read
 from .records import PRIVATE, BadTrace, Record
 from .redaction import Redaction, redact
 from .redis import RedisStore
+from .resume import CallTaken, Resume
 from .sqlite import SqliteStore
 from .state import TraceState, state_of
 from .store import FolderStore, Store
@@ -17,12 +18,14 @@ __all__ = [
     "PRIVATE",
     "BadKey",
     "BadTrace",
+    "CallTaken",
     "FolderStore",
     "Problem",
     "Record",
     "Records",
     "Redaction",
     "RedisStore",
+    "Resume",
     "SqliteStore",
     "Store",
     "TakenOver",

@@ -93,12 +93,13 @@ class Store(ABC):
 
 def _services_of(begin: Any) -> list[tuple[str, str]]:
     """Return the vendors and models with which a call began."""
-    engines = _dicts(begin.get("engines")) if isinstance(begin, dict) else []
-    services = [service for engine in engines for service in _dicts(engine.get("services"))]
+    engines = dicts_in(begin.get("engines")) if isinstance(begin, dict) else []
+    services = [service for engine in engines for service in dicts_in(engine.get("services"))]
     return [(str(service.get("provider", "")), str(service.get("model", ""))) for service in services]
 
 
-def _dicts(value: Any) -> list[dict[str, Any]]:
+def dicts_in(value: Any) -> list[dict[str, Any]]:
+    """Return the dictionaries in a list; none of anything else."""
     return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 

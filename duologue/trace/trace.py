@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from ..errors import ConfigurationError
-from ..processors.kernel.threads import TRACES
+from ..processors.kernel.threads import TRACES, PoolFull
 from ..session.life import Outcome
 from ..session.session import Session
 from .audio import AudioNotes
@@ -87,11 +87,14 @@ class Trace:
         self.words = words
         self.handles = handles
         self._signer = Signer(sign) if sign is not None else None
-        self._lease_s = lease_s
+        self.lease_s = lease_s
+        """Seconds for which the trace is held each time."""
         self._now: Callable[[], float] = lambda: 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: Writer | None = None
         self._session: Session[Any] | None = None
+        self._follower: Follower | None = None
+        self._mark = ""
         self._sides: list[AudioNotes] = []
         self._unchecked = self._unchecked_bytes = 0
 
@@ -100,26 +103,47 @@ class Trace:
 
     def begin(self, session: Session[Any]) -> None:
         """Begin with a session that starts to run. Raises ConfigurationError if this trace has had a call."""
-        if self._writer is not None:
-            raise ConfigurationError("a trace is of one call: give each session a `Trace` of its own")
-        mark = secrets.token_hex(8)
-        self._loop, self._session, self._now = asyncio.get_running_loop(), session, session.now
+        self.name(session)
+        self._loop, self._now = asyncio.get_running_loop(), session.now
         signed = self._signer is not None
         options: dict[str, Any] = {"words": self.words, "audio": self._whose, "handles": self.handles, "signed": signed}
         consent = session.audio.consent
         if consent.needed != "nothing":
             options["consent"] = {"to": consent.needed, "given": consent.given}
-        began = begin_facts(session, options)
-        self.call = name_of_call(session.id, began["started_at"], mark)
-        self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer, self._lease_s)
+        began, resumed = begin_facts(session, options), session.resumed
+        if resumed is not None and resumed.call:
+            carried = {"usage": tuple(session.usage), "usd": session.cost.usd}
+            began["resumes"] = {"call": resumed.call, "session_id": resumed.session_id, **carried}
+        self._writer = Writer(
+            self.store,
+            self.call,
+            HashChain(self._mark),
+            self._failed,
+            self._signer,
+            self.lease_s,
+            resumed.call if resumed is not None else "",
+        )
         self._writer.put(Waiting(self._now(), "begin", "", encode_part(began), b""))
-        Follower(self, session, handles=self.handles)
+        self._follower = Follower(self, session, handles=self.handles)
         if self.audio:
             self._sides.append(caller := AudioNotes(self, "caller", session.audio.consent))
             session.audio.said.add(caller.hear)
         if self._whose == "both":
             self._sides.append(agent := AudioNotes(self, "agent", session.audio.consent))
             session.audio.played.add(agent.hear)
+
+    def name(self, session: Session[Any]) -> str:
+        """Give the call its name in the store, and return it.
+
+        Raises ConfigurationError if this trace has had a call.
+        """
+        if self._session is not session:
+            if self._session is not None:
+                raise ConfigurationError("a trace is of one call: give each session a `Trace` of its own")
+            self._session, self._mark = session, secrets.token_hex(8)
+            began = session.started_at.isoformat() if session.started_at is not None else ""
+            self.call = name_of_call(session.id, began, self._mark)
+        return self.call
 
     def _failed(self, error: Exception) -> None:
         """Report that the store has failed. Called in the thread that writes."""
@@ -160,10 +184,14 @@ class Trace:
         with suppress(Exception):  # in another thread, or at the end of the loop
             asyncio.get_running_loop().run_in_executor(TRACES, writer.flush().wait, FLUSH_S)
 
-    async def flush(self) -> None:
-        """Wait until the present records are with the store, at most 10 s. Does nothing while the store fails."""
+    async def flush(self, within_s: float = FLUSH_S) -> None:
+        """Wait until the present records are with the store, at most `within_s` seconds, by default 10.
+
+        Does nothing while the store fails.
+        """
         if self._writer is not None:
-            await TRACES.run(self._writer.flush().wait, FLUSH_S, label="flush")
+            with suppress(PoolFull):
+                await TRACES.run(self._writer.flush().wait, within_s, label="flush")
 
     async def close(self, outcome: Outcome) -> None:
         """End with the outcome of the call, and wait until all is written. Does not raise."""
@@ -172,6 +200,8 @@ class Trace:
             return
         for side in self._sides:
             side.flush()
+        if self._follower is not None:
+            self._follower.keep_data()
         facts, words = end_facts(session, outcome)
         private = encode_part(words) if words and self.words else b""
         writer.end(Waiting(self._now(), "end", "", encode_part(facts), private))

@@ -70,7 +70,7 @@ async def goes_on(call: Story) -> None:
     await anyio.sleep(3)
     assert call.session.conversation.items[-1].heard_s > 0
     assert call.session.trace is not None
-    await call.session.trace.flush()  # type: ignore[attr-defined]
+    await call.session.trace.flush()
     await anyio.sleep(0.1)
     (error,) = failures(call)
     assert re.match(r"the trace is not written to \S+.*, the call goes on: ", error.message)

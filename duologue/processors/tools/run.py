@@ -29,6 +29,8 @@ PROGRESS_EVERY_S = 1.0
 """Seconds from one report of progress to the next. Of those between, the last one counts."""
 PROGRESS_MAX_LENGTH = 500
 """Characters of a report of progress. The rest is cut."""
+KEPT_S = 0.5
+"""The longest wait of a tool for its beginning to be in the trace, in seconds."""
 INTERRUPTED = "the caller interrupted"
 IN_BACKGROUND = "it runs in the background"
 TAKES_LONGER = "it takes longer"
@@ -198,6 +200,9 @@ class ToolRun:
     async def _outcome(self) -> Told:
         call = self.call
         self.owner.broadcast(ToolBegan(call_id=call.call_id, name=call.name, turn=call.turn))
+        if (trace := self._session.trace) is not None:
+            # A call that goes on elsewhere, because this process is killed, must know that the tool has begun.
+            await trace.flush(KEPT_S)
         try:
             if not self.tool.in_thread:
                 return Told(await self.tool.call(self._session, self.call.arguments, self.context))
