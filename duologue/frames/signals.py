@@ -326,7 +326,7 @@ class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"
 class CallResumed(WellFormed, Signal, frozen=True, kw_only=True, tag="CallResumed"):
     """The call goes on from the earlier `call`, of whose log `items` items were restored; "" if it begins anew.
 
-    `how` is "handle" if the provider has resumed its own session, "replay" if it got the log, "fresh" if the call begins
+    `how` is "handle" if the provider has resumed its own session, "replay" if it got the log, "fresh" if it begins
     anew. `why` is the reason if there is a better way that was not taken.
     """
 

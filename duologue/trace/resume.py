@@ -50,7 +50,8 @@ class Resume:
     """Takes an earlier call up: `Session(pipeline, trace=Trace("calls"), resume=Resume(name))`.
 
     `call` is its name in the store of the session's trace. Without a name it is the newest call that began with the
-    same vendors and models and is not going on any more; if there is none, the call begins anew. If the call was taken
+    same vendors and models, in which something was said, and which is not going on any more; if there is none, the call
+    begins anew. If the call was taken
     up before, it goes on from the last of these calls. With `or_fresh`, a call that cannot be taken up is an error that
     is reported, and this call begins anew; otherwise it ends the call, with BadTrace or CallTaken.
 
@@ -81,9 +82,8 @@ class Resume:
         session.resumed = Resumed("", "there is no earlier call with the same vendors and models")
         try:
             with anyio.fail_after(limit_s):
-                found = await TRACES.run(
-                    self._found, trace, trace.name(session), _own_services(session), label="resume"
-                )
+                name, services = trace.name(session), _own_services(session)
+                found = await TRACES.run(self._found, trace, name, services, label="resume")
             if found is not None:
                 _restore(session, *found)
         except Exception as error:
@@ -110,7 +110,10 @@ class Resume:
             try:
                 first = next(iter(read(store, name)))
                 if [engine.get("services") for engine in dicts_in(first.facts.get("engines"))] == services:
-                    return _taken(store, name, holder, lease_s)
+                    call, state = _taken(store, name, holder, lease_s)
+                    if state.has_words:
+                        return call, state
+                    store.hold(call, holder, 0)
             except (BadTrace, CallTaken) as error:
                 log.info("the call %s is not taken up: %s", name, error)
         return None

@@ -85,6 +85,11 @@ class TraceState:
             return []
         return [frame for frame in self._audio if frame.at + frame.duration_s > began - ONSET_S]
 
+    @property
+    def has_words(self) -> bool:
+        """True if something was said in the call."""
+        return any(item.kind == "message" for item in self.log)
+
     def began(self, call_id: str) -> bool:
         """Return True if a tool call had begun."""
         return call_id in self._began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ async def test_the_agent_that_had_the_call_has_it_again(tmp_path: Path) -> None:
 
 
 async def test_consumption_and_cost_are_carried(tmp_path: Path) -> None:
-    prices = {"mock-llm": {"input": 1_000.0, "output": 1_000.0}}
+    prices = {"mock-llm": {"text_input": 1_000.0, "text_output": 1_000.0}}
     costs = []
     name = ""
     for _ in range(3):
@@ -219,7 +220,7 @@ async def test_consumption_and_cost_are_carried(tmp_path: Path) -> None:
 
 
 async def test_a_budget_that_the_earlier_call_has_used_up_ends_the_call(tmp_path: Path) -> None:
-    prices = {"mock-llm": {"input": 1_000.0, "output": 1_000.0}}
+    prices = {"mock-llm": {"text_input": 1_000.0, "text_output": 1_000.0}}
     async with call(first := Trace(tmp_path), ["A long answer."], prices=prices) as one:
         await one.types("Hello?")
         await one.settles()
@@ -373,19 +374,20 @@ async def test_a_redacted_call_goes_on_without_its_words(tmp_path: Path) -> None
         assert after.said_by_agent == [""]
 
 
-async def test_a_store_that_hangs_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
+@pytest.mark.real_clock
+async def test_a_store_that_hangs_has_a_deadline(tmp_path: Path) -> None:
+    class Hangs(FolderStore):
+        def names(self) -> list[str]:
+            free.wait(20)
+            return []
 
-    stuck = threading.Event()
-    monkeypatch.setattr(FolderStore, "hold", lambda self, *args: (stuck.wait(0.5) and "") or args[1])
-    async with call(first := Trace(tmp_path), []):
+    free = threading.Event()
+    options = {"deadlines": Deadlines(start_s=0.2), "may_fail": True}
+    async with call(Trace(Hangs(tmp_path)), [], resume=Resume(), **options) as after:
         pass
-    options = {"deadlines": Deadlines(start_s=0.1), "may_fail": True}
-    monkeypatch.setattr(FolderStore, "names", lambda self: stuck.wait(1) or [])
-    async with call(Trace(tmp_path), [], resume=Resume(), **options) as after:
-        pass
-    assert after.outcome.error is None or "was not read" in str(after.outcome.error)
-    assert first.call
+    free.set()
+    assert "was not read from" in str(after.outcome.error)
+    assert "within 0.2 s" in str(after.outcome.error)
 
 
 def test_resume_needs_a_trace_and_a_name() -> None:
