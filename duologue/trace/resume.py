@@ -207,6 +207,7 @@ class _Continuation:
 
     def __init__(self, session: Session[Any], state: TraceState) -> None:
         self._session, self._state = session, state
+        self._asked = ""
         self._speech = state.unanswered_speech if session.microphone.mode == "continuous" else []
 
     async def prepare(self) -> None:
@@ -214,6 +215,7 @@ class _Continuation:
         session, resumed = self._session, self._session.resumed
         assert resumed is not None
         self._settle_tools()
+        self._asked = last_asked(session.conversation)
         _restore_data(session, self._state.data)
         await _select(session, resumed.place.engine)
         session.on(ConnectionChanged, resumed.connected)
@@ -241,7 +243,7 @@ class _Continuation:
         session = self._session
         if self._speech:
             await self._hear()
-        elif owes_answer(session.conversation):
+        elif self._asked and last_asked(session.conversation) == self._asked:  # they have said nothing new meanwhile
             await session.send(Respond())
 
     async def _hear(self) -> None:
@@ -257,16 +259,16 @@ class _Continuation:
             await asyncio.sleep(0)  # a minute of audio: others have their turn
 
 
-def owes_answer(items: Iterable[Item]) -> bool:
-    """Return True if the log ends with words of the caller, or a result, that nobody has answered."""
+def last_asked(items: Iterable[Item]) -> str:
+    """Return the id of the last item if it is words of the caller, or a result, that nobody has answered; else ""."""
     for item in reversed(list(items)):
         if item.kind == "message" and item.role == "agent":
-            return False
+            return ""
         if item.kind == "tool_result":
-            return True
+            return item.id
         if item.kind == "message" and item.role == "caller" and not item.backchannel and item.text:
-            return True
-    return False
+            return item.id
+    return ""
 
 
 async def _select(session: Session[Any], engine: str) -> None:
