@@ -194,6 +194,9 @@ def serve(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Serve the metrics for Prometheus at /metrics, for clients with the key.")
     ] = False,
+    trace: Annotated[
+        str, typer.Option(help="Keep a trace of each call: a folder, sqlite:///FILE or redis://HOST.", metavar="STORE")
+    ] = "",
 ) -> None:
     """Serve your agents by WebRTC, WebSocket and a page.
 
@@ -214,6 +217,7 @@ def serve(
             image_addresses=image_addresses,
             otel=otel,
             metrics=metrics,
+            traces=trace,
             open_to_all=open_to_all,
             allowed_origins=allowed_origin or (),
             allowed_hosts=allowed_host or (),

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from ..errors import BadInput, ConfigurationError, DeadlineExceeded, DuologueError
+from ..errors import BadInput, ConfigurationError, DeadlineExceeded, DuologueError, error_text
 from ..frames import ConnectionChanged, Respond, SessionStarted, UserAudio
 from ..processors.handoff.takeover import find_engine
 from ..processors.kernel.threads import TRACES
@@ -103,7 +103,14 @@ class Resume:
     # -- in a thread -----------------------------------------------------------------------------------------------
 
     def _found(self, trace: Trace, holder: str, services: list[Any]) -> tuple[str, TraceState] | None:
-        store, lease_s = trace.store, trace.lease_s
+        try:
+            return self._find(trace.store, trace.lease_s, holder, services)
+        except DuologueError:
+            raise
+        except Exception as error:  # of the store
+            raise BadTrace(f"{trace.store!r} does not give the call: {error_text(error)}") from error
+
+    def _find(self, store: Store, lease_s: float, holder: str, services: list[Any]) -> tuple[str, TraceState] | None:
         if self.call:
             return _taken(store, self.call, holder, lease_s)
         for name in store.names():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from duologue.session.call_events import TakenUp
 from duologue.session.life import Outcome
 from duologue.session.session import Session
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-from duologue.trace import BadTrace, CallTaken, FolderStore, Resume, Trace, read, state_of, verify
+from duologue.trace import BadTrace, CallTaken, FolderStore, Resume, Trace, read, sqlite, state_of, verify
 from duologue.transports.memory import MemoryTransport
 from tests.services.story import Story, asked, asks, story
+from tests.trace.servers import redis_server
 
 
 def call(trace: Trace, answers: list[Any], *tools: Any, resume: Resume | None = None, **options: Any) -> Story:
@@ -389,6 +392,43 @@ async def test_a_store_that_hangs_has_a_deadline(tmp_path: Path) -> None:
     free.set()
     assert "was not read from" in str(after.outcome.error)
     assert "within 0.2 s" in str(after.outcome.error)
+
+
+async def test_a_store_that_is_down_and_comes_back(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        async with call(first := Trace(server.url), ["One."]) as one:
+            await one.types("Say one.")
+            await one.settles()
+        server.stop()
+        async with call(Trace(server.url), [], resume=Resume(first.call), may_fail=True) as refused:
+            pass
+        assert isinstance(refused.outcome.error, BadTrace)
+        assert "RedisStore('127.0.0.1:" in str(refused.outcome.error)
+        trace = Trace(server.url)
+        async with call(trace, ["Hello."], resume=Resume(first.call, or_fresh=True), may_fail=True) as fresh:
+            await fresh.types("Hello?")
+            await fresh.settles()
+            assert fresh.said_by_agent == ["Hello."]
+            await trace.flush()
+            server.start()
+        assert sorted(error.processor for error in fresh.errors) == ["Resume", "Trace"]
+        assert all("secret" not in error.message for error in fresh.errors)
+        assert verify(trace.store, trace.call).ended
+        async with call(Trace(server.url), [], resume=Resume(first.call)) as back:
+            assert back.said_by_agent == ["One."]
+
+
+async def test_a_database_that_cannot_be_locked_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"sqlite:///{tmp_path / 'calls.db'}"
+    async with call(first := Trace(address), ["One."]):
+        pass
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.1)
+    with closing(sqlite3.connect(tmp_path / "calls.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with call(Trace(address), [], resume=Resume(first.call), may_fail=True) as refused:
+            pass
+    assert isinstance(refused.outcome.error, BadTrace)
+    assert "calls.db') does not give the call: database is locked" in str(refused.outcome.error)
 
 
 def test_resume_needs_a_trace_and_a_name() -> None:

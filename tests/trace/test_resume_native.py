@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
-from duologue import Tools
+from duologue import Agent, Cascade, Processor, Tools
 from duologue.frames import CallResumed, ConnectionChanged, UserTranscript
 from duologue.services.google import GeminiLive
-from duologue.testing import Call
+from duologue.services.llm import Request, ToolRequest
+from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
+from duologue.testing import Call, MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.google import ScriptedGemini
-from duologue.testing.scripted.server import Act, Asked, Speak
+from duologue.testing.scripted.openai import ScriptedOpenAI
+from duologue.testing.scripted.server import Act, Asked, CallTool, Speak
 from duologue.trace import Resume, Trace
 from tests.services.ear_calls import CLIENT_TURNS, ENGINES, ear, speaks, started
 from tests.trace.test_resume import killed
@@ -106,6 +111,57 @@ async def test_words_that_nobody_has_answered_are_answered(kind: str, tmp_path: 
     assert call.said_by_caller == ["Are you there?"]
     assert len(call.said_by_agent) == 1
     assert call.said_by_agent[0]
+
+
+@pytest.mark.parametrize("kind", CLIENT_TURNS)
+async def test_a_tool_that_had_begun_is_not_run_again_by_any_engine(kind: str, tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    async def order(what: str) -> str:
+        """Order something."""
+        ran.append(what)
+        await anyio.sleep(5)
+        return "ordered"
+
+    def model(asked: Asked) -> list[Act]:
+        if "not known" in str(asked.history):
+            return [Speak("I do not know whether it was ordered.")]
+        return [CallTool("order", {"what": "tea"})]
+
+    def mock(request: Request) -> str | ToolRequest:
+        if "not known" in str(request.messages):
+            return "I do not know whether it was ordered."
+        return ToolRequest(call_id="o1", name="order", arguments={"what": "tea"})
+
+    @asynccontextmanager
+    async def engine_of() -> AsyncIterator[Processor]:
+        if kind == "openai":
+            async with ScriptedOpenAI(model) as openai:
+                options = OpenAIRealtimeOptions(turn_detection=None)
+                yield OpenAIRealtime(api_key="test", base_url=openai.url, options=options)
+        elif kind == "gemini":
+            async with ScriptedGemini(model) as google:
+                yield GeminiLive(api_key="test", base_url=google.url, ssl_context=google.ssl_context)
+        else:
+            yield Cascade(MockSTT([]), MockLLM(mock), MockTTS())
+
+    agent = Agent(name="Shop", instructions="You take orders.", tools=(order,))
+    async with engine_of() as engine:
+        trace = Trace(tmp_path)
+        async with Call.through(*ear(), engine, Tools(), agent=agent, trace=trace, ends=False) as call:
+            await call.types("Tea, please.")
+            await call.until(lambda: ran, "it begins")
+            await trace.flush()
+    killed(tmp_path, trace.call, last='"tool_started"')
+    async with (
+        engine_of() as engine,
+        Call.through(*ear(), engine, Tools(), agent=agent, trace=Trace(tmp_path), resume=Resume(trace.call)) as call,
+    ):
+        await call.hears()
+        assert not call.session.calls.open()
+    assert ran == ["tea"]
+    assert [line for line in call.log if line.startswith("call: ")] == ["call: order"]
+    assert call.said_by_agent[-1] == "I do not know whether it was ordered."
 
 
 @pytest.mark.parametrize("cut_s", [0.5, 1.0])
