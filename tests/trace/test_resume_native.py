@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -18,7 +18,7 @@ from duologue.testing import Call, MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.testing.scripted.server import Act, Asked, CallTool, Speak
-from duologue.trace import Resume, Trace
+from duologue.trace import Resume, Trace, read, state_of
 from tests.services.ear_calls import CLIENT_TURNS, ENGINES, ear, speaks, started
 from tests.trace.test_resume import killed
 
@@ -113,55 +113,76 @@ async def test_words_that_nobody_has_answered_are_answered(kind: str, tmp_path: 
     assert call.said_by_agent[0]
 
 
-@pytest.mark.parametrize("kind", CLIENT_TURNS)
-async def test_a_tool_that_had_begun_is_not_run_again_by_any_engine(kind: str, tmp_path: Path) -> None:
-    ran: list[str] = []
+NOT_KNOWN = "I do not know whether it was ordered."
+
+
+def in_view_of(told: str) -> str:
+    """The agent's words about an order of which the model was told this; "" if it was told nothing."""
+    return NOT_KNOWN if "not known" in told else "It comes." if "ordered" in told else ""
+
+
+def of_native(asked: Asked) -> list[Act]:
+    words = in_view_of(str(asked.history))
+    return [Speak(words) if words else CallTool("order", {"what": "tea"})]
+
+
+def of_mock(request: Request) -> str | ToolRequest:
+    words = in_view_of(str(request.messages))
+    return words or ToolRequest(call_id="o1", name="order", arguments={"what": "tea"})
+
+
+@asynccontextmanager
+async def ordering(kind: str, trace: Trace, ran: list[str], resume: Resume | None = None) -> AsyncIterator[Call]:
+    """A call with an agent that takes an order by a tool, and then says so."""
 
     async def order(what: str) -> str:
         """Order something."""
         ran.append(what)
-        await anyio.sleep(5)
+        await anyio.sleep(0.5)
         return "ordered"
 
-    def model(asked: Asked) -> list[Act]:
-        if "not known" in str(asked.history):
-            return [Speak("I do not know whether it was ordered.")]
-        return [CallTool("order", {"what": "tea"})]
-
-    def mock(request: Request) -> str | ToolRequest:
-        if "not known" in str(request.messages):
-            return "I do not know whether it was ordered."
-        return ToolRequest(call_id="o1", name="order", arguments={"what": "tea"})
-
-    @asynccontextmanager
-    async def engine_of() -> AsyncIterator[Processor]:
+    async with AsyncExitStack() as stack:
+        engine: Processor
         if kind == "openai":
-            async with ScriptedOpenAI(model) as openai:
-                options = OpenAIRealtimeOptions(turn_detection=None)
-                yield OpenAIRealtime(api_key="test", base_url=openai.url, options=options)
+            openai = await stack.enter_async_context(ScriptedOpenAI(of_native))
+            options = OpenAIRealtimeOptions(turn_detection=None)
+            engine = OpenAIRealtime(api_key="test", base_url=openai.url, options=options)
         elif kind == "gemini":
-            async with ScriptedGemini(model) as google:
-                yield GeminiLive(api_key="test", base_url=google.url, ssl_context=google.ssl_context)
+            google = await stack.enter_async_context(ScriptedGemini(of_native))
+            engine = GeminiLive(api_key="test", base_url=google.url, ssl_context=google.ssl_context)
         else:
-            yield Cascade(MockSTT([]), MockLLM(mock), MockTTS())
+            engine = Cascade(MockSTT([]), MockLLM(of_mock), MockTTS())
+        agent = Agent(name="Shop", instructions="You take orders.", tools=(order,))
+        call = Call.through(*ear(), engine, Tools(), agent=agent, trace=trace, resume=resume)
+        yield await stack.enter_async_context(call)
 
-    agent = Agent(name="Shop", instructions="You take orders.", tools=(order,))
-    async with engine_of() as engine:
-        trace = Trace(tmp_path)
-        async with Call.through(*ear(), engine, Tools(), agent=agent, trace=trace, ends=False) as call:
-            await call.types("Tea, please.")
-            await call.until(lambda: ran, "it begins")
-            await trace.flush()
-    killed(tmp_path, trace.call, last='"tool_started"')
-    async with (
-        engine_of() as engine,
-        Call.through(*ear(), engine, Tools(), agent=agent, trace=Trace(tmp_path), resume=Resume(trace.call)) as call,
-    ):
+
+@pytest.mark.parametrize("kind", CLIENT_TURNS)
+async def test_at_every_record_the_call_goes_on_and_no_tool_runs_twice(kind: str, tmp_path: Path) -> None:
+    async with ordering(kind, trace := Trace(tmp_path), []) as call:
+        await call.types("Tea, please.")
         await call.hears()
-        assert not call.session.calls.open()
-    assert ran == ["tea"]
-    assert [line for line in call.log if line.startswith("call: ")] == ["call: order"]
-    assert call.said_by_agent[-1] == "I do not know whether it was ordered."
+    path = tmp_path / f"{trace.call}.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert "agent: It comes." in call.log
+    for count in range(1, len(lines) + 1):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        (folder / path.name).write_bytes(b"".join(lines[:count]))
+        before, ran = state_of(read(folder / path.name)), list[str]()
+        async with ordering(kind, Trace(folder), ran, Resume(trace.call)) as call:
+            await call.settles()
+            assert not call.session.calls.open()
+        assert not call.errors
+        was_asked = any(item.role == "caller" for item in before.log)
+        was_called = any(item.kind == "tool_call" for item in before.log)
+        assert ran == ["tea"] * (was_asked and not was_called), f"after record {count}"
+        calls = [line for line in call.log if line.startswith("call: ")]
+        assert calls == ["call: order"] * was_asked, f"after record {count}"
+        answers = [text for text in call.said_by_agent if text]
+        was_answered = any("ordered" in item.text for item in before.log if item.kind == "tool_result")
+        known = was_answered or ran
+        assert answers == ["It comes." if known else NOT_KNOWN] * was_asked, f"after record {count}"
 
 
 @pytest.mark.parametrize("cut_s", [0.5, 1.0])
