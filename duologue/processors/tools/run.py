@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -202,7 +203,9 @@ class ToolRun:
         self.owner.broadcast(ToolBegan(call_id=call.call_id, name=call.name, turn=call.turn))
         if (trace := self._session.trace) is not None:
             # A call that goes on elsewhere, because this process is killed, must know that the tool has begun.
-            await trace.flush(KEPT_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEPT_S):
+                    await trace.flush(KEPT_S)
         try:
             if not self.tool.in_thread:
                 return Told(await self.tool.call(self._session, self.call.arguments, self.context))
