@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from ..audio.pcm import BYTES_PER_SAMPLE
 from ..errors import BadInput, ConfigurationError
+from .boundary import enters
 from .host import SessionHost
 
 Needed = Literal["nothing", "recording", "listening"]
@@ -43,6 +44,7 @@ class Consent:
         """True if the pipeline may get the caller's audio."""
         return self.given or self.needed != "listening"
 
+    @enters
     def require(self, needed: Needed) -> None:
         """Require the consent from now on, for "recording" or "listening"; "nothing" for none.
 
@@ -54,6 +56,7 @@ class Consent:
         self.needed = needed
         self._set(needed == "nothing")
 
+    @enters
     def give(self, *, by: str = "caller") -> None:
         """The caller agrees. `by` names the origin, such as "caller" or the button. Does nothing if they have already.
 
@@ -61,6 +64,7 @@ class Consent:
         """
         self._change(True, by)
 
+    @enters
     def withdraw(self, *, by: str = "caller") -> None:
         """The caller does not agree any longer: nothing is kept of the audio that is heard from now on.
 

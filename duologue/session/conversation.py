@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ..errors import CONTAINED, BadInput, IllegalState, contained
+from .boundary import enters
 from .item import Item, Kind, Role, has_image, item_bytes, place_of_turn, plain_row, time_of_day
 from .ledger import Heard, Ledger, Response, heard_text
 from .tool_calls import ToolCalls
@@ -116,6 +117,7 @@ class Conversation:
             place -= 1
         return place
 
+    @enters
     def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", before: str = "", **fields: Any) -> Item:
         """Append an item. An item of an earlier `turn` is inserted at the end of that turn.
 
@@ -142,6 +144,7 @@ class Conversation:
         self._tell(item)
         return item
 
+    @enters
     def update(self, item_id: str, **changes: Any) -> Item:
         """Replace fields of an item. Raises IllegalState for an unknown id."""
         place = self._find(item_id)
@@ -153,6 +156,7 @@ class Conversation:
         self._tell(item)
         return item
 
+    @enters
     def shorten(self, item_id: str, heard_s: float) -> Item | None:
         """Record that the caller heard only the first `heard_s` seconds of an agent's message.
 
@@ -171,6 +175,7 @@ class Conversation:
         words = tuple(word for word in item.words if word.start_s < heard_s)
         return self.update(item_id, text=text, heard_s=heard_s, words=words, status="interrupted")
 
+    @enters
     def remove(self, item_id: str) -> None:
         """Remove an item that was not heard, or that is not to be known. Does nothing for an unknown id.
 

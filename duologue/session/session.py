@@ -29,6 +29,7 @@ from ..processors.kernel.host import Deadlines, Tap
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Kept
 from .audio import Access, CallAudio
+from .boundary import enters
 from .call_trace import CallTrace
 from .conversation import Conversation
 from .cost import CostMeter
@@ -180,6 +181,7 @@ class Session(Generic[Data]):
         """
         return self.host.endings.add(function)
 
+    @enters
     async def end(self, reason: str = "ended") -> None:
         """End the call once all earlier frames have been handled, after `drain_s` seconds at the latest.
 
@@ -187,6 +189,7 @@ class Session(Generic[Data]):
         """
         await self.host.end(reason)
 
+    @enters
     def cancel(self, reason: str = "cancelled") -> None:
         """End the call now, without waiting for the pipeline. Returns at once."""
         self.host.life.finish(reason)
@@ -205,16 +208,19 @@ class Session(Generic[Data]):
         """
         return self.host.start_task(owner, Kept(coroutine), name=name)
 
+    @enters
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Broadcast an error as an `ErrorRaised` signal, and apply the session's error policy."""
         self.host.report(error, processor, frame, fatal=fatal)
 
     # -- frames ----------------------------------------------------------------------------------------------------
 
+    @enters
     async def send(self, frame: Frame) -> None:
         """Put a frame in at the head of the pipeline. Raises IllegalState if the session is not active."""
         await self.host.send(frame)
 
+    @enters
     def broadcast(self, signal: Signal) -> None:
         """Deliver a signal to every processor and listener that handles it, before this returns."""
         self.host.broadcast(signal)
@@ -265,6 +271,7 @@ class Session(Generic[Data]):
         """
         return self.host.on_fence(callback)
 
+    @enters
     def interrupt(self, reason: str = "barge-in") -> Interrupted:
         """Make everything void that the agent was about to say or do, everywhere and at once.
 
@@ -273,6 +280,7 @@ class Session(Generic[Data]):
         """
         return interrupt(self, reason)
 
+    @enters
     def set_access(self, access: Access, *, by: str = "") -> None:
         """Set the caller's access, from this moment on: `active`, `muted` or `revoked`.
 
@@ -281,6 +289,7 @@ class Session(Generic[Data]):
         """
         self.audio.set_access(access, by)
 
+    @enters
     def talk(self, talking: bool) -> bool:
         """In the mode "push_to_talk": the caller presses the button, or releases it. Returns False if nothing changes.
 
@@ -290,6 +299,7 @@ class Session(Generic[Data]):
         """
         return self.microphone.talk(talking)
 
+    @enters
     async def arm(self) -> None:
         """In the mode "one_turn": hear the caller again, for another exchange. Returns once the engine is connected.
 
@@ -298,6 +308,7 @@ class Session(Generic[Data]):
         """
         await self.microphone.arm()
 
+    @enters
     def expect(self, answer: Expected | None) -> None:
         """Say that the caller's next turn probably is "digits", such as a card's number, or "yes_no"; None takes it
         back. It only changes the silence that ends that turn. Raises ConfigurationError for another value."""

@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 from ..errors import ConfigurationError
 from ..processors.kernel.threads import TRACES
+from ..session.boundary import Boundary, within
 from ..session.life import Outcome
 from ..session.session import Session
 from .audio import AudioNotes
 from .chain import HashChain
 from .following import Follower, begin_facts, end_facts
 from .keys import Signer
+from .recording import Recording, recorded_facts
 from .records import PRIVATE, encode_part, own_kind, safe_name
 from .secrets import without_secrets
 from .store import FolderStore, Store, name_of_call
@@ -39,8 +41,9 @@ class Trace:
     """Writes what happens in one call to a store, while it happens: `Session(pipeline, trace=Trace("calls"))`.
 
     `store` is a folder or a `Store`. `audio` says whose audio is in it: "none", "caller", or "both", which adds the
-    agent's as it was heard; True means "both". Without `words`, everything private is left out: what was said, tools'
-    arguments and results, the providers' messages, audio. Without `handles`, the providers' handles for resuming are
+    agent's as it was heard; True means "both". With `replay`, all that enters the call is in it, the caller's audio
+    included: `duologue replay` runs the call again. Without `words`, everything private is left out: what was said,
+    tools' arguments and results, the providers' messages, audio. Without `handles`, the handles for resuming are
     left out. `sign` is the file of a private key: the trace is sealed with it every 10 s of the call, and at its end.
 
     A record is written at most 0.1 s after it was made. If the store fails, the call goes on, one error is reported,
@@ -56,9 +59,10 @@ class Trace:
         audio: bool | Audio = False,
         words: bool = True,
         handles: bool = True,
+        replay: bool = False,
         sign: str | os.PathLike[str] | None = None,
     ) -> None:
-        for name, option in (("words", words), ("handles", handles)):
+        for name, option in (("words", words), ("handles", handles), ("replay", replay)):
             if not isinstance(option, bool):
                 raise ConfigurationError(f"{name} is {option!r}, not True or False")
         if store == "" or not isinstance(store, Store | str | os.PathLike):
@@ -73,6 +77,12 @@ class Trace:
         """True if the caller's audio is in it."""
         if self.audio and not words:
             raise ConfigurationError("a trace without words has no audio: audio has the words")
+        if replay and not words:
+            raise ConfigurationError("a trace without words cannot be replayed: all that enters a call is private")
+        self.replay = replay
+        self.boundary: Boundary | None = None
+        """Notes all that enters the call, if it can be replayed."""
+        self._recording: Recording | None = None
         self.words = words
         self.handles = handles
         self._signer = Signer(sign) if sign is not None else None
@@ -94,14 +104,21 @@ class Trace:
         self._loop, self._session, self._now = asyncio.get_running_loop(), session, session.now
         signed = self._signer is not None
         options: dict[str, Any] = {"words": self.words, "audio": self._whose, "handles": self.handles, "signed": signed}
+        if self.replay:
+            options["replay"] = True
+            self.boundary = self._recording = Recording(self, session)
         consent = session.audio.consent
         if consent.needed != "nothing":
             options["consent"] = {"to": consent.needed, "given": consent.given}
         began = begin_facts(session, options)
+        if self._recording is not None:
+            began |= recorded_facts(session)
         self.call = name_of_call(session.id, began["started_at"], mark)
         self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer)
         self._writer.put(Waiting(self._now(), "begin", "", encode_part(began), b""))
         Follower(self, session, handles=self.handles)
+        if self._recording is not None:
+            self._recording.begin()
         if self.audio:
             self._sides.append(caller := AudioNotes(self, "caller", session.audio.consent))
             session.audio.said.add(caller.hear)
@@ -145,7 +162,7 @@ class Trace:
     def _let_write(self, writer: Writer) -> None:
         """Make a virtual clock stand still until the records are written. It could outrun the thread otherwise."""
         self._unchecked = self._unchecked_bytes = 0
-        with suppress(Exception):  # in another thread, or at the end of the loop
+        with suppress(Exception), within(None):  # in another thread, or at the end of the loop
             asyncio.get_running_loop().run_in_executor(TRACES, writer.flush().wait, FLUSH_S)
 
     async def flush(self) -> None:
@@ -160,6 +177,8 @@ class Trace:
             return
         for side in self._sides:
             side.flush()
+        if self._recording is not None:
+            self._recording.flush()
         facts, words = end_facts(session, outcome)
         private = encode_part(words) if words and self.words else b""
         writer.end(Waiting(self._now(), "end", "", encode_part(facts), private))

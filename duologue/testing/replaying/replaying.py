@@ -1,0 +1,236 @@
+"""`Replaying`: the boundary of a replay. What entered the recorded call enters again, at the same places in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from ...errors import DuologueError
+from ...services.remote.errors import ConnectionLost
+from ...session.boundary import Head, within
+from ...session.session import Session
+from ...trace.recording import Steps
+from ..clock import VirtualClockLoop
+from .channel import Channel, ReplayedHead, ReplayedWire, error_of, value_of
+from .entering import Entering
+from .script import Ahead, Given, Script
+
+T = TypeVar("T")
+
+AFTER_S = 30.0
+"""Seconds for which a replay goes on after the last record."""
+MAX_DIFFERENCES = 100
+_STATES = "playout."
+
+
+class NotRecorded(DuologueError):
+    """The replay asks for something that the recorded call did not."""
+
+    category = "service"
+
+
+class Replaying:
+    """Answers from a script, and lets in what entered, between the same two steps of the session."""
+
+    replays = True
+
+    def __init__(self, script: Script, session: Session[Any], entering: Entering) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualClockLoop)
+        self.loop = loop
+        self.steps = Steps(loop)
+        self.differences: list[str] = []
+        """What the replay does otherwise than the recorded call, at most 100 lines."""
+        self._script = script
+        self._session = session
+        self._entering = entering
+        self._ahead = Ahead(script)
+        self._asked: Counter[str] = Counter()
+        self._found: dict[str, Any] = {}
+        self._channels: dict[tuple[str, int], Channel] = {}
+        self._wires: dict[tuple[str, int], ReplayedWire] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed: float | None = None
+
+    def begin(self) -> None:
+        """Begin to let in."""
+        self._entering.begin(self, self._session)
+        self.loop.serve_between_steps(self._serve, self._serve_late)
+        self._ahead.read(self.time())
+        self._set_timer()
+
+    def time(self) -> float:
+        """Return the loop's time."""
+        return self.loop.time()
+
+    def diverge(self, what: str) -> None:
+        """Note a difference from the recorded call."""
+        if len(self.differences) < MAX_DIFFERENCES:
+            self.differences.append(f"{self._session.now():.3f} s: {what}")
+
+    # -- in order --------------------------------------------------------------------------------------------------
+
+    def _serve(self, late: bool = False) -> bool:
+        """Let in what is due between these two steps. Returns True if something came."""
+        served = False
+        while (given := self._ahead.head) is not None and self._is_due(given, late):
+            self._ahead.pop()
+            served = True
+            late = False
+            if given.kind == "input" and "found" not in given.data:
+                self._entering.enter(given)
+            else:
+                waking = len(self.loop._ready)
+                self.loop.run_first(lambda: self._answer(given))
+                if len(self.loop._ready) > waking:
+                    break  # the task that waits goes on before anything else comes
+        if served:
+            self._ahead.read(self.time())
+        self._set_timer()
+        return served
+
+    def _serve_late(self) -> bool:
+        """Let in what is due although the session does not make the steps that it made before it."""
+        return self._serve(late=True)
+
+    def _is_due(self, given: Given, late: bool) -> bool:
+        if round(given.t * 1e9) > round(self.time() * 1e9):
+            return False
+        return late or given.n is None or given.n <= self.steps.here
+
+    def _set_timer(self) -> None:
+        head = self._ahead.head
+        if head is None:
+            if self._timed is not None:
+                self._timed = None
+                self.loop.call_at(self._script.last_t + self._rest_s, self._over)
+            return
+        if head.t > self.time() and head.t != self._timed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timed = head.t
+            self._timer = self.loop.call_first_at(head.t, _nothing)
+
+    @property
+    def _rest_s(self) -> float:
+        """Seconds from the last thing that entered to the end of the replay."""
+        script = self._script
+        return max(0.0, script.began + script.until - script.last_t) + (AFTER_S if script.ended else 0.001)
+
+    def _over(self) -> None:
+        if self._session.host.life.running:
+            if self._script.ended:
+                self.diverge("the recorded call was over here; the replay goes on, and is ended")
+            with within(self):
+                self._session.cancel("the recording ends here")
+
+    def _answer(self, given: Given) -> None:
+        if "found" in given.data:
+            self._found[given.name] = given.data["found"]
+            return
+        channel = self._channel(given.name, given.number)
+        wire = self._wires.get((given.name, given.number))
+        if "asked" in given.data:
+            channel.asked_t = given.t
+        elif wire is not None and not channel.late_s:
+            wire.deliver(given)
+        elif wire is not None:
+            self.loop.call_at(given.t + channel.late_s, wire.deliver, given)
+        else:
+            channel.deliver(given)
+
+    def _channel(self, name: str, number: int) -> Channel:
+        key = name, number
+        if key not in self._channels:
+            self._channels[key] = Channel(self, name, number)
+        return self._channels[key]
+
+    # -- looking ahead ---------------------------------------------------------------------------------------------
+
+    def due_now(self, channel: Channel, what: str) -> Given | None:
+        """Return and take an answer of a channel that the session gets in this step, None for none."""
+        now = round(self.time() * 1e9)
+        for given in self._ahead:
+            if round(given.t * 1e9) > now:
+                return None
+            if what in given.data and (given.name, given.number) == (channel.name, channel.number):
+                self._ahead.remove(given)
+                return given
+        return None
+
+    def comes(self, channel: Channel, what: str, value: Any) -> bool:
+        """Return True if this is among the next records of a channel."""
+        return any(
+            given.data.get(what) == value and (given.name, given.number) == (channel.name, channel.number)
+            for given in self._ahead
+        )
+
+    # -- the boundary ----------------------------------------------------------------------------------------------
+
+    def enter(self, name: str, values: tuple[Any, ...], run: Callable[[], T], **named: Any) -> T:
+        """Ignore what comes from outside: what enters is in the file."""
+        return self._entering.outside(self, run)
+
+    def observed(self, name: str, look: Callable[[], T]) -> T:
+        """Return what the recorded call found outside."""
+        now = round(self.time() * 1e9)
+        for given in self._ahead:
+            state = name.startswith(_STATES)
+            if state and (round(given.t * 1e9) > now or (given.n or 0) > self.steps.here):
+                break
+            if given.name == name and "found" in given.data:
+                self._ahead.remove(given)
+                self._found[name] = given.data["found"]
+                break
+        if name not in self._found:
+            with within(None):
+                self._found[name] = look()
+        found: T = self._found[name]
+        return found
+
+    async def answer(self, kind: str, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Return the answer of the recorded call, or raise its error."""
+        channel = self._ask(name)
+        if channel is None:
+            raise NotRecorded(f"the recorded call has no answer to this: {name}")
+        given = await channel.next()
+        if "error" in given.data:
+            raise error_of(given.data["error"])
+        return value_of(given.data.get("answer"))
+
+    async def dial(self, name: str, dial: Callable[[], Awaitable[Any]]) -> Any:
+        """Return a wire that gives what came on the recorded connection."""
+        channel = self._ask(name)
+        if channel is None:
+            raise ConnectionLost(f"the recorded call has no further connection of {name}", fatal=True)
+        given = await channel.next()
+        if "refused" in given.data:
+            raise error_of(given.data["refused"])
+        wire = self._wires[name, channel.number] = ReplayedWire(channel)
+        return wire
+
+    async def head(self, name: str, send: Callable[[], Awaitable[Head]]) -> Head:
+        """Return the recorded answer to a request over HTTP."""
+        channel = self._ask(name)
+        if channel is None:
+            raise ConnectionLost(f"the recorded call has no further request {name}", fatal=True)
+        given = await channel.next()
+        if "refused" in given.data:
+            raise error_of(given.data["refused"])
+        return ReplayedHead(channel, given)
+
+    def _ask(self, name: str) -> Channel | None:
+        self._asked[name] += 1
+        number = self._asked[name]
+        if number > self._script.asked[name]:
+            self.diverge(f"{name} is asked {number} times, in the recorded call {self._script.asked[name]} times")
+            return None
+        channel = self._channel(name, number)
+        channel.ask()
+        return channel
+
+
+def _nothing() -> None:
+    pass
