@@ -6,6 +6,7 @@ records, a replay one that answers from the file.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,8 +29,11 @@ class Boundary(Protocol):
     def observed(self, name: str, look: Callable[[], T]) -> T:
         """Return what `look()` finds outside, such as the time of day or a random id: plain data."""
 
-    async def answer(self, kind: str, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """Return what `ask()` answers, or raise its error. `kind` is the kind of the records: "tool" or "hook"."""
+    async def answer(self, kind: str, name: str, ask: Callable[[], Awaitable[Any]], about: Any = None) -> Any:
+        """Return what `ask()` answers, or raise its error. `kind` is the kind of the records: "tool" or "hook".
+
+        `about` is what is asked: a replay looks for the answer to the same.
+        """
 
     async def dial(self, name: str, dial: Callable[[], Awaitable[Any]]) -> Any:
         """Return the wire that `dial()` opens, or raise its error."""
@@ -77,10 +81,16 @@ def observed(name: str, look: Callable[[], T]) -> T:
     return look() if boundary is None else boundary.observed(name, look)
 
 
-async def answered(kind: str, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+async def answered(kind: str, name: str, ask: Callable[[], Awaitable[Any]], about: Any = None) -> Any:
     """Return what `ask()` answers: see `Boundary.answer`."""
     boundary = inside.get()
-    return await (ask() if boundary is None else boundary.answer(kind, name, ask))
+    return await (ask() if boundary is None else boundary.answer(kind, name, ask, about))
+
+
+async def awaited(function: Callable[..., Any], *values: Any) -> Any:
+    """Return what a function returns, a `def` or an `async def`."""
+    result = function(*values)
+    return await result if inspect.isawaitable(result) else result
 
 
 async def dialled(name: str, dial: Callable[[], Awaitable[W]]) -> W:

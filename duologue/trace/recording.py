@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import Context
 from dataclasses import asdict, is_dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -24,13 +25,17 @@ from ..processors.kernel.groups import leaves
 from ..session.boundary import Head, inside, within
 from ..session.call_trace import CallTrace
 from ..session.session import Session
+from .records import encode_part
 
 T = TypeVar("T")
 
 Message = str | bytes
 
+PACKAGE = __name__.partition(".")[0] + "."
 BLOCK_S = 0.5
 """Seconds of the caller's audio in a record, unless something else enters before."""
+STATE = "playout."
+"""Begins the names of what is looked at again and again."""
 MAX_PIECES = 100
 """Pieces of the caller's audio in a record."""
 
@@ -154,19 +159,20 @@ class Recording:
         """Return what is found outside, and note it."""
         with within(None):
             found = look()
-        if self._found.get(name, self) != found:  # what stays the same is noted once
+        if not (name.startswith(STATE) and self._found.get(name, self) == found):  # a state is noted when it changes
             self._found[name] = found
             self.note("input", name, {"found": found})
         return found
 
-    async def answer(self, kind: str, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+    async def answer(self, kind: str, name: str, ask: Callable[[], Awaitable[Any]], about: Any = None) -> Any:
         """Return an answer from outside, and note it, or the error."""
         number = self.number(name)
-        self.note(kind, name, {"k": number, "asked": True})
+        self.note(kind, name, {"k": number, "asked": True, "about": mark_of(about)})
         try:
             with within(None):
                 result = await ask()
         except asyncio.CancelledError:
+            self.note(kind, name, {"k": number, "cancelled": True})
             raise
         except BaseException as error:
             self.note(kind, name, {"k": number, "error": plain_error(error)})
@@ -411,6 +417,13 @@ def is_request(message: Message) -> bool:
     return '"audio' not in message[:200] and "realtime" not in message[:40]
 
 
+def mark_of(about: Any) -> str:
+    """Return a short mark of what is asked: the same question has the same."""
+    if about is None:
+        return ""
+    return sha256(encode_part(plain_value(about))).hexdigest()[:16]
+
+
 def plain_value(value: Any) -> Any:
     """Return a value as plain data from which a replay can make it again."""
     if isinstance(value, Frame):
@@ -419,6 +432,13 @@ def plain_value(value: Any) -> Any:
         return {"$bytes": b64encode(value).decode()}
     if isinstance(value, BaseException):
         return {"$error": plain_error(value)}
+    if isinstance(value, msgspec.Struct) and type(value).__module__.startswith(PACKAGE):
+        fields = {name: plain_value(getattr(value, name)) for name in value.__struct_fields__}
+        return {"$struct": f"{type(value).__module__}:{type(value).__qualname__}", "fields": fields}
+    if isinstance(value, list | tuple):
+        return [plain_value(each) for each in value]
+    if isinstance(value, dict):
+        return {name: plain_value(each) for name, each in value.items()}
     return value
 
 

@@ -6,6 +6,7 @@ import asyncio
 from base64 import b64decode
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,7 @@ from ...processors.kernel.lane import DONE
 from ...services.remote.dialect import WireMessage
 from ...services.remote.errors import ConnectionLost
 from ...session.boundary import within
-from ...trace.recording import is_request
+from ...trace.recording import PACKAGE, is_request
 from .script import Given
 
 if TYPE_CHECKING:
@@ -79,6 +80,21 @@ class Channel:
                 self._waiter = self.replaying.loop.create_future()
                 await self._waiter
         return self._came.popleft()
+
+    async def outcome(self) -> Given:
+        """Return the answer. A cancellation takes effect when it did in the recorded call."""
+        cancelled: asyncio.CancelledError | None = None
+        while True:
+            try:
+                given = await self.next()
+            except asyncio.CancelledError as error:
+                if not self.replaying.comes_to(self):
+                    raise
+                cancelled = error
+                continue
+            if "cancelled" in given.data:
+                raise cancelled or asyncio.CancelledError
+            return given
 
     @property
     def waits(self) -> bool:
@@ -231,7 +247,25 @@ def value_of(plain: Any) -> Any:
         return b64decode(plain["$bytes"])
     if isinstance(plain, dict) and plain.keys() == {"$error"}:
         return error_of(plain["$error"])
+    if isinstance(plain, dict) and plain.keys() == {"$struct", "fields"}:
+        return _struct_of(plain["$struct"], plain["fields"])
+    if isinstance(plain, list):
+        return [value_of(each) for each in plain]
+    if isinstance(plain, dict):
+        return {name: value_of(each) for name, each in plain.items()}
     return plain
+
+
+def _struct_of(name: str, fields: dict[str, Any]) -> Any:
+    module, _, path = name.partition(":")
+    kind = getattr(import_module(module), path, None) if module.startswith(PACKAGE) else None
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        raise errors.BadInput(f"the recorded {name!r} is of no type in this program")
+    return kind(**{name: _tuple(value_of(value)) for name, value in fields.items()})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def frame_of(plain: dict[str, Any]) -> Frame:

@@ -9,6 +9,7 @@ from functools import partial
 from types import coroutine
 from typing import Any, TypeVar
 
+from ...processors.tools.run import ToolRun
 from ...session.boundary import inside, within
 from ...session.session import Session
 from ...trace.recording import control_entries
@@ -72,6 +73,7 @@ class Entering:
             "mark": head._mark,
             "hang_up": head._hang_up,
             "disconnect": tail._disconnect,
+            "progress": partial(_progress, session),
             **control_entries(boundary, session),
         }
 
@@ -112,6 +114,14 @@ class Entering:
         task = asyncio.ensure_future(_finish(work, waits_for))
         self._works.add(task)
         task.add_done_callback(self._works.discard)
+
+
+def _progress(session: Session[Any], call_id: str, text: str) -> None:
+    """Take the progress of a tool call."""
+    call = session.calls.get(call_id)
+    runner = call.runner if call is not None else None
+    if isinstance(runner, ToolRun):
+        runner.take_progress(text)
 
 
 @coroutine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from ...errors import DuologueError
 from ...services.remote.errors import ConnectionLost
 from ...session.boundary import Head, within
 from ...session.session import Session
-from ...trace.recording import Steps
+from ...trace.recording import STATE, Steps, mark_of
 from ..clock import VirtualClockLoop
 from .channel import Channel, ReplayedHead, ReplayedWire, error_of, value_of
 from .entering import Entering
@@ -22,7 +22,6 @@ T = TypeVar("T")
 AFTER_S = 30.0
 """Seconds for which a replay goes on after the last record."""
 MAX_DIFFERENCES = 100
-_STATES = "playout."
 
 
 class NotRecorded(DuologueError):
@@ -47,7 +46,7 @@ class Replaying:
         self._session = session
         self._entering = entering
         self._ahead = Ahead(script)
-        self._asked: Counter[str] = Counter()
+        self._asked: defaultdict[str, set[int]] = defaultdict(set)
         self._found: dict[str, Any] = {}
         self._channels: dict[tuple[str, int], Channel] = {}
         self._wires: dict[tuple[str, int], ReplayedWire] = {}
@@ -167,6 +166,10 @@ class Replaying:
             for given in self._ahead
         )
 
+    def comes_to(self, channel: Channel) -> bool:
+        """Return True if something more comes to a channel within the next seconds."""
+        return any((given.name, given.number) == (channel.name, channel.number) for given in self._ahead)
+
     # -- the boundary ----------------------------------------------------------------------------------------------
 
     def enter(self, name: str, values: tuple[Any, ...], run: Callable[[], T], **named: Any) -> T:
@@ -177,7 +180,7 @@ class Replaying:
         """Return what the recorded call found outside."""
         now = round(self.time() * 1e9)
         for given in self._ahead:
-            state = name.startswith(_STATES)
+            state = name.startswith(STATE)
             if state and (round(given.t * 1e9) > now or (given.n or 0) > self.steps.here):
                 break
             if given.name == name and "found" in given.data:
@@ -190,12 +193,18 @@ class Replaying:
         found: T = self._found[name]
         return found
 
-    async def answer(self, kind: str, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """Return the answer of the recorded call, or raise its error."""
-        channel = self._ask(name)
+    async def answer(self, kind: str, name: str, ask: Callable[[], Awaitable[Any]], about: Any = None) -> Any:
+        """Return the answer of the recorded call, or raise its error.
+
+        A hook that is asked something else than in the recorded call answers itself. A tool never runs.
+        """
+        channel = self._ask(name, mark_of(about), live=kind == "hook")
+        if channel is None and kind == "hook":
+            with within(None):
+                return await ask()
         if channel is None:
-            raise NotRecorded(f"the recorded call has no answer to this: {name}")
-        given = await channel.next()
+            raise NotRecorded(f"the recorded call has no answer of this: {name}")
+        given = await channel.outcome()
         if "error" in given.data:
             raise error_of(given.data["error"])
         return value_of(given.data.get("answer"))
@@ -221,12 +230,18 @@ class Replaying:
             raise error_of(given.data["refused"])
         return ReplayedHead(channel, given)
 
-    def _ask(self, name: str) -> Channel | None:
-        self._asked[name] += 1
-        number = self._asked[name]
-        if number > self._script.asked[name]:
-            self.diverge(f"{name} is asked {number} times, in the recorded call {self._script.asked[name]} times")
+    def _ask(self, name: str, about: str = "", *, live: bool = False) -> Channel | None:
+        """Return the answers to a question, None if the recorded call has none to it."""
+        asked = self._script.asked.get(name, [])
+        left = [number for number in range(1, len(asked) + 1) if number not in self._asked[name]]
+        same = [number for number in left if asked[number - 1] == about]
+        if not same and (live or not left):
+            self.diverge(f"{name} is asked for what the recorded call has no answer to")
             return None
+        if not same:
+            self.diverge(f"{name} is asked for something else, and answers as in the recorded call")
+        number = (same or left)[0]
+        self._asked[name].add(number)
         channel = self._channel(name, number)
         channel.ask()
         return channel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -48,8 +48,8 @@ class Script:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.records = Records(path)
-        self.asked: Counter[str] = Counter()
-        """The questions of the recorded call by their names."""
+        self.asked: defaultdict[str, list[str]] = defaultdict(list)
+        """The marks of the questions of the recorded call by their names, in order."""
         self.silent_s = 0.0
         """Seconds of the caller's audio that are not in the trace, for want of their consent."""
         self.last_t = 0.0
@@ -83,7 +83,7 @@ class Script:
         if isinstance(data, dict):
             self.last_t = max(self.last_t, float(data.get("t", 0.0)))
             if data.get("asked"):
-                self.asked[record.source] += 1
+                self.asked[record.source].append(str(data.get("about", "")))
             for _, _, size, kept in data.get("pieces", ()):
                 self.silent_s += (size - kept) / 2 / data["rate"]
 
