@@ -355,8 +355,11 @@ class RecordedWire:
 
     async def close(self) -> None:
         """End the connection."""
-        with within(None):
-            await self._wire.close()
+        try:
+            with within(None):
+                await self._wire.close()
+        finally:
+            self._note(closed=True)
 
 
 class RecordedPushingWire(RecordedWire):

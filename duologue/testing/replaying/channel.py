@@ -97,6 +97,11 @@ class Channel:
             return given
 
     @property
+    def is_behind(self) -> bool:
+        """True if the task in `next` has been woken, and does not go on yet."""
+        return self._waiter is not None and self._waiter.done() and bool(self._came)
+
+    @property
     def waits(self) -> bool:
         """True while a task waits in `next`."""
         return self._waiter is not None and not self._waiter.done()
@@ -117,6 +122,12 @@ class ReplayedWire:
         self._pings = self._pings_known = 0
         self._pongs: dict[int, asyncio.Future[Given]] = {}
         self.closed = False
+        self._closing = asyncio.Event()
+
+    @property
+    def is_behind(self) -> bool:
+        """True if the reader has been woken, and has not read yet."""
+        return self._channel.is_behind
 
     def listen(self, take: Callable[[WireMessage], bool]) -> None:
         """Offer messages to `take`."""
@@ -125,7 +136,9 @@ class ReplayedWire:
     def deliver(self, given: Given) -> None:
         """Take what came on the connection, at its time."""
         data = given.data
-        if self.closed or "unsent" in data:
+        if "closed" in data:
+            self._closing.set()
+        if self.closed or "unsent" in data or "closed" in data:
             return
         if "ping" in data:
             self._pings_known = max(self._pings_known, data["ping"])
@@ -203,10 +216,13 @@ class ReplayedWire:
             raise error_of(given.data["error"])
 
     async def close(self) -> None:
-        """End the connection."""
+        """End the connection, which takes as long as in the recorded call."""
         self.closed = True
         if self._overdue is not None:
             self._overdue.cancel()
+        if self._replaying.comes(self._channel, "closed", True):
+            with within(None):
+                await self._closing.wait()
 
 
 class ReplayedHead:

@@ -80,6 +80,8 @@ class Replaying:
             late = False
             if given.kind == "input" and "found" not in given.data:
                 self._entering.enter(given)
+            elif "pushed" in given.data:
+                self._answer(given)
             else:
                 waking = len(self.loop._ready)
                 self.loop.run_first(lambda: self._answer(given))
@@ -97,7 +99,12 @@ class Replaying:
     def _is_due(self, given: Given, late: bool) -> bool:
         if round(given.t * 1e9) > round(self.time() * 1e9):
             return False
-        return late or given.n is None or given.n <= self.steps.here
+        return late or given.n is None or (given.n <= self.steps.here and self._is_awaited(given))
+
+    def _is_awaited(self, given: Given) -> bool:
+        """Return False for a message whose reader is about to read: it has read the one before first."""
+        wire = self._wires.get((given.name, given.number))
+        return wire is None or not wire.is_behind
 
     def _set_timer(self) -> None:
         head = self._ahead.head
