@@ -291,6 +291,7 @@ class RecordedWire:
 
     def __init__(self, wire: Any, recording: Recording, name: str, number: int) -> None:
         self._wire, self._recording, self._name, self._number = wire, recording, name, number
+        self._messages = 0
         self._sent, self._sent_at = 0, 0.0  # messages other than audio, and the loop time of the latest
         self._untaken: Message | None = None
         self._pings = 0
@@ -305,23 +306,29 @@ class RecordedWire:
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message."""
+        self._messages += 1
         if is_request(message):
             self._sent, self._sent_at = self._sent + 1, self._recording.time()
         try:
             with within(None):
                 sent = self._wire.send(message)
         except Exception as error:
-            self._note(unsent=plain_error(error))
+            self._note(refused=self._messages, error=plain_error(error))
             raise
-        return self._send_on(sent) if inspect.iscoroutine(sent) else sent
+        if not inspect.iscoroutine(sent):
+            return sent
+        self._note(slow=self._messages)
+        return self._send_on(sent)
 
     async def _send_on(self, sent: Awaitable[None]) -> None:
+        number = self._messages
         try:
             with within(None):
                 await sent
         except Exception as error:
-            self._note(unsent=plain_error(error))
+            self._note(written=number, error=plain_error(error))
             raise
+        self._note(written=number)
 
     async def receive(self) -> Message:
         """Return the next message."""

@@ -23,6 +23,8 @@ from .script import Given
 if TYPE_CHECKING:
     from .replaying import Replaying
 
+_OURS = frozenset({"closed", "refused", "slow", "written"})
+"""The records of what happened to the session's own messages."""
 REQUEST_S = 30.0
 """Seconds for which an answer waits for its request, which comes later than in the recorded call, or never."""
 
@@ -116,7 +118,8 @@ class ReplayedWire:
         self._channel = channel
         self._replaying = channel.replaying
         self._take: Callable[[WireMessage], bool] | None = None
-        self._sent = 0
+        self._messages = self._sent = 0
+        self._written: dict[int, asyncio.Future[Given]] = {}
         self._held: deque[Given] = deque()
         self._overdue: asyncio.TimerHandle | None = None
         self._pings = self._pings_known = 0
@@ -138,12 +141,14 @@ class ReplayedWire:
         data = given.data
         if "closed" in data:
             self._closing.set()
-        if self.closed or "unsent" in data or "closed" in data:
+        if "written" in data:
+            self._later(self._written, data["written"]).set_result(given)
+        if self.closed or not data.keys().isdisjoint(_OURS):
             return
         if "ping" in data:
             self._pings_known = max(self._pings_known, data["ping"])
         elif "pong" in data:
-            pong = self._pong(data["pong"])
+            pong = self._later(self._pongs, data["pong"])
             if not pong.done():
                 pong.set_result(given)
         elif self._held or data["sent"][0] > self._sent:
@@ -153,8 +158,8 @@ class ReplayedWire:
         else:
             self._enter(given)
 
-    def _pong(self, number: int) -> asyncio.Future[Given]:
-        return self._pongs.setdefault(number, self._replaying.loop.create_future())
+    def _later(self, futures: dict[int, asyncio.Future[Given]], number: int) -> asyncio.Future[Given]:
+        return futures.setdefault(number, self._replaying.loop.create_future())
 
     def _enter(self, given: Given) -> None:
         if given.data.get("pushed") and self._take is not None and self._channel.waits:
@@ -169,10 +174,18 @@ class ReplayedWire:
             self._sent += 1
             if self._held:
                 self._release()
-        failed = self._replaying.due_now(self._channel, "unsent")
-        if failed is not None:
-            raise error_of(failed.data["unsent"])
-        return DONE
+        self._messages += 1
+        refused = self._replaying.due_now(self._channel, "refused", self._messages)
+        if refused is not None:
+            raise error_of(refused.data["error"])
+        slow = self._replaying.due_now(self._channel, "slow", self._messages)
+        return DONE if slow is None else self._send_on(self._messages)
+
+    async def _send_on(self, number: int) -> None:
+        with within(None):
+            given = await self._later(self._written, number)
+        if "error" in given.data:
+            raise error_of(given.data["error"])
 
     def _release(self) -> None:
         """Let in what has waited for this request, at the same distances from it as in the recorded call."""
@@ -210,7 +223,7 @@ class ReplayedWire:
         if self._pings > self._pings_known and not self._replaying.comes(self._channel, "ping", self._pings):
             return
         with within(None):
-            given = await self._pong(self._pings)
+            given = await self._later(self._pongs, self._pings)
         self._pongs.pop(self._pings, None)
         if "error" in given.data:
             raise error_of(given.data["error"])

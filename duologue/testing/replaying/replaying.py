@@ -155,13 +155,13 @@ class Replaying:
 
     # -- looking ahead ---------------------------------------------------------------------------------------------
 
-    def due_now(self, channel: Channel, what: str) -> Given | None:
+    def due_now(self, channel: Channel, what: str, value: Any) -> Given | None:
         """Return and take an answer of a channel that the session gets in this step, None for none."""
         now = round(self.time() * 1e9)
         for given in self._ahead:
             if round(given.t * 1e9) > now:
                 return None
-            if what in given.data and (given.name, given.number) == (channel.name, channel.number):
+            if given.data.get(what) == value and (given.name, given.number) == (channel.name, channel.number):
                 self._ahead.remove(given)
                 return given
         return None
