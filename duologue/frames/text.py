@@ -221,7 +221,11 @@ def _may_be_deep(data: str | bytes | bytearray) -> bool:
 def _has_half(data: Any, brace: Any) -> bool:
     """Return True if `brace` occurs 32 times."""
     at = -1
-    return all((at := data.find(brace, at + 1)) >= 0 for _ in range(MAX_DEPTH // 2))
+    for _ in range(MAX_DEPTH // 2):
+        at = data.find(brace, at + 1)
+        if at < 0:
+            return False
+    return True
 
 
 def _is_deep(data: str | bytes | bytearray) -> bool:

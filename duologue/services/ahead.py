@@ -104,7 +104,8 @@ class Ahead:
         self.forget()
         if self._adopted is not None:
             self._adopted.cancel()
-        self._drop_stale()
+        if self._waiting:
+            self._drop_stale()
 
     def _adopt(self, text: str, voice: str) -> Begun | None:
         """Return the prepared sentence if it is this one, and throw any other away."""

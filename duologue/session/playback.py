@@ -69,7 +69,7 @@ class SpeechControls:
     def pause(self) -> bool:
         """Put the agent's speech on hold, without loss. Returns False if the agent does not have the floor.
 
-        The pause ends by `resume`, by an interruption, or after `MAX_PAUSE_S`.
+        The pause ends by `resume`, by an interruption, by the end of the call, or after `MAX_PAUSE_S`.
         """
         if self._session.floor.owner != "agent" or self.paused:
             return False

@@ -23,6 +23,8 @@ BATCH_S = 0.1
 """Seconds between two batches: the latest time at which a record is written."""
 RETRY_S = 1.0
 """Seconds after which a store that has failed is tried again."""
+LAST_TRIES = 3
+"""Attempts to write the last records, `BATCH_S` apart: the call does not wait longer for its store."""
 SEAL_S = 10.0
 """Seconds of the call between two seals of a signed trace."""
 MAX_WAITING = 10_000
@@ -49,7 +51,8 @@ class Waiting(NamedTuple):
 class Writer:
     """Writes the records of one call, in order. `put` never waits.
 
-    While the store fails, it is tried again every second. `failed` is called once, in the thread, with the first error.
+    While the store fails, it is tried again every second, and at the end of the call three times. `failed` is called
+    once, in the thread, with the first error.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Writer:
         self._lines: list[bytes] = []  # that the store has not taken
         self._gap: tuple[int, float, float] | None = None  # records that were dropped, time of the first and the last
         self._ending = self._told = False
+        self._last_tries = LAST_TRIES
         self._retry_at = 0.0
         self.lost = 0
         """Records that were not written. Known once `done` is set."""
@@ -133,36 +137,46 @@ class Writer:
             flushes, self._flushes = self._flushes, []
         try:
             if ending or flushes or time.monotonic() >= self._retry_at:
-                self._write(ending)
+                self._last_tries -= ending
+                self._write()
         except BaseException as error:  # a store may raise anything; this is its own thread
             self._retry_at = time.monotonic() + RETRY_S
-            if not self._told:
-                self._told = True
-                self._failed(_wrapped(self._store, error))
+            self._tell(error)
         for event in flushes:
             event.set()
-        if ending:
-            self.lost = len(self._lines) + len(self._waiting)
-            self.done.set()
-        return bool(self._lines or self._waiting)
-
-    def _write(self, ending: bool) -> None:
-        try:
-            # Lines that the store has refused before go first: the chain never runs far ahead of the store.
-            for _ in range(2):
-                if not self._lines:
-                    with self._lock:
-                        taken, self._waiting = self._waiting, deque()
-                        self._bytes = 0
-                    self._lines = list(self._chained(taken))
-                if self._lines:
-                    self._store.append(self._call, self._lines)
-                    self._lines = []
-                if not self._waiting:
-                    break
-        finally:
-            if ending:
+        lost = len(self._lines) + len(self._waiting)
+        if ending and not (lost and self._last_tries):
+            self.lost = lost
+            try:
                 self._store.finish(self._call)
+            except BaseException as error:
+                self._tell(error)
+            self.done.set()
+        return bool(lost)
+
+    def _tell(self, error: BaseException) -> None:
+        if not self._told:
+            self._told = True
+            self._failed(_wrapped(self._store, error))
+
+    def _write(self) -> None:
+        # Lines that the store has refused before go first: the chain never runs far ahead of the store.
+        for _ in range(2):
+            if not self._lines:
+                with self._lock:
+                    taken, self._waiting = self._waiting, deque()
+                    self._bytes = 0
+                self._lines = list(self._chained(taken))
+            if self._lines:
+                self._store.append(self._call, self._lines)
+                self._lines = []
+            if not self._waiting:
+                break
+
+    @property
+    def retry_s(self) -> float:
+        """Seconds until a store that has failed is tried again."""
+        return BATCH_S if self._ending else RETRY_S
 
     def _chained(self, taken: deque[Waiting]) -> Iterator[bytes]:
         for record in taken:
@@ -216,7 +230,7 @@ class _WriterThread:
         again: list[Writer] = []
         while True:
             with self._news:
-                self._news.wait_for(lambda: bool(self._behind), RETRY_S if again else None)
+                self._news.wait_for(lambda: bool(self._behind), min((w.retry_s for w in again), default=None))
                 writers, self._behind = dict.fromkeys((*self._behind, *again)), {}
             again = []
             for writer in writers:

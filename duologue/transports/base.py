@@ -430,7 +430,8 @@ class TransportOutput(Processor):
 
     @handles(End)
     async def drain(self, frame: End) -> None:
-        """Wait until the caller has heard the rest."""
+        """Wait until the caller has heard the rest. A pause of the playback ends: no one resumes it any more."""
+        self.session.playback.resume()
         await self.playout.drain()
 
     @handles(SessionEnding)

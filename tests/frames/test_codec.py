@@ -41,6 +41,7 @@ CATALOGUE = tuple(
 FORMATS: tuple[Literal["msgpack", "json"], ...] = ("msgpack", "json")
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+names = texts.filter(bool)
 numbers = st.integers(-(2**63), 2**63 - 1)
 reals = st.floats(allow_nan=False, allow_infinity=False)
 plain = st.recursive(
@@ -60,7 +61,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     if isinstance(kind, msgspec.inspect.VarTupleType):
         return st.lists(values(kind.item_type), max_size=3).map(tuple)
     if isinstance(kind, msgspec.inspect.DictType):
-        return st.dictionaries(texts, plain, max_size=3)
+        scores = isinstance(kind.value_type, msgspec.inspect.FloatType)
+        return st.dictionaries(names, reals, max_size=3) if scores else st.dictionaries(texts, plain, max_size=3)
     if isinstance(kind, msgspec.inspect.StructType):
         return words
     simple: dict[type[Any], st.SearchStrategy[Any]] = {

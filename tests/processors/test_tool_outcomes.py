@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import msgspec
@@ -136,9 +137,9 @@ async def test_a_value_that_is_no_data_is_named(result: Any, kind: str) -> None:
 async def test_a_long_result_is_cut_before_its_parts_are_looked_at() -> None:
     ran = 0
 
-    def count(*event: object) -> None:
+    def count(frame: FrameType, *event: object) -> None:
         nonlocal ran
-        ran += 1
+        ran += "duologue" in frame.f_code.co_filename  # and not a collection of garbage that falls into it
 
     rows = [{"number": number, "name": "é"} for number in range(20_000)]
 
@@ -181,7 +182,7 @@ async def test_a_filler_that_exits_does_not_end_the_program() -> None:
     async with chat(Agent(name="Ann", tools=[tool]), MockLLM([[calls("slow")], "Done."]), may_fail=True) as talk:
         reply = await talk.say("Go.")
     assert (reply.text, reply.calls[0].result) == ("Done.", "there")
-    assert reply.errors == ["the filler of tool 'slow': SystemExit: 2"]
+    assert reply.errors == ["SystemExit(2) does not end the program: session.end() ends the call"]
 
 
 # -- sources of tools that fail ----------------------------------------------------------------------------------------

@@ -163,3 +163,27 @@ async def test_what_is_kept_for_a_replay_is_bounded() -> None:
         assert call.session.playback.replay()
         await anyio.sleep(5)
         assert sum(len(pcm) for _, pcm in pieces) / 48_000 == pytest.approx(1.0, abs=0.05)
+
+
+async def test_a_call_that_ends_in_a_pause_speaks_the_rest() -> None:
+    async with ModeCall("continuous") as call:
+        await begins(call)
+        await anyio.sleep(0.5)
+        assert call.session.playback.pause()
+        await anyio.sleep(2)
+        await call.session.end("done")
+        await call.over()
+    assert call.outcome.reason == "done"
+    assert heard(call)[-1][:2] == (WORDS, "complete")
+
+
+async def test_a_caller_who_hangs_up_in_a_pause_ends_the_call_at_once() -> None:
+    async with ModeCall("continuous") as call:
+        await begins(call)
+        await anyio.sleep(0.5)
+        assert call.session.playback.pause()
+        at = call.session.now()
+        call.transport.hang_up()
+        await call.over()
+        assert call.session.now() - at < 0.1
+    assert call.outcome.reason == "caller hung up"

@@ -107,6 +107,25 @@ async def test_a_folder_that_is_removed_in_the_call(tmp_path: Path) -> None:
         await goes_on(call)
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_the_end_is_tried_three_times(times: int) -> None:
+    class Stumbles(Shelf):
+        left = 0
+
+        def append(self, call: str, lines: Sequence[bytes]) -> None:
+            if any(b'"kind":"end"' in line for line in lines) and self.left:
+                self.left -= 1
+                raise OSError("for a moment")
+            super().append(call, lines)
+
+    shelf = Stumbles()
+    shelf.left = times
+    async with cascade(trace := Trace(shelf), may_fail=True) as call:
+        await trace.flush()
+    assert verify(shelf, trace.call).ended == (times < 3)
+    assert len(failures(call)) <= 1
+
+
 async def test_a_store_that_comes_back_gets_everything() -> None:
     shelf = Shelf()
     shelf.error = ConnectionError("no route")

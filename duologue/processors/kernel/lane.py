@@ -100,6 +100,8 @@ class Lane:
                 self.held += 1
             self._add((target, frame, held, False))
             return DONE
+        if not self._capacity:  # it is closed
+            return DONE
         return self._put_later((target, frame, held, False))
 
     def put_up(self, target: Target, frame: Frame, held: bool = False) -> Awaitable[None]:

@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, TypeVar
 
-from ...errors import DuologueError
+from ...errors import DuologueError, contained
 
 T = TypeVar("T")
 
@@ -44,7 +44,9 @@ class Job:
             result = self.function()
         except BaseException as error:
             # A future of asyncio cannot carry a StopIteration, and the others would end the program's loop.
-            if isinstance(error, StopIteration | SystemExit | KeyboardInterrupt | GeneratorExit):
+            if isinstance(error, SystemExit):
+                error = contained(error)
+            elif isinstance(error, StopIteration | KeyboardInterrupt | GeneratorExit):
                 raised = RuntimeError(type(error).__name__)
                 raised.__cause__ = error
                 error = raised

@@ -261,9 +261,6 @@ class ToolRun:
             await self.owner.fillers.fill(self, self._session)
         except Exception as error:
             self._session.report(error, self.owner.name)
-        except SystemExit as error:  # no filler ends the program
-            raised = RuntimeError(f"the filler of tool {self.tool.name!r}: SystemExit: {error}")
-            self._session.report(raised, self.owner.name)
 
     def _report(self, text: str) -> None:
         """Take a report of progress, from any thread."""

@@ -23,6 +23,7 @@ from duologue.frames import (
     SessionEnding,
     SessionStarted,
     Signal,
+    StateChanged,
     Usage,
     UserText,
 )
@@ -43,14 +44,15 @@ class Upper(Processor):
 
 
 class Listener(Processor):
-    """Writes down the signals it hears."""
+    """Writes down the signals it hears, but for the states of the session."""
 
     def __init__(self) -> None:
         self.heard: list[Signal] = []
 
     @handles(Signal)
     def hear(self, signal: Signal) -> None:
-        self.heard.append(signal)
+        if not isinstance(signal, StateChanged):
+            self.heard.append(signal)
 
 
 class Failing(Processor):

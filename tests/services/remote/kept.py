@@ -85,6 +85,9 @@ Attempt: TypeAlias = Callable[[], Dialled]
 class KeptWords(RemoteService[WordsDialect]):
     """Dials what the test gives it, one after the other, and the last one again."""
 
+    model = "words"
+    billing = "audio"
+
     def __init__(self, *attempts: Attempt, settings: ConnectionSettings | None = None, left_s: float | None = None):
         super().__init__(settings)
         self.attempts = list(attempts)
