@@ -34,8 +34,8 @@ VENDORS = {"cascade": ("deepgram", "openai", "elevenlabs"), "other cascade": ("o
 PARTS: dict[str, tuple[Part, ...]] = {
     "openai": ("openai",),
     "gemini": ("gemini",),
-    "cascade": ("listen", "think", "speak"),
-    "other cascade": ("listen", "think", "speak"),
+    "cascade": ("listen", "llm", "speak"),
+    "other cascade": ("openai", "llm", "speak"),
     "hand-off": ("openai",),
 }
 SETTINGS = ConnectionSettings(backoff_s=0.05)
@@ -141,7 +141,7 @@ async def vendors(dice: random.Random, engine: str) -> AsyncIterator[Arguments]:
                 manners=plan,
             )
             await stack.enter_async_context(scripted)
-            yield dict(scripted.arguments())
+            yield {str(kind): given for kind, given in scripted.arguments().items()}
             for server in (scripted.stt_server, scripted.llm_server, scripted.tts_server):
                 server.failures.clear()  # what a strict vendor refused is a part of the call
             return
@@ -153,10 +153,10 @@ async def vendors(dice: random.Random, engine: str) -> AsyncIterator[Arguments]:
             transcripts=lambda pcm: "what is the weather",
             manners=plan if engine == "gemini" else None,
         )
-        given = {}
+        given: Arguments = {}
         for name, server in (("openai", openai), ("gemini", gemini)):
             await stack.enter_async_context(server)
-            given[name] = {"base_url": server.url}
+            given[name] = dict[str, Any](base_url=server.url)
         given["gemini"]["ssl_context"] = gemini.ssl_context
         yield given
 

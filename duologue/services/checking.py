@@ -16,7 +16,7 @@ from ..processors.kernel.host import Host
 from ..processors.kernel.lane import Overdue
 from ..processors.kernel.tasks import Stopped, Work
 from ..processors.processor import Processor
-from ..session.boundary import answered, awaited
+from ..session.boundary import ask_outside, call_outside
 from ..session.session import Session
 from .context import Message, Request
 from .llm import LLM
@@ -138,8 +138,8 @@ class Checking:
 
 async def _asked(check: Check, words: Checked) -> Any:
     if isinstance(check, OwnModel):  # its requests are recorded
-        return await awaited(check, words)
-    return await answered("hook", "check", partial(awaited, check, words), words)
+        return await call_outside(check, words)
+    return await ask_outside("hook", "check", partial(call_outside, check, words), words)
 
 
 def _as_verdict(answer: Any, text: str, allowed: frozenset[Action]) -> Judged:

@@ -17,7 +17,7 @@ from ..frames.text import well_formed
 from ..processors.kernel.lane import DrainableLane, Overdue
 from ..processors.kernel.tasks import Stopped, Work
 from ..processors.processor import Processor, handles
-from ..session.boundary import answered
+from ..session.boundary import ask_outside
 from .eager import plain_words
 
 SEARCH_S = 10.0
@@ -264,4 +264,4 @@ class _Lookup:
 
 
 async def _awaited(search: Search, words: str) -> Any:
-    return await answered("tool", "retrieval.search", partial(search, words), words)
+    return await ask_outside("tool", "retrieval.search", partial(search, words), words)

@@ -38,11 +38,11 @@ class Boundary(Protocol):
     async def dial(self, name: str, dial: Callable[[], Awaitable[Any]]) -> Any:
         """Return the wire that `dial()` opens, or raise its error."""
 
-    async def head(self, name: str, send: Callable[[], Awaitable[Head]]) -> Head:
+    async def head(self, name: str, send: Callable[[], Awaitable[AnswerHead]]) -> AnswerHead:
         """Return the answer to a request over HTTP that `send()` sends, or raise its error."""
 
 
-class Head(Protocol):
+class AnswerHead(Protocol):
     """The beginning of an answer over HTTP."""
 
     status: int
@@ -60,7 +60,7 @@ inside: ContextVar[Boundary | None] = ContextVar("inside", default=None)
 
 
 @contextmanager
-def within(boundary: Boundary | None) -> Iterator[None]:
+def as_code_of(boundary: Boundary | None) -> Iterator[None]:
     """Run code as the session's own; with None as code outside: that of an SDK, or of the application."""
     before = inside.set(boundary)
     try:
@@ -69,31 +69,38 @@ def within(boundary: Boundary | None) -> Iterator[None]:
         inside.reset(before)
 
 
-def enters(method: F) -> F:
-    """Mark a method by which the application acts on a call. A boundary sees its calls that come from outside."""
-    method.enters = True  # type: ignore[attr-defined]
-    return method
+def enters(kind: type, *names: str) -> None:
+    """Name the methods by which the application acts on a call. A boundary sees their calls that come from outside."""
+    _ENTERING[kind] = names
 
 
-def observed(name: str, look: Callable[[], T]) -> T:
+def entering_methods(kind: type) -> tuple[str, ...]:
+    """Return the names that `enters` has for a type."""
+    return _ENTERING[kind]
+
+
+_ENTERING: dict[type, tuple[str, ...]] = {}
+
+
+def look_outside(name: str, look: Callable[[], T]) -> T:
     """Return what `look()` finds outside of the session: see `Boundary.observed`."""
     boundary = inside.get()
     return look() if boundary is None else boundary.observed(name, look)
 
 
-async def answered(kind: str, name: str, ask: Callable[[], Awaitable[Any]], about: Any = None) -> Any:
+async def ask_outside(kind: str, name: str, ask: Callable[[], Awaitable[Any]], about: Any = None) -> Any:
     """Return what `ask()` answers: see `Boundary.answer`."""
     boundary = inside.get()
     return await (ask() if boundary is None else boundary.answer(kind, name, ask, about))
 
 
-async def awaited(function: Callable[..., Any], *values: Any) -> Any:
+async def call_outside(function: Callable[..., Any], *values: Any) -> Any:
     """Return what a function returns, a `def` or an `async def`."""
     result = function(*values)
     return await result if inspect.isawaitable(result) else result
 
 
-async def dialled(name: str, dial: Callable[[], Awaitable[W]]) -> W:
+async def dial_outside(name: str, dial: Callable[[], Awaitable[W]]) -> W:
     """Return the wire that `dial()` opens: see `Boundary.dial`."""
     boundary = inside.get()
     wire: W = await (dial() if boundary is None else boundary.dial(name, dial))

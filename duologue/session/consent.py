@@ -44,7 +44,6 @@ class Consent:
         """True if the pipeline may get the caller's audio."""
         return self.given or self.needed != "listening"
 
-    @enters
     def require(self, needed: Needed) -> None:
         """Require the consent from now on, for "recording" or "listening"; "nothing" for none.
 
@@ -56,7 +55,6 @@ class Consent:
         self.needed = needed
         self._set(needed == "nothing")
 
-    @enters
     def give(self, *, by: str = "caller") -> None:
         """The caller agrees. `by` names the origin, such as "caller" or the button. Does nothing if they have already.
 
@@ -64,7 +62,6 @@ class Consent:
         """
         self._change(True, by)
 
-    @enters
     def withdraw(self, *, by: str = "caller") -> None:
         """The caller does not agree any longer: nothing is kept of the audio that is heard from now on.
 
@@ -95,3 +92,6 @@ class Consent:
     def _set(self, given: bool) -> None:
         self.given, self.since = given, self._host.now()
         self._changed()
+
+
+enters(Consent, "give", "require", "withdraw")

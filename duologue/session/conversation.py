@@ -117,7 +117,6 @@ class Conversation:
             place -= 1
         return place
 
-    @enters
     def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", before: str = "", **fields: Any) -> Item:
         """Append an item. An item of an earlier `turn` is inserted at the end of that turn.
 
@@ -144,7 +143,6 @@ class Conversation:
         self._tell(item)
         return item
 
-    @enters
     def update(self, item_id: str, **changes: Any) -> Item:
         """Replace fields of an item. Raises IllegalState for an unknown id."""
         place = self._find(item_id)
@@ -156,7 +154,6 @@ class Conversation:
         self._tell(item)
         return item
 
-    @enters
     def shorten(self, item_id: str, heard_s: float) -> Item | None:
         """Record that the caller heard only the first `heard_s` seconds of an agent's message.
 
@@ -175,7 +172,6 @@ class Conversation:
         words = tuple(word for word in item.words if word.start_s < heard_s)
         return self.update(item_id, text=text, heard_s=heard_s, words=words, status="interrupted")
 
-    @enters
     def remove(self, item_id: str) -> None:
         """Remove an item that was not heard, or that is not to be known. Does nothing for an unknown id.
 
@@ -264,6 +260,9 @@ class Conversation:
             # The result follows soon after its call.
             self._drop(next(at for at, other in enumerate(self._items) if other.id == call.result_id))
             self.forgotten += 1
+
+
+enters(Conversation, "add", "remove", "shorten", "update")
 
 
 class LogKeeper:

@@ -15,7 +15,7 @@ import msgspec
 from ..errors import CONTAINED, ConfigurationError, DeadlineExceeded, DuologueError, contained, error_text
 from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
 from ..processors.kernel.tasks import Kept, stopped
-from .boundary import awaited, inside
+from .boundary import call_outside, inside
 from .conversation import Conversation
 from .host import Report
 from .tool_calls import call_refused
@@ -157,7 +157,7 @@ class Hooks:
         if boundary is None:
             answer = hook.function(frame)
         else:
-            ask = partial(awaited, hook.function, frame)
+            ask = partial(call_outside, hook.function, frame)
             answer = boundary.answer("hook", f"hook on {kind}", ask, frame)
         if inspect.isawaitable(answer):
             answer = await self._within(hook, answer, kind)

@@ -31,7 +31,7 @@ from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Kept, WaitRecord, to_the_end
 from ..processors.kernel.wiring import check_wiring
 from .bottom import Bottom
-from .boundary import inside, within
+from .boundary import as_code_of, inside
 from .call_log import CallLog
 from .call_trace import boundary_of, close_trace
 from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
@@ -238,7 +238,7 @@ class SessionHost:
         self._log.begins(self._pipeline, self.session.feed)
         # Methods: closures would take three times the memory, for the whole call.
         parts = self._began, self._members, self._active, self._ending, self._ended
-        with within(None):  # `_began` sets the boundary
+        with as_code_of(None):  # `_began` sets the boundary
             return await self.life.run(*parts)
 
     def _began(self) -> None:

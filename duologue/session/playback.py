@@ -65,7 +65,6 @@ class SpeechControls:
         """True while a pause lasts."""
         return self._hold is not None and self._hold.out
 
-    @enters
     def pause(self) -> bool:
         """Put the agent's speech on hold, without loss. Returns False if the agent does not have the floor.
 
@@ -76,7 +75,6 @@ class SpeechControls:
         self._hold = self._session.floor.hold(OWNER, patience_s=MAX_PAUSE_S)
         return True
 
-    @enters
     def resume(self) -> bool:
         """Go on at the sample where the speech was paused. Returns False if it is not paused."""
         if self._hold is None or not self._hold.out:
@@ -84,7 +82,6 @@ class SpeechControls:
         self._hold.release()
         return True
 
-    @enters
     def stop(self) -> bool:
         """End the answer in progress: it becomes what was heard of it. Returns False if nothing can be stopped.
 
@@ -114,7 +111,6 @@ class SpeechControls:
             self._kept.close()
         self._kept = _LastAnswer(self._session, float(replay_s)) if replay_s else None
 
-    @enters
     def replay(self) -> bool:
         """Play once more what the caller heard of the last answer. Returns False if they have heard none.
 
@@ -140,6 +136,9 @@ class SpeechControls:
             for pcm, rate in pieces:
                 await self._session.host.send(BotAudio(audio=pcm, sample_rate=rate, turn=turn))
         floor.finish(turn)
+
+
+enters(SpeechControls, "pause", "replay", "resume", "stop")
 
 
 class _LastAnswer:

@@ -181,7 +181,6 @@ class Session(Generic[Data]):
         """
         return self.host.endings.add(function)
 
-    @enters
     async def end(self, reason: str = "ended") -> None:
         """End the call once all earlier frames have been handled, after `drain_s` seconds at the latest.
 
@@ -189,7 +188,6 @@ class Session(Generic[Data]):
         """
         await self.host.end(reason)
 
-    @enters
     def cancel(self, reason: str = "cancelled") -> None:
         """End the call now, without waiting for the pipeline. Returns at once."""
         self.host.life.finish(reason)
@@ -208,19 +206,16 @@ class Session(Generic[Data]):
         """
         return self.host.start_task(owner, Kept(coroutine), name=name)
 
-    @enters
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Broadcast an error as an `ErrorRaised` signal, and apply the session's error policy."""
         self.host.report(error, processor, frame, fatal=fatal)
 
     # -- frames ----------------------------------------------------------------------------------------------------
 
-    @enters
     async def send(self, frame: Frame) -> None:
         """Put a frame in at the head of the pipeline. Raises IllegalState if the session is not active."""
         await self.host.send(frame)
 
-    @enters
     def broadcast(self, signal: Signal) -> None:
         """Deliver a signal to every processor and listener that handles it, before this returns."""
         self.host.broadcast(signal)
@@ -271,7 +266,6 @@ class Session(Generic[Data]):
         """
         return self.host.on_fence(callback)
 
-    @enters
     def interrupt(self, reason: str = "barge-in") -> Interrupted:
         """Make everything void that the agent was about to say or do, everywhere and at once.
 
@@ -280,7 +274,6 @@ class Session(Generic[Data]):
         """
         return interrupt(self, reason)
 
-    @enters
     def set_access(self, access: Access, *, by: str = "") -> None:
         """Set the caller's access, from this moment on: `active`, `muted` or `revoked`.
 
@@ -289,7 +282,6 @@ class Session(Generic[Data]):
         """
         self.audio.set_access(access, by)
 
-    @enters
     def talk(self, talking: bool) -> bool:
         """In the mode "push_to_talk": the caller presses the button, or releases it. Returns False if nothing changes.
 
@@ -299,7 +291,6 @@ class Session(Generic[Data]):
         """
         return self.microphone.talk(talking)
 
-    @enters
     async def arm(self) -> None:
         """In the mode "one_turn": hear the caller again, for another exchange. Returns once the engine is connected.
 
@@ -308,13 +299,15 @@ class Session(Generic[Data]):
         """
         await self.microphone.arm()
 
-    @enters
     def expect(self, answer: Expected | None) -> None:
         """Say that the caller's next turn probably is "digits", such as a card's number, or "yes_no"; None takes it
         back. It only changes the silence that ends that turn. Raises ConfigurationError for another value."""
         if answer not in (None, *get_args(Expected)):
             raise ConfigurationError(f"an expected answer is one of {', '.join(get_args(Expected))}, not {answer!r}")
         self.floor.expected = answer
+
+
+enters(Session, "arm", "broadcast", "cancel", "end", "expect", "interrupt", "report", "send", "set_access", "talk")
 
 
 def _check_agent(agent: Agent, nodes: list[Node]) -> None:

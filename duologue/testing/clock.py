@@ -138,7 +138,46 @@ else:
     _SelectorLoop = asyncio.SelectorEventLoop
 
 
-class VirtualClockLoop(_SelectorLoop):
+class WatchedLoop(_SelectorLoop):
+    """An event loop that recordings and replays of calls watch step by step."""
+
+    _timers: list[tuple[int, float, int, asyncio.TimerHandle]]
+    _count_step: Callable[[Context], None] | None = None
+    _stepped: Callable[[], object] | None = None
+    _about_to_move: Callable[[], bool] | None = None
+
+    def count_steps(self, count: Callable[[Context], None]) -> None:
+        """Call `count(context)` before each callback or step of a task, with the context in which it runs."""
+        self._count_step = count
+
+    def serve_between_steps(self, stepped: Callable[[], object], about_to_move: Callable[[], bool]) -> None:
+        """Call `stepped()` after each callback or step of a task.
+
+        `about_to_move()` is called when only time can bring something; it returns True if it has begun something.
+        """
+        self._stepped, self._about_to_move = stepped, about_to_move
+
+    def call_first_at(self, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        """Call `callback` at a time, before all other timers of this time."""
+        timer = asyncio.TimerHandle(when, callback, (), self, Context())
+        heapq.heappush(self._timers, (round(when * 1e9), -1.0, 0, timer))
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
+
+    def run_first(self, function: Callable[[], object]) -> None:
+        """Call a function, and let what it makes ready run before everything that is ready now."""
+        before = len(self._ready)
+        function()
+        self._ready.rotate(len(self._ready) - before)
+
+    def _step(self, handle: asyncio.Handle, count: Callable[[Context], None]) -> None:
+        count(handle._context)  # type: ignore[attr-defined]
+        handle._run()
+        if self._stepped is not None:
+            self._stepped()
+
+
+class VirtualClockLoop(WatchedLoop):
     """An event loop with virtual time; the module's docstring has its promises.
 
     `seed` shuffles the order of tasks (None: first in, first out). `start_s` is the first reading of the clock, and
@@ -167,9 +206,6 @@ class VirtualClockLoop(_SelectorLoop):
         self._timers: list[tuple[int, float, int, asyncio.TimerHandle]] = []
         self._jobs: deque[tuple[Future[Any], asyncio.Future[Any], object]] = deque()
         self._posted: deque[asyncio.Handle] = deque()
-        self._count_step: Callable[[Context], None] | None = None
-        self._stepped: Callable[[], object] | None = None
-        self._about_to_move: Callable[[], bool] | None = None
         self._began_wall = began_wall - timedelta(seconds=start_s) if began_wall else _WALL
 
     def time(self) -> float:
@@ -178,33 +214,6 @@ class VirtualClockLoop(_SelectorLoop):
     def wall_time(self) -> datetime:
         """Return the virtual time of day: the clock begins on 2026-01-01, or at `began_wall`."""
         return self._began_wall + timedelta(seconds=self._now_s)
-
-    # -- for recordings and their replays ---------------------------------------------------------------------------
-
-    def count_steps(self, count: Callable[[Context], None]) -> None:
-        """Call `count(context)` before each callback or step of a task, with the context in which it runs."""
-        self._count_step = count
-
-    def serve_between_steps(self, stepped: Callable[[], object], about_to_move: Callable[[], bool]) -> None:
-        """Call `stepped()` after each callback or step of a task.
-
-        `about_to_move()` is called when only time can bring something; it returns True if it has begun something.
-        """
-        self._stepped, self._about_to_move = stepped, about_to_move
-
-    def call_first_at(self, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
-        """Call `callback` at a time, before all other timers of this time."""
-        timer = asyncio.TimerHandle(when, callback, (), self, Context())
-        self._timer_count += 1
-        heapq.heappush(self._timers, (round(when * 1e9), -1.0, self._timer_count, timer))
-        timer._scheduled = True  # type: ignore[attr-defined]
-        return timer
-
-    def run_first(self, function: Callable[[], object]) -> None:
-        """Call a function, and let what it makes ready run before everything that is ready now."""
-        before = len(self._ready)
-        function()
-        self._ready.rotate(len(self._ready) - before)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task = super().create_task(coro, **options)
@@ -302,11 +311,10 @@ class VirtualClockLoop(_SelectorLoop):
         for _ in range(self._schedule.arrange(self._ready) if len(self._ready) > 1 else len(self._ready)):
             handle = self._ready.popleft()
             if not handle._cancelled:
-                if self._count_step is not None:
-                    self._count_step(handle._context)  # type: ignore[attr-defined]
-                handle._run()
-                if self._stepped is not None:
-                    self._stepped()
+                if self._count_step is None:
+                    handle._run()
+                else:
+                    self._step(handle, self._count_step)
 
     def _wait(self) -> None:
         """Nothing is ready: serve files, else threads, else let time pass, else raise `Deadlock`."""

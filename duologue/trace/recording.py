@@ -22,7 +22,7 @@ import msgspec
 from ..errors import DuologueError, error_text
 from ..frames import BotAudio, Frame
 from ..processors.kernel.groups import leaves
-from ..session.boundary import Head, inside, within
+from ..session.boundary import AnswerHead, as_code_of, entering_methods, inside
 from ..session.call_trace import CallTrace
 from ..session.session import Session
 from .records import encode_part
@@ -123,14 +123,14 @@ class Recording:
             if named:
                 data["named"] = {key: plain_value(value) for key, value in named.items()}
             self.note("input", name, data)
-        with within(self):
+        with as_code_of(self):
             result = run()
         if inspect.iscoroutine(result):
             return self._later(result)  # type: ignore[return-value]
         return result
 
     async def _later(self, work: Awaitable[T]) -> T:
-        with within(self):
+        with as_code_of(self):
             return await work
 
     def _hear(self, pcm: bytes, sample_rate: int) -> None:
@@ -157,7 +157,7 @@ class Recording:
 
     def observed(self, name: str, look: Callable[[], T]) -> T:
         """Return what is found outside, and note it."""
-        with within(None):
+        with as_code_of(None):
             found = look()
         if not (name.startswith(STATE) and self._found.get(name, self) == found):  # a state is noted when it changes
             self._found[name] = found
@@ -169,7 +169,7 @@ class Recording:
         number = self.number(name)
         self.note(kind, name, {"k": number, "asked": True, "about": mark_of(about)})
         try:
-            with within(None):
+            with as_code_of(None):
                 result = await ask()
         except asyncio.CancelledError:
             self.note(kind, name, {"k": number, "cancelled": True})
@@ -185,7 +185,7 @@ class Recording:
         number = self.number(name)
         self.note("wire", name, {"k": number, "asked": True})
         try:
-            with within(None):
+            with as_code_of(None):
                 wire = await dial()
         except asyncio.CancelledError:
             raise
@@ -196,12 +196,12 @@ class Recording:
         recorded = RecordedPushingWire if hasattr(wire, "listen") else RecordedWire
         return recorded(wire, self, name, number)
 
-    async def head(self, name: str, send: Callable[[], Awaitable[Head]]) -> Head:
+    async def head(self, name: str, send: Callable[[], Awaitable[AnswerHead]]) -> AnswerHead:
         """Return an answer over HTTP whose pieces are noted."""
         number = self.number(name)
         self.note("wire", name, {"k": number, "asked": True})
         try:
-            with within(None):
+            with as_code_of(None):
                 head = await send()
         except asyncio.CancelledError:
             raise
@@ -216,23 +216,18 @@ def control_entries(boundary: Any, session: Session[Any]) -> dict[str, Any]:
     """Let the boundary see the calls by which the application acts on a session. Returns what it calls, by names."""
     found: dict[str, Any] = {}
     for prefix, part in ("", session), ("conversation.", session.conversation):
-        for name in _entries(type(part)):
+        for name in entering_methods(type(part)):
             found[prefix + name] = getattr(part, name)
-            setattr(part, name, Entry(boundary, prefix + name, found[prefix + name]))
+            setattr(part, name, EnteringMethod(boundary, prefix + name, found[prefix + name]))
     found |= {"playback": session.playback, "consent": session.audio.consent}
     for name in ("playback", "consent"):
-        found |= {f"{name}.{each}": getattr(found[name], each) for each in _entries(type(found[name]))}
+        found |= {f"{name}.{each}": getattr(found[name], each) for each in entering_methods(type(found[name]))}
     session.playback = cast(Any, Controls(boundary, session.playback, "playback"))
     session.audio.consent = cast(Any, Controls(boundary, session.audio.consent, "consent"))
     return found
 
 
-def _entries(kind: type) -> list[str]:
-    """Return the names of the methods by which the application acts on an object of this type."""
-    return [name for name in dir(kind) if getattr(inspect.getattr_static(kind, name), "enters", False)]
-
-
-class Entry:
+class EnteringMethod:
     """A method that the boundary sees when it is called from outside."""
 
     __slots__ = ("_boundary", "_method", "_name")
@@ -250,8 +245,8 @@ class Controls:
     """An object with slots, whose methods and settings the boundary sees when they are used from outside."""
 
     def __init__(self, boundary: Any, controls: Any, name: str) -> None:
-        entries = _entries(type(controls))
-        made = {each: Entry(boundary, f"{name}.{each}", getattr(controls, each)) for each in entries}
+        entries = entering_methods(type(controls))
+        made = {each: EnteringMethod(boundary, f"{name}.{each}", getattr(controls, each)) for each in entries}
         self.__dict__.update(made, _controls=controls, _boundary=boundary, _name=name)
 
     def __getattr__(self, name: str) -> Any:
@@ -270,8 +265,9 @@ def recorded_facts(session: Session[Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {"clock": {"began": session.host.life.began}}
     for leaf in leaves(session.pipeline):
         settings = getattr(leaf, "settings", None)
-        if BotAudio in leaf.follows and leaf.far_end and is_dataclass(settings):
-            facts["playout"] = {"sample_rate": leaf.sample_rate, "settings": asdict(settings)}  # type: ignore[attr-defined,call-overload]
+        if BotAudio in leaf.follows and leaf.far_end and is_dataclass(settings) and not isinstance(settings, type):
+            rate = getattr(leaf, "sample_rate", 0)
+            facts["playout"] = {"sample_rate": rate, "settings": asdict(settings)}
     return facts
 
 
@@ -302,7 +298,8 @@ class RecordedWire:
     @property
     def ready(self) -> bool:
         """True while `send` takes a message at once."""
-        return self._wire.ready
+        ready: bool = self._wire.ready
+        return ready
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message."""
@@ -310,8 +307,8 @@ class RecordedWire:
         if is_request(message):
             self._sent, self._sent_at = self._sent + 1, self._recording.time()
         try:
-            with within(None):
-                sent = self._wire.send(message)
+            with as_code_of(None):
+                sent: Awaitable[None] = self._wire.send(message)
         except Exception as error:
             self._note(refused=self._messages, error=plain_error(error))
             raise
@@ -323,7 +320,7 @@ class RecordedWire:
     async def _send_on(self, sent: Awaitable[None]) -> None:
         number = self._messages
         try:
-            with within(None):
+            with as_code_of(None):
                 await sent
         except Exception as error:
             self._note(written=number, error=plain_error(error))
@@ -333,8 +330,8 @@ class RecordedWire:
     async def receive(self) -> Message:
         """Return the next message."""
         try:
-            with within(None):
-                message = await self._wire.receive()
+            with as_code_of(None):
+                message: Message = await self._wire.receive()
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -351,7 +348,7 @@ class RecordedWire:
         number = self._pings
         self._note(ping=number)
         try:
-            with within(None):
+            with as_code_of(None):
                 await self._wire.ping()
         except asyncio.CancelledError:
             raise
@@ -363,7 +360,7 @@ class RecordedWire:
     async def close(self) -> None:
         """End the connection."""
         try:
-            with within(None):
+            with as_code_of(None):
                 await self._wire.close()
         finally:
             self._note(closed=True)
@@ -377,7 +374,7 @@ class RecordedPushingWire(RecordedWire):
 
         def noted(message: Message) -> bool:
             self._note(**plain_message(message), pushed=True)
-            with within(self._recording):
+            with as_code_of(self._recording):
                 taken = take(message)
             if not taken:
                 self._untaken = message
@@ -389,7 +386,7 @@ class RecordedPushingWire(RecordedWire):
 class RecordedHead:
     """Notes the pieces of an answer over HTTP."""
 
-    def __init__(self, head: Head, recording: Recording, name: str, number: int) -> None:
+    def __init__(self, head: AnswerHead, recording: Recording, name: str, number: int) -> None:
         self._head, self._recording, self._name, self._number = head, recording, name, number
         self.status, self.headers = head.status, head.headers
 
@@ -401,7 +398,7 @@ class RecordedHead:
         pieces = aiter(self._head.body())
         while True:
             try:
-                with within(None):
+                with as_code_of(None):
                     piece = await anext(pieces, None)
             except asyncio.CancelledError:
                 raise
@@ -416,7 +413,7 @@ class RecordedHead:
 
     async def close(self) -> None:
         """Read no more of it."""
-        with within(None):
+        with as_code_of(None):
             await self._head.close()
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigurationError
 from ..processors.kernel.threads import TRACES
-from ..session.boundary import Boundary, within
+from ..session.boundary import Boundary, as_code_of
 from ..session.life import Outcome
 from ..session.session import Session
 from .audio import AudioNotes
@@ -162,7 +162,7 @@ class Trace:
     def _let_write(self, writer: Writer) -> None:
         """Make a virtual clock stand still until the records are written. It could outrun the thread otherwise."""
         self._unchecked = self._unchecked_bytes = 0
-        with suppress(Exception), within(None):  # in another thread, or at the end of the loop
+        with suppress(Exception), as_code_of(None):  # in another thread, or at the end of the loop
             asyncio.get_running_loop().run_in_executor(TRACES, writer.flush().wait, FLUSH_S)
 
     async def flush(self) -> None:

@@ -34,7 +34,7 @@ from ..frames import (
 from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
-from ..session.boundary import Boundary, within
+from ..session.boundary import Boundary, as_code_of
 from ..session.call_trace import boundary_of
 from ..session.gate import AudioGate
 from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
@@ -50,6 +50,18 @@ MAX_WAITING_FRAMES = 1_000
 """Other frames that wait for the pipeline. Beyond that new frames are refused with an error."""
 _OF_THE_CALLER = (UserText, UserImage, Dtmf, Respond)
 """The frames that are dropped while the caller's access is revoked."""
+
+
+def _enter_early(boundary: Boundary, queue: Sequence[tuple[bytes, int] | Frame | asyncio.Future[None]]) -> None:
+    """Let in what came before the session ran."""
+    with as_code_of(None):
+        for waiting in queue:
+            if isinstance(waiting, tuple):
+                boundary.enter("audio", waiting, _entered)
+            elif isinstance(waiting, End):
+                boundary.enter("hang_up", (waiting.reason,), _entered)
+            elif isinstance(waiting, Input):
+                boundary.enter("frame", (waiting,), _entered)
 
 
 def _entered() -> None:
@@ -222,23 +234,12 @@ class TransportInput(Processor):
         """Begin to deliver if the session runs already."""
         if (boundary := boundary_of(self.session)) is not None:
             self._boundary = boundary
-            with within(None):
-                self._enter_early(boundary)
+            _enter_early(boundary, self._queue)
         if self._call_audio is None:
             self._call_audio = self.session.audio
             self._join_gate()
         if self.session.live:
             self.spawn(self._deliver)
-
-    def _enter_early(self, boundary: Boundary) -> None:
-        """Let in what came before the session ran."""
-        for waiting in self._queue:
-            if isinstance(waiting, tuple):
-                boundary.enter("audio", waiting, _entered)
-            elif isinstance(waiting, End):
-                boundary.enter("hang_up", (waiting.reason,), _entered)
-            elif isinstance(waiting, Input):
-                boundary.enter("frame", (waiting,), _entered)
 
     @handles(SessionStarted)
     def begin(self, frame: SessionStarted) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,11 +10,23 @@ import msgspec
 from ...agents.sources import WithImages
 from ...agents.tool import Tool
 from ...agents.tool_context import ToolContext
+from ...session.boundary import inside
 from ...session.session import Session
 from .results import plain_result
 
 MAX_LENGTH = 1_000_000
 """Characters of a result that is recorded."""
+
+
+async def result_of_call(tool: Tool, context: ToolContext) -> Any:
+    """Run a tool, and return its result; or take from a replay what the tool did in the recorded call."""
+    boundary = inside.get()
+    if boundary is None:
+        return await tool.call(context.session, context.arguments, context)
+    effects = ToolEffects(context, context.session)
+    return effects.apply(
+        await boundary.answer("tool", f"tool {tool.name}", partial(effects.of, tool), context.arguments)
+    )
 
 
 class ToolEffects:
@@ -26,7 +39,7 @@ class ToolEffects:
         """Run a tool, and return its effects."""
         before = self._data()
         result = await tool.call(self._session, self._context.arguments, self._context)
-        effects: dict[str, Any] = {"result": _plain(result), "respond": self._context.respond}
+        effects: dict[str, Any] = {"result": _recordable(result), "respond": self._context.respond}
         if (after := self._data()) != before and after is not None:
             effects["data"] = msgspec.json.decode(after)
         return effects
@@ -48,7 +61,7 @@ class ToolEffects:
             return None
 
 
-def _plain(result: Any) -> Any:
+def _recordable(result: Any) -> Any:
     """Return a result that can be recorded. One that cannot is left to the tool's caller, which reports it."""
     if isinstance(result, WithImages):
         return result

@@ -13,13 +13,12 @@ from ...agents.tool_context import ToolContext
 from ...errors import BadInput, DeadlineExceeded, ToolError, error_text
 from ...frames import ApprovalGiven, ApprovalWanted, Say, Signal, ToolBegan, ToolCall
 from ...frames.text import well_formed
-from ...session.boundary import inside
 from ...session.call_trace import boundary_of
 from ...session.session import Session
 from ...session.tool_calls import RegisteredCall, still_running
 from ..kernel.tasks import loop_time, stopped
 from ..kernel.threads import TOOLS
-from .effects import ToolEffects
+from .effects import result_of_call
 from .filler import Fillers
 
 T = TypeVar("T")
@@ -97,7 +96,7 @@ class ToolRun:
         self._stop: asyncio.Future[str] = self._loop.create_future()  # the reason
         self._decision: asyncio.Future[ApprovalGiven] | None = None
         self._runs_because = ""  # the reason that the model knows for a tool that still runs
-        self._progress = Progress(self)
+        self.progress = Progress(self)
         self.context = ToolContext(
             self._session,
             call_id=call.call_id,
@@ -204,7 +203,7 @@ class ToolRun:
         self.owner.broadcast(ToolBegan(call_id=call.call_id, name=call.name, turn=call.turn))
         try:
             if not self.tool.in_thread:
-                return Told(await self._result())
+                return Told(await result_of_call(self.tool, self.context))
             return await self._in_thread()
         except (KeyboardInterrupt, GeneratorExit):  # of the program's end, unless the function raises it
             raise
@@ -221,19 +220,9 @@ class ToolRun:
             raise ToolError(f"{self.owner.threads} tools are running already: try again later")
         self.owner.threads += 1
         try:
-            return Told(await self._result())
+            return Told(await result_of_call(self.tool, self.context))
         finally:
             self.owner.threads -= 1
-
-    async def _result(self) -> Any:
-        """Run the function, or take from a replay what it did: its result and what it left in the session's data."""
-        call, session = self.call, self._session
-        boundary = inside.get()
-        if boundary is None:
-            return await self.tool.call(session, call.arguments, self.context)
-        effects = ToolEffects(self.context, session)
-        done = await boundary.answer("tool", f"tool {call.name}", partial(effects.of, self.tool), call.arguments)
-        return effects.apply(done)
 
     def _failed(self, error: BaseException) -> Told:
         log.error("session %s: %s failed", self._session.id, described(self.call), exc_info=error)
@@ -274,15 +263,10 @@ class ToolRun:
             self._loop.call_soon_threadsafe(self._enter, text)
 
     def _enter(self, text: str) -> None:
-        boundary = boundary_of(self._session)
-        if boundary is None:
-            self.take_progress(text)
+        if (boundary := boundary_of(self._session)) is None:
+            self.progress.take(text)
         else:
-            boundary.enter("progress", (self.call.call_id, text), partial(self.take_progress, text))
-
-    def take_progress(self, text: str) -> None:
-        """Take a report of progress."""
-        self._progress.take(text)
+            boundary.enter("progress", (self.call.call_id, text), partial(self.progress.take, text))
 
     async def tell_progress(self, text: str) -> None:
         """Tell the model of progress, or let the agent say it while the model waits for the result."""

@@ -11,7 +11,7 @@ from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import UserImage
 from ...frames.text import to_json
-from ...session.boundary import observed
+from ...session.boundary import look_outside
 from ..context import Message
 from ..native.dialect import (
     Configured,
@@ -273,7 +273,7 @@ class OpenAIDialect(Dialect):
     def _on_session_updated(self, message: SessionUpdated) -> list[Event]:
         update_id = self._settings.confirm()
         if update_id == SETUP_ID:
-            left_s = observed("time", self._left_s)
+            left_s = look_outside("time", self._left_s)
             return [Opened(session_id=self._session.id or "", left_s=left_s)]
         return [Configured(update_id=update_id)] if update_id else []
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...frames.text import to_json
 from ...protocols.openai_realtime.session import MIN_COMMIT_MS
-from ...session.boundary import observed
+from ...session.boundary import look_outside
 from ..remote import ConnectionSettings, Event, Opened, Recognized, Refused, RemoteSTT, STTDialect, Wire, WireMessage
 from ..remote.ids import Recent, Seen
 from .options import SAMPLE_RATE, SETUP_ID, TRANSCRIPTION_FAMILIES, session_left_s
@@ -112,7 +112,7 @@ class OpenAISTTDialect(STTDialect):
                 self._info = info
             case SessionUpdated() if not self._opened:
                 self._opened = True
-                left_s = observed("time", self._left_s)
+                left_s = look_outside("time", self._left_s)
                 return (Opened(session_id=self._info.id or "", left_s=left_s),)
             case ErrorMessage():
                 return self._on_error(got)

@@ -17,7 +17,7 @@ from ...errors import DuologueError, ServiceError
 from ...frames import SpeechStarted, Usage
 from ...processors.kernel.tasks import loop_time
 from ...processors.processor import handles
-from ...session.boundary import observed
+from ...session.boundary import look_outside
 from ..context import Request, ToolRequest, estimated_tokens
 from ..llm import LLM
 from .errors import ConnectionLost
@@ -119,11 +119,11 @@ class RemoteLLM(LLM):
 
         Some models give no ids, and some use the same ids in each answer.
         """
-        found = wanted or observed("call id", _new_call_id)
+        found = wanted or look_outside("call id", _new_call_id)
         if self.in_session:
             found = self.session.calls.new_id(found)
         if found in used:
-            found = observed("call id", _new_call_id)
+            found = look_outside("call id", _new_call_id)
         used.add(found)
         return found
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from ...session.boundary import Boundary, Head, inside, within
+from ...session.boundary import AnswerHead, Boundary, as_code_of, inside
 
 
 def crossing(package: ModuleType, client: type[Any] | None = None) -> type[Any]:
-    """Return the type of `client`, by default the `AsyncClient` of `package` (httpx, httpx2), with crossing requests."""
+    """Return a type like `client`, by default the `AsyncClient` of `package` (httpx, httpx2), that crosses."""
 
     class Crossing(client or package.AsyncClient):  # type: ignore[misc]
         async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
@@ -24,7 +24,7 @@ def crossing(package: ModuleType, client: type[Any] | None = None) -> type[Any]:
                 return await super().send(request, stream=stream, **options)
             sends = super().send
 
-            async def sent() -> Head:
+            async def sent() -> AnswerHead:
                 return _RealHead(await sends(request, stream=True, **options))
 
             name = f"{request.method} {request.url.path}"
@@ -37,7 +37,7 @@ def crossing(package: ModuleType, client: type[Any] | None = None) -> type[Any]:
             return response
 
         async def aclose(self) -> None:
-            with within(None):
+            with as_code_of(None):
                 await super().aclose()
 
     return Crossing
@@ -64,7 +64,7 @@ def _items(headers: Any) -> list[tuple[str, str]]:
     return found
 
 
-def _body_of(package: ModuleType, boundary: Boundary, head: Head, request: Any) -> Any:
+def _body_of(package: ModuleType, boundary: Boundary, head: AnswerHead, request: Any) -> Any:
     class Body(package.AsyncByteStream):  # type: ignore[misc,name-defined]
         async def __aiter__(self) -> AsyncIterator[bytes]:
             with _own_errors(package, request):
@@ -83,11 +83,11 @@ def _own_errors(package: ModuleType, request: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        own = getattr(package, type(error).__name__, None)
+        own: Any = getattr(package, type(error).__name__, None)
         if not isinstance(own, type) or isinstance(error, own) or not issubclass(own, Exception):
             raise
         try:
-            raised = own(str(error), request=request)
+            raised: Exception = own(str(error), request=request)  # type: ignore[call-arg]
         except TypeError:
             raised = own(str(error))
         raise raised from error

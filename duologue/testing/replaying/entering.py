@@ -10,13 +10,13 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from ...processors.tools.run import ToolRun
-from ...session.boundary import inside, within
+from ...session.boundary import as_code_of, inside
 from ...session.session import Session
 from ...trace.recording import control_entries
 from ...transports.base import TransportInput, TransportOutput
 from ...transports.playout.base import PlayoutSettings
-from .channel import value_of
 from .script import Given, Script
+from .values import value_of
 
 T = TypeVar("T")
 
@@ -42,11 +42,7 @@ class ReplayTransport:
 class _Input(TransportInput):
     def __init__(self, call_id: str) -> None:
         super().__init__()
-        self._id = call_id
-
-    @property
-    def call_id(self) -> str:
-        return self._id
+        self.call_id = call_id
 
 
 class _Output(TransportOutput):
@@ -92,7 +88,7 @@ class Entering:
         else:
             values = map(value_of, given.data["values"])
             work = partial(call, *values, **{k: value_of(v) for k, v in given.data.get("named", {}).items()})
-        with within(self._boundary):
+        with as_code_of(self._boundary):
             try:
                 result = work()
                 if inspect.iscoroutine(result):
@@ -121,7 +117,7 @@ def _progress(session: Session[Any], call_id: str, text: str) -> None:
     call = session.calls.get(call_id)
     runner = call.runner if call is not None else None
     if isinstance(runner, ToolRun):
-        runner.take_progress(text)
+        runner.progress.take(text)
 
 
 @coroutine

@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 from ...errors import DuologueError
 from ...services.remote.errors import ConnectionLost
-from ...session.boundary import Head, within
+from ...session.boundary import AnswerHead, as_code_of
 from ...session.session import Session
 from ...trace.recording import STATE, Steps, mark_of
 from ..clock import VirtualClockLoop
-from .channel import Channel, ReplayedHead, ReplayedWire, error_of, value_of
+from .channel import Channel
 from .entering import Entering
 from .script import Ahead, Given, Script
+from .values import error_of, value_of
+from .wires import ReplayedHead, ReplayedWire
 
 T = TypeVar("T")
 
@@ -129,7 +131,7 @@ class Replaying:
         if self._session.host.life.running:
             if self._script.ended:
                 self.diverge("the recorded call was over here; the replay goes on, and is ended")
-            with within(self):
+            with as_code_of(self):
                 self._session.cancel("the recording ends here")
 
     def _answer(self, given: Given) -> None:
@@ -195,7 +197,7 @@ class Replaying:
                 self._found[name] = given.data["found"]
                 break
         if name not in self._found:
-            with within(None):
+            with as_code_of(None):
                 self._found[name] = look()
         found: T = self._found[name]
         return found
@@ -207,7 +209,7 @@ class Replaying:
         """
         channel = self._ask(name, mark_of(about), live=kind == "hook")
         if channel is None and kind == "hook":
-            with within(None):
+            with as_code_of(None):
                 return await ask()
         if channel is None:
             raise NotRecorded(f"the recorded call has no answer of this: {name}")
@@ -227,7 +229,7 @@ class Replaying:
         wire = self._wires[name, channel.number] = ReplayedWire(channel)
         return wire
 
-    async def head(self, name: str, send: Callable[[], Awaitable[Head]]) -> Head:
+    async def head(self, name: str, send: Callable[[], Awaitable[AnswerHead]]) -> AnswerHead:
         """Return the recorded answer to a request over HTTP."""
         channel = self._ask(name)
         if channel is None:

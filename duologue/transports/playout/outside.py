@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from ...session.boundary import Boundary, within
+from ...session.boundary import Boundary, as_code_of
+from ...session.call_trace import boundary_of
+from ...session.session import Session
 from .base import AudioSink
+from .pacer import Pacer
+
+
+def beyond_boundary(session: Session, sink: AudioSink) -> tuple[AudioSink, Pacer]:
+    """Return the sink and the pacer of a playout. With a boundary, other calls do not move its beats."""
+    boundary = boundary_of(session)
+    return (sink, Pacer.get()) if boundary is None else (SinkOutside(boundary, sink), Pacer())
 
 
 class SinkOutside:
@@ -14,7 +23,7 @@ class SinkOutside:
 
     def write(self, chunk: bytes) -> None:
         """Send 20 ms of audio."""
-        with within(None):
+        with as_code_of(None):
             self._sink.write(chunk)
 
     def clear(self) -> int | None:

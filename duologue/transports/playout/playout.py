@@ -7,12 +7,11 @@ from collections.abc import Awaitable
 
 from ...audio.pcm import downmix, fade_in, fade_out
 from ...frames import BotAudio, BotPaused, BotResumed, ResponseEnded, ResponseStarted
-from ...session.call_trace import boundary_of
 from ...session.session import Session
 from .base import CHUNKS_PER_S, AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .in_flight import Account, InFlight
-from .outside import SinkOutside
-from .pacer import PERIOD_S, Beat, Pacer
+from .outside import beyond_boundary
+from .pacer import PERIOD_S, Beat
 from .queue import Intake, QueuedSpeech, SpeechQueue
 
 PLENTY_S = 0.06
@@ -43,14 +42,10 @@ class Playout(PlayoutBase):
         self._session = session
         self._floor = session.floor
         self._ledger = session.ledger
-        boundary = boundary_of(session)
-        if boundary is not None:
-            sink = SinkOutside(boundary, sink)
+        sink, self._pacer = beyond_boundary(session, sink)
         self._sink = sink
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        # With a boundary, the beats of other calls have no influence on those of this one.
-        self._pacer = Pacer.get() if boundary is None else Pacer()
         self._chunk = sample_rate // CHUNKS_PER_S  # samples
         self._fade_ms = settings.fade_ms
         self._fade_size = 2 * int(settings.fade_ms * sample_rate / 1000)  # bytes
