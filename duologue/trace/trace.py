@@ -42,7 +42,8 @@ class Trace:
 
     `store` is a folder or a `Store`. `audio` says whose audio is in it: "none", "caller", or "both", which adds the
     agent's as it was heard; True means "both". With `replay`, all that enters the call is in it, the caller's audio
-    included: `duologue replay` runs the call again. Without `words`, everything private is left out: what was said,
+    included: `duologue replay` runs the call again. A text is the function that makes the session, as
+    module:function. Without `words`, everything private is left out: what was said,
     tools' arguments and results, the providers' messages, audio. Without `handles`, the handles for resuming are
     left out. `sign` is the file of a private key: the trace is sealed with it every 10 s of the call, and at its end.
 
@@ -59,10 +60,10 @@ class Trace:
         audio: bool | Audio = False,
         words: bool = True,
         handles: bool = True,
-        replay: bool = False,
+        replay: bool | str = False,
         sign: str | os.PathLike[str] | None = None,
     ) -> None:
-        for name, option in (("words", words), ("handles", handles), ("replay", replay)):
+        for name, option in (("words", words), ("handles", handles)):
             if not isinstance(option, bool):
                 raise ConfigurationError(f"{name} is {option!r}, not True or False")
         if store == "" or not isinstance(store, Store | str | os.PathLike):
@@ -77,6 +78,8 @@ class Trace:
         """True if the caller's audio is in it."""
         if self.audio and not words:
             raise ConfigurationError("a trace without words has no audio: audio has the words")
+        if not isinstance(replay, bool) and not (isinstance(replay, str) and ":" in replay):
+            raise ConfigurationError(f"replay is {replay!r}: it is True, False or module:function")
         if replay and not words:
             raise ConfigurationError("a trace without words cannot be replayed: all that enters a call is private")
         self.replay = replay
@@ -113,6 +116,8 @@ class Trace:
         began = begin_facts(session, options)
         if self._recording is not None:
             began |= recorded_facts(session)
+            if isinstance(self.replay, str):
+                began["made_by"] = self.replay
         self.call = name_of_call(session.id, began["started_at"], mark)
         self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer)
         self._writer.put(Waiting(self._now(), "begin", "", encode_part(began), b""))

@@ -71,6 +71,12 @@ class Replaying:
         if len(self.differences) < MAX_DIFFERENCES:
             self.differences.append(f"{self._session.now():.3f} s: {what}")
 
+    def conclude(self) -> None:
+        """Note what the recorded call got and the replay has not asked for."""
+        for channel in self._channels.values():
+            if channel.unasked:
+                self.diverge(f"{channel.name} was asked {channel.number} times, and is not asked as often")
+
     # -- in order --------------------------------------------------------------------------------------------------
 
     def _serve(self, late: bool = False) -> bool:

@@ -15,7 +15,7 @@ from ...session.session import Session
 from ...trace.reader import Records
 from ...trace.trace import Trace
 from .. import clock
-from .comparing import first_difference
+from .comparing import first_difference, report
 from .entering import Entering, ReplayTransport
 from .replaying import Replaying
 from .script import Script
@@ -29,10 +29,13 @@ MORE_S = 7_200.0
 class Replay:
     """A call that was run again. `path` is the file of its trace, `recorded` that of the recorded call."""
 
-    def __init__(self, recorded: Path, path: Path, outcome: Outcome, differences: list[str]) -> None:
+    def __init__(self, script: Script, recorded: Path, path: Path, outcome: Outcome, differences: list[str]) -> None:
         self.recorded, self.path, self.outcome = recorded, path, outcome
         self.differences = differences
-        """What it did otherwise than the recorded call: requests that were not made, answers that are missing."""
+        """What it asked otherwise than the recorded call: requests that were not made, answers that are missing."""
+        self.missing = script.missing
+        """What the trace does not have, such as audio without consent."""
+        self._ended = script.ended
 
     @property
     def identical(self) -> bool:
@@ -42,7 +45,12 @@ class Replay:
     @property
     def first_difference(self) -> tuple[bytes, bytes] | None:
         """The first records of the logs that differ, None for the same logs."""
-        return first_difference(Records(self.recorded), Records(self.path))
+        return first_difference(Records(self.recorded), Records(self.path), until=not self._ended)
+
+    def diff(self, since: float = 0.0) -> str:
+        """Return what is different from `since` (session time) on, to read: words heard, tools, timing, cost."""
+        asked = ["asked otherwise:", *(f"  {line}" for line in self.differences)] if self.differences else []
+        return "\n".join([*report(self.recorded, self.path, since), *asked])
 
 
 class _ReplayTrace(Trace):
@@ -62,8 +70,11 @@ class _ReplayTrace(Trace):
 def replay(path: str | os.PathLike[str], make: Make, *, folder: str | os.PathLike[str] | None = None) -> Replay:
     """Run a recorded call again, on a virtual clock, and return what came of it.
 
-    `make` makes the session or the pipeline, around the transport that it is given. The trace of the replay goes into
-    `folder`, by default a temporary one. Raises BadTrace and CannotReplay for a file that cannot be replayed.
+    `make(transport)` makes the session or the pipeline, as for `duologue serve`. The caller, the providers and the
+    tools are those of the recorded call: no request goes out, and no tool runs. The trace of the replay goes into
+    `folder`, by default a temporary one. Call it outside of an event loop, or in a thread.
+
+    Raises BadTrace for a file that is not a trace, and CannotReplay for one that does not have what entered the call.
     """
     script = Script(path)
     into = str(folder) if folder is not None else tempfile.mkdtemp(prefix="duologue-replay-")
@@ -89,4 +100,5 @@ async def _replayed(path: Path, script: Script, make: Make, folder: str) -> Repl
     session.trace = trace
     outcome = await session.run()
     assert trace.replaying is not None
-    return Replay(path, Path(folder) / f"{trace.call}.jsonl", outcome, trace.replaying.differences)
+    trace.replaying.conclude()
+    return Replay(script, path, Path(folder) / f"{trace.call}.jsonl", outcome, trace.replaying.differences)

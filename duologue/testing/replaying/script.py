@@ -57,7 +57,7 @@ class Script:
         self.until = 0.0
         """The session time of the last record."""
         self.ended = False
-        redacted = 0
+        redacted = not_written = 0
         begun: dict[str, Any] = {}
         for record in self.records:
             self.until = record.at
@@ -65,6 +65,8 @@ class Script:
                 begun = record.facts
             elif record.kind == "end":
                 self.ended = True
+            elif record.kind == "gap":
+                not_written += int(record.facts.get("records", 0))
             elif record.kind in BOUNDARY:
                 if record.redacted or not bytes(record.words):
                     redacted += 1
@@ -75,6 +77,16 @@ class Script:
         clock = begun["clock"]
         self.began = float(clock["began"])
         """The loop time at which the call began."""
+        self.missing: list[str] = []
+        """What the trace does not have, one line each."""
+        if self.silent_s:
+            self.missing.append(f"{self.silent_s:.1f} s of the caller's audio, without their consent: silence instead")
+        if not self.ended:
+            self.missing.append(f"the end: the recording breaks off after {self.until:.1f} s")
+        if not_written:
+            self.missing.append(f"{not_written} records that were not written")
+        self.made_by: str = begun.get("made_by", "")
+        """The function that made the session, as module:function; "" if the trace does not say it."""
         self.began_wall = datetime.fromisoformat(begun["started_at"])
         self.playout: dict[str, Any] = begun.get("playout") or {}
 
