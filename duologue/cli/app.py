@@ -152,9 +152,7 @@ def doctor(
 
 @app.command()
 def replay(
-    file: Annotated[
-        Path, typer.Argument(help="The trace of a call, recorded with Trace(replay=True).", metavar="FILE")
-    ],
+    file: Annotated[Path, typer.Argument(help="The trace of a call, made with Trace(replay=True).", metavar="FILE")],
     since: Annotated[str, typer.Option("--from", help="Show the call from this time on, mm:ss.")] = "",
     pipeline: Annotated[
         str,

@@ -38,7 +38,7 @@ def run_replay(file: Path, since: str, pipeline: str, *, diff: bool) -> int:
     folder = tempfile.mkdtemp(prefix="duologue-replay-")
     logging.getLogger("duologue").setLevel(logging.CRITICAL)  # the errors of the call are in the log
     try:
-        return _shown(replay(file, make, folder=folder), begin_s, diff=diff)
+        return _result(replay(file, make, folder=folder), begin_s, diff=diff)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -51,7 +51,7 @@ def _maker(target: str) -> Make:
     return make
 
 
-def _shown(again: Replay, since: float, *, diff: bool) -> int:
+def _result(again: Replay, since: float, *, diff: bool) -> int:
     if not diff:
         for line in shown_lines(Records(again.path), since=since, kinds=frozenset({"item", "heard"}), words=True):
             print(line)

@@ -56,7 +56,7 @@ class Said(NamedTuple):
 
 
 def report(recorded: str | os.PathLike[str], replayed: str | os.PathLike[str], since: float = 0.0) -> list[str]:
-    """Return the differences of two calls as lines to read: what was heard, tools, timing, cost. None if there are none.
+    """Return the differences of two calls as lines to read: what was heard, tools, timing, cost.
 
     A line with - is of the recorded call, one with + of the replay.
     """
@@ -120,9 +120,8 @@ def _timing(before: CallSummary, after: CallSummary) -> list[str]:
         if other is None:
             lines.append(f"- turn {turn['turn']} answered after {turn['total_ms']:.0f} ms")
         elif abs(other["total_ms"] - turn["total_ms"]) >= 1000 * SAME_S:
-            lines.append(
-                f"  turn {turn['turn']} answered after {other['total_ms']:.0f} ms, was {turn['total_ms']:.0f} ms"
-            )
+            was, now = turn["total_ms"], other["total_ms"]
+            lines.append(f"  turn {turn['turn']} answered after {now:.0f} ms, was {was:.0f} ms")
     return lines + [f"+ turn {number} answered after {turn['total_ms']:.0f} ms" for number, turn in theirs.items()]
 
 

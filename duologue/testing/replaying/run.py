@@ -6,6 +6,8 @@ import inspect
 import os
 import tempfile
 from collections.abc import Callable
+from contextvars import Context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +80,10 @@ def replay(path: str | os.PathLike[str], make: Make, *, folder: str | os.PathLik
     """
     script = Script(path)
     into = str(folder) if folder is not None else tempfile.mkdtemp(prefix="duologue-replay-")
-    return clock.run(
-        _replayed,
-        Path(path),
-        script,
-        make,
-        into,
-        start_s=script.began,
-        began_wall=script.began_wall,
-        limit_s=script.until + MORE_S,
-    )
+    run = partial(clock.run, start_s=script.began, began_wall=script.began_wall, limit_s=script.until + MORE_S)
+    # A replay in a thread has nothing to do with the event loop of the thread before.
+    again: Replay = Context().run(run, _replayed, Path(path), script, make, into)
+    return again
 
 
 async def _replayed(path: Path, script: Script, make: Make, folder: str) -> Replay:

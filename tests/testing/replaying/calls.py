@@ -9,7 +9,7 @@ from duologue import Agent, Ear, Pipeline, Session, Tools
 from duologue.frames import UserTranscript
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing import Call, ScriptedOpenAI, clock
-from duologue.testing.scripted.server import CallTool, Speak
+from duologue.testing.scripted.server import Act, CallTool, Speak
 from duologue.trace import Trace
 from duologue.transports.memory import MemoryTransport
 
@@ -17,7 +17,11 @@ ASKED: list[str] = []
 """The days for which the tool has run."""
 CHECKED: list[str] = []
 """The transcripts that the hook has seen."""
-SCRIPT = [[CallTool("opening_hours", {"day": "Sunday"})], [Speak("From ten to six.")], [Speak("You are welcome.")]]
+SCRIPT: list[list[Act]] = [
+    [CallTool("opening_hours", {"day": "Sunday"})],
+    [Speak("From ten to six.")],
+    [Speak("You are welcome.")],
+]
 TRANSCRIPTS = ["when are you open on Sunday", "thank you"]
 
 
