@@ -34,7 +34,7 @@ from ..frames import (
 from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
-from ..session.boundary import Boundary, as_code_of
+from ..session.boundary import Boundary, as_code_of, inside
 from ..session.call_trace import boundary_of
 from ..session.gate import AudioGate
 from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
@@ -100,12 +100,10 @@ class TransportInput(Processor):
         Call it in the event loop, at any time after the transport was made. A piece may end inside a sample: its
         beginning waits for the next piece. Raises BadInput for an invalid rate.
         """
-        if self._boundary is None:
-            self._feed(pcm, sample_rate)
-        else:
-            self._boundary.enter("audio", (pcm, sample_rate), partial(self._feed, pcm, sample_rate))
-
-    def _feed(self, pcm: bytes, sample_rate: int) -> None:
+        boundary = self._boundary
+        if boundary is not None and inside.get() is not boundary:
+            boundary.enter("audio", (pcm, sample_rate), partial(self.feed, pcm, sample_rate))
+            return
         if sample_rate != self._rate:
             check_rate(sample_rate)
             self._rate = sample_rate

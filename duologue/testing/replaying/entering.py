@@ -64,7 +64,7 @@ class Entering:
         self._boundary = boundary
         head, tail = self._transport.input(), self._transport.output()
         self._calls = {
-            "audio": head._feed,
+            "audio": head.feed,
             "frame": head._feed_frame,
             "mark": head._mark,
             "hang_up": head._hang_up,
