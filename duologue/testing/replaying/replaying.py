@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from ...errors import DuologueError
@@ -24,6 +26,8 @@ T = TypeVar("T")
 AFTER_S = 30.0
 """Seconds for which a replay goes on after the last record."""
 MAX_DIFFERENCES = 100
+SAME_TIME_S = 5e-10
+"""Times that are nearer than this are the same for the virtual clock."""
 
 
 class NotRecorded(DuologueError):
@@ -53,14 +57,14 @@ class Replaying:
         self._channels: dict[tuple[str, int], Channel] = {}
         self._wires: dict[tuple[str, int], ReplayedWire] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._timed: float | None = None
+        self._timed = self._over_at = 0.0
+        self._next_t, self._next_n = math.inf, -1
 
     def begin(self) -> None:
         """Begin to let in."""
         self._entering.begin(self, self._session)
         self.loop.serve_between_steps(self._serve, self._serve_late)
-        self._ahead.read(self.time())
-        self._set_timer()
+        self._look()
 
     def time(self) -> float:
         """Return the loop's time."""
@@ -81,31 +85,47 @@ class Replaying:
 
     def _serve(self, late: bool = False) -> bool:
         """Let in what is due between these two steps. Returns True if something came."""
+        if self._next_t > self.loop.time() + SAME_TIME_S or not (late or self._next_n <= self.steps.here):
+            return False  # after nearly all steps
         served = False
         while (given := self._ahead.head) is not None and self._is_due(given, late):
             self._ahead.pop()
-            served = True
-            late = False
+            served, late = True, False
             if given.kind == "input" and "found" not in given.data:
                 self._entering.enter(given)
             elif "pushed" in given.data:
                 self._answer(given)
             else:
                 waking = len(self.loop._ready)
-                self.loop.run_first(lambda: self._answer(given))
+                self.loop.run_first(partial(self._answer, given))
                 if len(self.loop._ready) > waking:
                     break  # the task that waits goes on before anything else comes
-        if served:
-            self._ahead.read(self.time())
-        self._set_timer()
+        self._look()
         return served
+
+    def _look(self) -> None:
+        """Look at what comes next, and wake at its time."""
+        self._ahead.read(self.time())
+        head = self._ahead.head
+        if head is None:
+            self._next_t = math.inf
+            if not self._over_at:
+                self._over_at = self._script.last_t + self._rest_s
+                self.loop.call_at(self._over_at, self._over)
+            return
+        self._next_t, self._next_n = head.t, -1 if head.n is None else head.n
+        if head.t > self.time() and head.t != self._timed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timed = head.t
+            self._timer = self.loop.call_first_at(head.t, _nothing)
 
     def _serve_late(self) -> bool:
         """Let in what is due although the session does not make the steps that it made before it."""
         return self._serve(late=True)
 
     def _is_due(self, given: Given, late: bool) -> bool:
-        if round(given.t * 1e9) > round(self.time() * 1e9):
+        if given.t > self.loop.time() + SAME_TIME_S:
             return False
         return late or given.n is None or (given.n <= self.steps.here and self._is_awaited(given))
 
@@ -113,19 +133,6 @@ class Replaying:
         """Return False for a message whose reader is about to read: it has read the one before first."""
         wire = self._wires.get((given.name, given.number))
         return wire is None or not wire.is_behind
-
-    def _set_timer(self) -> None:
-        head = self._ahead.head
-        if head is None:
-            if self._timed is not None:
-                self._timed = None
-                self.loop.call_at(self._script.last_t + self._rest_s, self._over)
-            return
-        if head.t > self.time() and head.t != self._timed:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timed = head.t
-            self._timer = self.loop.call_first_at(head.t, _nothing)
 
     @property
     def _rest_s(self) -> float:
@@ -165,9 +172,9 @@ class Replaying:
 
     def due_now(self, channel: Channel, what: str, value: Any) -> Given | None:
         """Return and take an answer of a channel that the session gets in this step, None for none."""
-        now = round(self.time() * 1e9)
+        now = self.loop.time() + SAME_TIME_S
         for given in self._ahead:
-            if round(given.t * 1e9) > now:
+            if given.t > now:
                 return None
             if given.data.get(what) == value and (given.name, given.number) == (channel.name, channel.number):
                 self._ahead.remove(given)
@@ -193,10 +200,10 @@ class Replaying:
 
     def observed(self, name: str, look: Callable[[], T]) -> T:
         """Return what the recorded call found outside."""
-        now = round(self.time() * 1e9)
+        now = self.loop.time() + SAME_TIME_S
         for given in self._ahead:
             state = name.startswith(STATE)
-            if state and (round(given.t * 1e9) > now or (given.n or 0) > self.steps.here):
+            if state and (given.t > now or (given.n or 0) > self.steps.here):
                 break
             if given.name == name and "found" in given.data:
                 self._ahead.remove(given)
