@@ -206,7 +206,7 @@ class _Caller:
     async def act(self, engine: str) -> None:
         """Do some things in the call."""
         dice, session = self._dice, self._session
-        for number in range(dice.randint(2, 5)):
+        for number in range(dice.randint(3, 8)):
             match dice.choice(("speaks", "speaks", "speaks", "types", "moves", "interrupts", "mutes", "pauses")):
                 case "speaks":
                     self._place = 0

@@ -7,8 +7,8 @@ records, a replay one that answers from the file.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
@@ -59,14 +59,22 @@ inside: ContextVar[Boundary | None] = ContextVar("inside", default=None)
 """The boundary of the session whose code runs here; None outside of sessions, and in sessions without a boundary."""
 
 
-@contextmanager
-def as_code_of(boundary: Boundary | None) -> Iterator[None]:
+def as_code_of(boundary: Boundary | None) -> AbstractContextManager[None]:
     """Run code as the session's own; with None as code outside: that of an SDK, or of the application."""
-    before = inside.set(boundary)
-    try:
-        yield
-    finally:
-        inside.reset(before)
+    return _CodeOf(boundary)
+
+
+class _CodeOf(AbstractContextManager[None]):
+    __slots__ = ("_before", "_boundary")
+
+    def __init__(self, boundary: Boundary | None) -> None:
+        self._boundary = boundary
+
+    def __enter__(self) -> None:
+        self._before = inside.set(self._boundary)
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        inside.reset(self._before)
 
 
 def enters(kind: type, *names: str) -> None:
