@@ -188,6 +188,7 @@ class Recording:
             with as_code_of(None):
                 wire = await dial()
         except asyncio.CancelledError:
+            self.note("wire", name, {"k": number, "cancelled": True})
             raise
         except BaseException as error:
             self.note("wire", name, {"k": number, "refused": plain_error(error)})
@@ -204,6 +205,7 @@ class Recording:
             with as_code_of(None):
                 head = await send()
         except asyncio.CancelledError:
+            self.note("wire", name, {"k": number, "cancelled": True})
             raise
         except BaseException as error:
             self.note("wire", name, {"k": number, "refused": plain_error(error)})

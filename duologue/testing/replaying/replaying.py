@@ -236,7 +236,7 @@ class Replaying:
         channel = self._ask(name)
         if channel is None:
             raise ConnectionLost(f"the recorded call has no further connection of {name}", fatal=True)
-        given = await channel.next()
+        given = await channel.outcome()
         if "refused" in given.data:
             raise error_of(given.data["refused"])
         wire = self._wires[name, channel.number] = ReplayedWire(channel)
@@ -247,7 +247,7 @@ class Replaying:
         channel = self._ask(name)
         if channel is None:
             raise ConnectionLost(f"the recorded call has no further request {name}", fatal=True)
-        given = await channel.next()
+        given = await channel.outcome()
         if "refused" in given.data:
             raise error_of(given.data["refused"])
         return ReplayedHead(channel, given)
