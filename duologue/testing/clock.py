@@ -31,7 +31,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
@@ -143,12 +143,18 @@ class WatchedLoop(_SelectorLoop):
 
     _timers: list[tuple[int, float, int, asyncio.TimerHandle]]
     _count_step: Callable[[Context], None] | None = None
+    _fired: Callable[[Sequence[tuple[float, Context]]], None] | None = None
     _stepped: Callable[[], object] | None = None
     _about_to_move: Callable[[], bool] | None = None
 
-    def count_steps(self, count: Callable[[Context], None]) -> None:
-        """Call `count(context)` before each callback or step of a task, with the context in which it runs."""
-        self._count_step = count
+    def count_steps(
+        self, count: Callable[[Context], None], fired: Callable[[Sequence[tuple[float, Context]]], None]
+    ) -> None:
+        """Call `count(context)` before each callback or step of a task, with the context in which it runs.
+
+        `fired(timers)` is called with the times and the contexts of timers that are due together.
+        """
+        self._count_step, self._fired = count, fired
 
     def serve_between_steps(self, stepped: Callable[[], object], about_to_move: Callable[[], bool]) -> None:
         """Call `stepped()` after each callback or step of a task.
@@ -399,11 +405,15 @@ class VirtualClockLoop(WatchedLoop):
         return timer
 
     def _fire_timers(self) -> None:
+        before = len(self._ready)
         while self._timers and self._timers[0][0] <= round(self._now_s * 1e9):
             timer = self._pop_timer()
             if not timer.cancelled():
                 self._now_s = max(self._now_s, timer.when())  # under a nanosecond; a deadline must see its own time
                 self._ready.append(timer)
+        if self._fired is not None and len(self._ready) > before:
+            timers = list(self._ready)[before:]
+            self._fired([(timer.when(), timer._context) for timer in timers])  # type: ignore[attr-defined]
 
 
 def _settle(future: asyncio.Future[Any], job: Future[Any]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from base64 import b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import asdict, is_dataclass
 from functools import partial
@@ -47,10 +47,10 @@ class Steps:
         self._now = loop.time
         self._at = -1.0
         self._count = 0
-        count: Callable[[Callable[[Context], None]], None] | None = getattr(loop, "count_steps", None)
+        count: Callable[..., None] | None = getattr(loop, "count_steps", None)
         self.counted = count is not None
         if count is not None:
-            count(count_step)
+            count(count_step, tell_instant)
 
     def step(self) -> None:
         """Count one step."""
@@ -70,6 +70,16 @@ def count_step(context: Context) -> None:
     boundary = context.get(inside)
     if boundary is not None:
         boundary.steps.step()  # type: ignore[attr-defined]
+
+
+def tell_instant(timers: Sequence[tuple[float, Context]]) -> None:
+    """Tell the sessions with timers that are due together their latest time, which may be that of another timer."""
+    latest: dict[Any, float] = {}
+    for when, context in timers:
+        if (boundary := context.get(inside)) is not None:
+            latest[boundary] = max(when, latest.get(boundary, when))
+    for boundary, when in latest.items():
+        boundary.fire(when)
 
 
 class Recording:
@@ -98,6 +108,11 @@ class Recording:
     def time(self) -> float:
         """Return the loop's time."""
         return self._loop.time()
+
+    def fire(self, when: float) -> None:
+        """Note the time if it is not that of the session's latest timer: less than a nanosecond later."""
+        if when != self._loop.time():
+            self.note("input", "instant", {})
 
     def _place(self) -> dict[str, Any]:
         place: dict[str, Any] = {"t": self._loop.time()}

@@ -26,6 +26,8 @@ T = TypeVar("T")
 AFTER_S = 30.0
 """Seconds for which a replay goes on after the last record."""
 MAX_DIFFERENCES = 100
+_ENTERS = frozenset({"pcm", "values"})
+"""The data of something that the caller or the application does."""
 SAME_TIME_S = 5e-10
 """Times that are nearer than this are the same for the virtual clock."""
 
@@ -70,6 +72,9 @@ class Replaying:
         """Return the loop's time."""
         return self.loop.time()
 
+    def fire(self, when: float) -> None:
+        """Timers of the session are due."""
+
     def diverge(self, what: str) -> None:
         """Note a difference from the recorded call."""
         if len(self.differences) < MAX_DIFFERENCES:
@@ -91,7 +96,7 @@ class Replaying:
         while (given := self._ahead.head) is not None and self._is_due(given, late):
             self._ahead.pop()
             served, late = True, False
-            if given.kind == "input" and "found" not in given.data:
+            if given.kind == "input" and not given.data.keys().isdisjoint(_ENTERS):
                 self._entering.enter(given)
             elif "pushed" in given.data:
                 self._answer(given)
@@ -148,8 +153,9 @@ class Replaying:
                 self._session.cancel("the recording ends here")
 
     def _answer(self, given: Given) -> None:
-        if "found" in given.data:
-            self._found[given.name] = given.data["found"]
+        if given.kind == "input":
+            if "found" in given.data:
+                self._found[given.name] = given.data["found"]
             return
         channel = self._channel(given.name, given.number)
         wire = self._wires.get((given.name, given.number))
