@@ -15,12 +15,21 @@ from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
 from duologue.services.vendors import Kind, find
 from duologue.testing import Call, ScriptedOpenAI, clock, replay
 from duologue.testing.scripted.server import CallTool, Speak
+from duologue.testing.scripted.text_model import TextAct
 from duologue.testing.scripted.vendors import Delays, ScriptedCascade
 from duologue.trace import Trace
 from duologue.transports.memory import MemoryTransport
 
 VENDORS: list[tuple[Kind, str]] = [("stt", "deepgram"), ("llm", "openai"), ("tts", "elevenlabs")]
-ANSWERS = [[CallTool("weather", {"city": "Pune"})], ["It is cloudy in Pune."], ["You are welcome."]]
+ANSWERS: list[list[TextAct]] = [
+    [CallTool("weather", {"city": "Pune"})],
+    ["It is cloudy in Pune."],
+    ["You are welcome."],
+]
+    [CallTool("weather", {"city": "Pune"})],
+    ["It is cloudy in Pune."],
+    ["You are welcome."],
+]
 
 
 async def weather(city: str) -> str:
@@ -37,8 +46,9 @@ class Recorded:
 
         async def main() -> None:
             delays = Delays(transcript_s=0.1, first_token_s=0.3, token_s=0.02, first_audio_s=0.1)
-            names = [name for _, name in VENDORS]
-            async with ScriptedCascade(*names, ANSWERS, ["how is the weather", "thank you"], delays=delays) as scripted:
+            stt, llm, tts = (name for _, name in VENDORS)
+            words = ["how is the weather", "thank you"]
+            async with ScriptedCascade(stt, llm, tts, ANSWERS, words, delays=delays) as scripted:
                 self.given = scripted.arguments()
                 transport = MemoryTransport()
                 async with Call(self.session(transport, trace=trace), transport) as call:
