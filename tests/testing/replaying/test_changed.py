@@ -26,10 +26,6 @@ ANSWERS: list[list[TextAct]] = [
     ["It is cloudy in Pune."],
     ["You are welcome."],
 ]
-    [CallTool("weather", {"city": "Pune"})],
-    ["It is cloudy in Pune."],
-    ["You are welcome."],
-]
 
 
 async def weather(city: str) -> str:
