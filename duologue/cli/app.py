@@ -161,6 +161,9 @@ def replay(
             metavar="MODULE:FUNCTION",
         ),
     ] = "",
+    engine: Annotated[
+        str, typer.Option(help="Another engine takes the call: openai, gemini or cascade, with a scripted provider.")
+    ] = "",
     diff: Annotated[bool, typer.Option("--diff", help="Print only what is different.")] = False,
 ) -> None:
     """Run a recorded call again, faster than real time, and show what is different. Exits with 1 then.
@@ -169,7 +172,7 @@ def replay(
     """
     from .replay import run_replay
 
-    guarded(lambda: run_replay(file, since, pipeline, diff=diff))
+    guarded(lambda: run_replay(file, since, pipeline, engine, diff=diff))
 
 
 @app.command()

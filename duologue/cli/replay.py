@@ -19,7 +19,7 @@ from .target import find_object
 from .trace import seconds_of
 
 
-def run_replay(file: Path, since: str, pipeline: str, *, diff: bool) -> int:
+def run_replay(file: Path, since: str, pipeline: str, engine: str, *, diff: bool) -> int:
     """Replay a file. Returns 0 if the logs are the same, 1 if they differ.
 
     Prints the call from the time `since` on, or with `diff` only what is different.
@@ -27,18 +27,20 @@ def run_replay(file: Path, since: str, pipeline: str, *, diff: bool) -> int:
     begin_s = seconds_of(since)
     script = Script(file)
     target = pipeline or script.made_by
-    if not target:
+    if pipeline and engine:
+        raise ConfigurationError("a replay has a pipeline or an engine, not both")
+    if not target and not engine:
         raise ConfigurationError(
             f"{file} does not say which function makes its session: name it by --pipeline module:function, or record "
             'with Trace(replay="module:function")'
         )
-    make = _maker(target)
+    make = _maker(target) if not engine else None
     for line in script.missing:
         print(f"missing: {line}", file=sys.stderr)
     folder = tempfile.mkdtemp(prefix="duologue-replay-")
     logging.getLogger("duologue").setLevel(logging.CRITICAL)  # the errors of the call are in the log
     try:
-        return _result(replay(file, make, folder=folder), begin_s, diff=diff)
+        return _result(replay(file, make, engine=engine, folder=folder), begin_s, diff=diff)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -59,6 +59,11 @@ class Channel:
     def _later(self, given: Given) -> None:
         self.replaying.loop.call_at(given.t + self.late_s, self.take, given)
 
+    @property
+    def of_tool(self) -> bool:
+        """True for the answers of a tool that the replay has not asked."""
+        return bool(self._early) and self._early[0].kind == "tool"
+
     def deliver(self, given: Given) -> None:
         """Take an answer at its time."""
         if not self.open:

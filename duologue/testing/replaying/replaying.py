@@ -39,11 +39,15 @@ class NotRecorded(DuologueError):
 
 
 class Replaying:
-    """Answers from a script, and lets in what entered, between the same two steps of the session."""
+    """Answers from a script, and lets in what entered, between the same two steps of the session.
+
+    With `live`, another provider answers: that of a scripted server in this program.
+    """
 
     replays = True
 
-    def __init__(self, script: Script, session: Session[Any], entering: Entering) -> None:
+    def __init__(self, script: Script, session: Session[Any], entering: Entering, *, live: bool = False) -> None:
+        self._live = live
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualClockLoop)
         self.loop = loop
@@ -83,7 +87,7 @@ class Replaying:
     def conclude(self) -> None:
         """Note what the recorded call got and the replay has not asked for."""
         for channel in self._channels.values():
-            if channel.unasked:
+            if channel.unasked and (channel.of_tool or not self._live):
                 self.diverge(f"{channel.name} was asked {channel.number} times, and is not asked as often")
 
     # -- in order --------------------------------------------------------------------------------------------------
@@ -239,6 +243,9 @@ class Replaying:
 
     async def dial(self, name: str, dial: Callable[[], Awaitable[Any]]) -> Any:
         """Return a wire that gives what came on the recorded connection."""
+        if self._live:
+            with as_code_of(None):
+                return await dial()
         channel = self._ask(name)
         if channel is None:
             raise ConnectionLost(f"the recorded call has no further connection of {name}", fatal=True)
@@ -250,6 +257,9 @@ class Replaying:
 
     async def head(self, name: str, send: Callable[[], Awaitable[AnswerHead]]) -> AnswerHead:
         """Return the recorded answer to a request over HTTP."""
+        if self._live:
+            with as_code_of(None):
+                return await send()
         channel = self._ask(name)
         if channel is None:
             raise ConnectionLost(f"the recorded call has no further request {name}", fatal=True)

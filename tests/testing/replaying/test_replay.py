@@ -112,3 +112,24 @@ def test_a_trace_without_words_cannot_be_for_replays(tmp_path: Path) -> None:
 def test_keys_are_not_in_a_recording(call: Path) -> None:
     assert sum(record.kind == "wire" for record in read(call)) > 20
     assert b"Bearer" not in call.read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["openai", "gemini", "cascade"])
+def test_another_engine_takes_the_call(engine: str, call: Path, tmp_path: Path) -> None:
+    again = replay(call, engine=engine, folder=tmp_path)
+    assert again.outcome.error is None
+    assert again.differences == []
+    words = again.diff().partition("timing:")[0]
+    told = [line for line in words.splitlines() if line.startswith(" ")]
+    assert any("caller: when are you open on Sunday" in line for line in told), words
+    assert any("opening_hours returns ten to six" in line for line in told), words
+    assert any(line.endswith("agent: From ten to six.") for line in words.splitlines()), words
+    assert ASKED == []
+
+
+def test_a_replay_has_one_maker(call: Path) -> None:
+    for options in ({}, {"make": make_session, "engine": "openai"}):
+        with pytest.raises(ConfigurationError, match="the name of an engine"):
+            replay(call, **options)
+    with pytest.raises(ConfigurationError, match="there is no engine 'parrot'"):
+        replay(call, engine="parrot")
