@@ -13,6 +13,7 @@ import anyio
 
 from benchmarks._call import speech
 from duologue import Agent, Cascade, Ear, Handoff, Pipeline, Processor, Session, Switch, Tools
+from duologue.audio.resample import Resampler
 from duologue.errors import DuologueError, ToolError
 from duologue.frames import SessionStarted, Transfer, UserText, UserTranscript
 from duologue.services.google import GeminiLive
@@ -179,6 +180,66 @@ async def record(seed: int, engine: str, folder: Path) -> tuple[str, Arguments, 
             caller.stop()
             transport.hang_up()
         return trace.call, given, session.now()
+
+
+LONG_RATE = 24_000
+EVERY_S = 15.0
+"""Seconds between two questions of a long call."""
+
+
+def long_session(transport: Any, url: str, **options: Any) -> Session:
+    """Return the session of a long call on OpenAI Realtime, whose sessions end after an hour."""
+    agent = Agent(name="first", instructions="You are first.", tools=(weather,))
+    engine = OpenAIRealtime(api_key="test", base_url=url, connection=SETTINGS)
+    return Session(
+        Pipeline([transport.input(), Ear(), engine, Tools(), transport.output()]), id="long", agent=agent, **options
+    )
+
+
+def _long_acts() -> Callable[[Asked], Sequence[Act]]:
+    count = 0
+
+    def model(asked: Asked) -> Sequence[Act]:
+        nonlocal count
+        count += 1
+        return [CallTool("weather", {"city": "Paris"})] if count % 5 == 1 else [Speak(TEXTS[count % 3], seconds=2.0)]
+
+    return model
+
+
+async def record_long(seconds: float, trace: Trace) -> str:
+    """Make and record a long call. Returns the vendor's address."""
+    async with ScriptedOpenAI(
+        _long_acts(), transcripts=lambda pcm: "what is the weather", session_limit_s=3600.0
+    ) as server:
+        transport = MemoryTransport(LONG_RATE)
+        session = long_session(transport, server.url, trace=trace)
+        caller = _LongCaller(transport)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.run)
+            await anyio.sleep(0.5)
+            await caller.speak(seconds)
+            transport.hang_up()
+        return server.url
+
+
+class _LongCaller:
+    """Asks every `EVERY_S` seconds."""
+
+    def __init__(self, transport: MemoryTransport) -> None:
+        pcm = Resampler(RATE, LONG_RATE).process(b"".join(question()))
+        size = LONG_RATE // 25
+        self._pieces = [pcm[place : place + size] for place in range(0, len(pcm) - size + 1, size)]
+        self._transport = transport
+
+    async def speak(self, seconds: float) -> None:
+        """Send 20 ms every 20 ms."""
+        silence, began, count = bytes(LONG_RATE // 25), anyio.current_time(), 0
+        while anyio.current_time() < began + seconds:
+            place = count % int(EVERY_S * 50)
+            self._transport.send(self._pieces[place] if place < len(self._pieces) else silence)
+            count += 1
+            await anyio.sleep(began + count * 0.02 - anyio.current_time())
 
 
 class _Caller:

@@ -48,6 +48,7 @@ class Lines:
             elif item.kind in ("message", "tool_call") and item.role == "agent" and (text or item.name):
                 self.agent.append(item)
         self._generated = generated
+        self.agent_name = next((item.agent for item in self.agent if item.agent), "") or "agent"
 
     def acts(self) -> list[list[Act]]:
         """Return the answers for a scripted vendor."""
@@ -100,7 +101,9 @@ async def stand_in(path: str | os.PathLike[str], name: str) -> AsyncIterator[Cal
 
 def _maker(lines: Lines, engine: Callable[[], Processor]) -> Callable[[Any], Session]:
     def make(transport: Any) -> Session:
-        agent = Agent(name="agent", instructions="You answer.", tools=tuple(lines.tools()), greeting=lines.greeting)
+        agent = Agent(
+            name=lines.agent_name, instructions="You answer.", tools=tuple(lines.tools()), greeting=lines.greeting
+        )
         pipeline = Pipeline([transport.input(), Ear(), engine(), Tools(), transport.output()])
         return Session(pipeline, agent=agent)
 
