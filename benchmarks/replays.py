@@ -79,7 +79,8 @@ def long_call(hours: float, folder: Path) -> dict[str, object]:
 def _memory_mb() -> float:
     """Return the memory of this process that it alone has."""
     gc.collect()
-    return round(psutil.Process().memory_full_info().uss / 1e6, 1)
+    used: int = psutil.Process().memory_full_info().uss
+    return round(used / 1e6, 1)
 
 
 def main(calls: int, first: int, hours: float) -> dict[str, object]:

@@ -17,7 +17,7 @@ from ...trace.recording import STATE, Steps, mark_of
 from ..clock import VirtualClockLoop
 from .channel import Channel
 from .entering import Entering
-from .script import Ahead, Given, Script
+from .script import AHEAD_S, Ahead, Given, Script
 from .values import error_of, value_of
 from .wires import ReplayedHead, ReplayedWire
 
@@ -28,6 +28,7 @@ AFTER_S = 30.0
 MAX_DIFFERENCES = 100
 _ENTERS = frozenset({"pcm", "values"})
 """The data of something that the caller or the application does."""
+ENOUGH_S = AHEAD_S / 2
 SAME_TIME_S = 5e-10
 """Times that are nearer than this are the same for the virtual clock."""
 
@@ -114,7 +115,9 @@ class Replaying:
 
     def _look(self) -> None:
         """Look at what comes next, and wake at its time."""
-        self._ahead.read(self.time())
+        now = self.loop.time()
+        if self._ahead.until < now + ENOUGH_S:
+            self._ahead.read(now)
         head = self._ahead.head
         if head is None:
             self._next_t = math.inf
@@ -123,7 +126,7 @@ class Replaying:
                 self.loop.call_at(self._over_at, self._over)
             return
         self._next_t, self._next_n = head.t, -1 if head.n is None else head.n
-        if head.t > self.time() and head.t != self._timed:
+        if head.t > now and head.t != self._timed:
             if self._timer is not None:
                 self._timer.cancel()
             self._timed = head.t

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from base64 import b64decode
 from collections import defaultdict, deque
@@ -139,18 +140,19 @@ class Ahead:
     def __init__(self, script: Script) -> None:
         self._entries = script.entries()
         self._ahead: deque[Given] = deque()
-        self._last = -1.0
+        self.until = -1.0
+        """The loop time up to which it was read."""
         self._over = False
 
     def read(self, now: float) -> None:
         """Read ahead from loop time `now` on."""
-        while not self._over and self._last < now + AHEAD_S and len(self._ahead) < MAX_AHEAD:
+        while not self._over and self.until < now + AHEAD_S and len(self._ahead) < MAX_AHEAD:
             given = next(self._entries, None)
             if given is None:
-                self._over = True
+                self._over, self.until = True, math.inf
             else:
                 self._ahead.append(given)
-                self._last = given.t
+                self.until = given.t
 
     @property
     def head(self) -> Given | None:

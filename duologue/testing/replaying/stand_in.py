@@ -101,9 +101,8 @@ async def stand_in(path: str | os.PathLike[str], name: str) -> AsyncIterator[Cal
 
 def _maker(lines: Lines, engine: Callable[[], Processor]) -> Callable[[Any], Session]:
     def make(transport: Any) -> Session:
-        agent = Agent(
-            name=lines.agent_name, instructions="You answer.", tools=tuple(lines.tools()), greeting=lines.greeting
-        )
+        tools = tuple(lines.tools())
+        agent = Agent(name=lines.agent_name, instructions="You answer.", tools=tools, greeting=lines.greeting)
         pipeline = Pipeline([transport.input(), Ear(), engine(), Tools(), transport.output()])
         return Session(pipeline, agent=agent)
 
