@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..errors import CONTAINED, BadInput, IllegalState, contained
+from .boundary import enters
 from .item import Item, Kind, Role, has_image, item_bytes, place_of_turn, plain_row, time_of_day
 from .ledger import Heard, Ledger, Response, heard_text
 from .tool_calls import ToolCalls
@@ -268,6 +269,9 @@ class Conversation:
             # The result follows soon after its call.
             self._drop(next(at for at, other in enumerate(self._items) if other.id == call.result_id))
             self.forgotten += 1
+
+
+enters(Conversation, "add", "remove", "shorten", "update")
 
 
 class LogKeeper:

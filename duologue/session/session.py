@@ -30,6 +30,7 @@ from ..processors.kernel.host import Deadlines, Tap
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Kept
 from .audio import Access, CallAudio
+from .boundary import enters
 from .call_trace import CallTrace
 from .conversation import Conversation
 from .cost import CostMeter
@@ -306,6 +307,9 @@ class Session(Generic[Data]):
         if answer not in (None, *get_args(Expected)):
             raise ConfigurationError(f"an expected answer is one of {', '.join(get_args(Expected))}, not {answer!r}")
         self.floor.expected = answer
+
+
+enters(Session, "arm", "broadcast", "cancel", "end", "expect", "interrupt", "report", "send", "set_access", "talk")
 
 
 def _check_agent(agent: Agent, nodes: list[Node]) -> None:

@@ -78,6 +78,10 @@ class Resume:
         trace = session.trace
         if not isinstance(trace, Trace):
             raise ConfigurationError("resume needs a `Trace`: the call goes on in it, in the same store")
+        if trace.replay:
+            raise ConfigurationError(
+                "a call that goes on from another is not recorded for a replay: leave `replay` out"
+            )
         limit_s = session.deadlines.start_s
         session.resumed = Resumed("", "there is no earlier call with the same vendors and models")
         try:

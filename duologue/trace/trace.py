@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigurationError
 from ..processors.kernel.threads import TRACES, PoolFull
+from ..session.boundary import Boundary, as_code_of
 from ..session.life import Outcome
 from ..session.session import Session
 from .audio import AudioNotes
@@ -19,6 +20,7 @@ from .chain import HashChain
 from .following import Follower, begin_facts, end_facts
 from .keys import Signer
 from .opening import open_store
+from .recording import Recording, recorded_facts
 from .records import PRIVATE, encode_part, own_kind, safe_name
 from .secrets import without_secrets
 from .store import Store, name_of_call
@@ -43,10 +45,11 @@ class Trace:
     """Writes what happens in one call to a store, while it happens: `Session(pipeline, trace=Trace("calls"))`.
 
     `store` is a `Store`, a folder or an address: see `open_store`. `audio` says whose audio is in it: "none", "caller",
-    or "both", which adds the agent's as it was heard; True means "both". Without `words`, everything private is left
-    out: what was said, tools' arguments and results, the providers' messages, audio. Without `handles`, the providers'
-    handles for resuming are left out. `sign` is the file of a private key: the trace is sealed with it every 10 s of
-    the call, and at its end.
+    or "both", which adds the agent's as it was heard; True means "both". With `replay`, all that enters the call is in
+    it, the caller's audio included: `duologue replay` runs the call again. A text is the function that makes the
+    session, as module:function. Without `words`, everything private is left out: what was said, tools' arguments and
+    results, the providers' messages, audio. Without `handles`, the providers' handles for resuming are left out. `sign`
+    is the file of a private key: the trace is sealed with it every 10 s of the call, and at its end.
 
     While the call goes on, the trace is held in the store, each time for `lease_s` seconds: nobody takes a call up that
     another process still has.
@@ -64,6 +67,7 @@ class Trace:
         audio: bool | Audio = False,
         words: bool = True,
         handles: bool = True,
+        replay: bool | str = False,
         sign: str | os.PathLike[str] | None = None,
         lease_s: float = LEASE_S,
     ) -> None:
@@ -84,6 +88,14 @@ class Trace:
         """True if the caller's audio is in it."""
         if self.audio and not words:
             raise ConfigurationError("a trace without words has no audio: audio has the words")
+        if not isinstance(replay, bool) and not (isinstance(replay, str) and ":" in replay):
+            raise ConfigurationError(f"replay is {replay!r}: it is True, False or module:function")
+        if replay and not words:
+            raise ConfigurationError("a trace without words cannot be replayed: all that enters a call is private")
+        self.replay = replay
+        self.boundary: Boundary | None = None
+        """Notes all that enters the call, if it can be replayed."""
+        self._recording: Recording | None = None
         self.words = words
         self.handles = handles
         self._signer = Signer(sign) if sign is not None else None
@@ -107,24 +119,26 @@ class Trace:
         self._loop, self._now = asyncio.get_running_loop(), session.now
         signed = self._signer is not None
         options: dict[str, Any] = {"words": self.words, "audio": self._whose, "handles": self.handles, "signed": signed}
+        if self.replay:
+            options["replay"] = True
+            self.boundary = self._recording = Recording(self, session)
         consent = session.audio.consent
         if consent.needed != "nothing":
             options["consent"] = {"to": consent.needed, "given": consent.given}
         began, resumed = begin_facts(session, options), session.resumed
+        if self._recording is not None:
+            began |= recorded_facts(session)
+            if isinstance(self.replay, str):
+                began["made_by"] = self.replay
         if resumed is not None and resumed.call:
             carried = {"usage": tuple(session.usage), "usd": session.cost.usd}
             began["resumes"] = {"call": resumed.call, "session_id": resumed.session_id, **carried}
-        self._writer = Writer(
-            self.store,
-            self.call,
-            HashChain(self._mark),
-            self._failed,
-            self._signer,
-            self.lease_s,
-            resumed.call if resumed is not None else "",
-        )
+        goes_on, chain = resumed.call if resumed is not None else "", HashChain(self._mark)
+        self._writer = Writer(self.store, self.call, chain, self._failed, self._signer, self.lease_s, goes_on)
         self._writer.put(Waiting(self._now(), "begin", "", encode_part(began), b""))
         self._follower = Follower(self, session, handles=self.handles)
+        if self._recording is not None:
+            self._recording.begin()
         if self.audio:
             self._sides.append(caller := AudioNotes(self, "caller", session.audio.consent))
             session.audio.said.add(caller.hear)
@@ -181,7 +195,7 @@ class Trace:
     def _let_write(self, writer: Writer) -> None:
         """Make a virtual clock stand still until the records are written. It could outrun the thread otherwise."""
         self._unchecked = self._unchecked_bytes = 0
-        with suppress(Exception):  # in another thread, or at the end of the loop
+        with suppress(Exception), as_code_of(None):  # in another thread, or at the end of the loop
             asyncio.get_running_loop().run_in_executor(TRACES, writer.flush().wait, FLUSH_S)
 
     async def flush(self, within_s: float = FLUSH_S) -> None:
@@ -202,6 +216,8 @@ class Trace:
             side.flush()
         if self._follower is not None:
             self._follower.keep_data()
+        if self._recording is not None:
+            self._recording.flush()
         facts, words = end_facts(session, outcome)
         private = encode_part(words) if words and self.words else b""
         writer.end(Waiting(self._now(), "end", "", encode_part(facts), private))

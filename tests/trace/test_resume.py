@@ -431,6 +431,13 @@ async def test_a_database_that_cannot_be_locked_is_named(tmp_path: Path, monkeyp
     assert "calls.db') does not give the call: database is locked" in str(refused.outcome.error)
 
 
+async def test_a_call_that_goes_on_is_not_recorded_for_a_replay(tmp_path: Path) -> None:
+    async with call(Trace(tmp_path, replay=True), [], resume=Resume(), may_fail=True) as after:
+        pass
+    assert isinstance(after.outcome.error, ConfigurationError)
+    assert "not recorded for a replay" in str(after.outcome.error)
+
+
 def test_resume_needs_a_trace_and_a_name() -> None:
     with pytest.raises(ConfigurationError, match="resume needs a trace"):
         Session(MemoryTransport().output(), resume=Resume("a"))

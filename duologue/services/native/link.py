@@ -12,6 +12,7 @@ import anyio
 from ...agents.engine import EngineConfig
 from ...errors import BadInput, ServiceError
 from ...frames import ConnectionChanged, Respond, ResumptionHandle
+from ...session.boundary import dial_outside
 from ...session.interrupting import may_interrupt
 from ...session.resuming import NATIVE
 from ...session.running import Clock
@@ -263,7 +264,7 @@ class Link:
         """Return a connection that is set up. Raises ConnectionLost."""
         dialect = self._service.dialect(config, handle)
         return await dial(
-            self._service.dial(config, handle),
+            dial_outside(self._service.name, lambda: self._service.dial(config, handle)),
             lambda wire: Connection(self, wire, dialect, self._events.read, self._keeper.lost, self._events.act_now),
         )
 
