@@ -106,10 +106,7 @@ class Replaying:
             elif "pushed" in given.data:
                 self._answer(given)
             else:
-                waking = len(self.loop._ready)
                 self.loop.run_first(partial(self._answer, given))
-                if len(self.loop._ready) > waking:
-                    break  # the task that waits goes on before anything else comes
         self._look()
         return served
 
@@ -144,12 +141,7 @@ class Replaying:
     def _is_due(self, given: Given, late: bool) -> bool:
         if given.t > self.loop.time() + SAME_TIME_S:
             return False
-        return late or given.n is None or (given.n <= self.steps.here and self._is_awaited(given))
-
-    def _is_awaited(self, given: Given) -> bool:
-        """Return False for a message whose reader is about to read: it has read the one before first."""
-        wire = self._wires.get((given.name, given.number))
-        return wire is None or not wire.is_behind
+        return late or given.n is None or given.n <= self.steps.here
 
     @property
     def _rest_s(self) -> float:
