@@ -41,7 +41,11 @@ MAX_PIECES = 100
 
 
 class Steps:
-    """Counts the steps that the session makes at one time of the loop, if the loop counts them."""
+    """Counts the steps that the session makes at one time of the loop, if the loop counts them.
+
+    A step is a callback, or a task that goes on, in the session's context; and a return from outside: nobody counts the
+    steps outside, which are others in a replay.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._now = loop.time
@@ -192,8 +196,11 @@ class Recording:
         except BaseException as error:
             self.note(kind, name, {"k": number, "error": plain_error(error)})
             raise
-        self.note(kind, name, {"k": number, "answer": plain_value(result)})
-        return result
+        else:
+            self.note(kind, name, {"k": number, "answer": plain_value(result)})
+            return result
+        finally:
+            self.steps.step()
 
     async def dial(self, name: str, dial: Callable[[], Awaitable[Any]]) -> Any:
         """Return a wire whose messages are noted."""
@@ -208,7 +215,10 @@ class Recording:
         except BaseException as error:
             self.note("wire", name, {"k": number, "refused": plain_error(error)})
             raise
-        self.note("wire", name, {"k": number, "open": True})
+        else:
+            self.note("wire", name, {"k": number, "open": True})
+        finally:
+            self.steps.step()
         recorded = RecordedPushingWire if hasattr(wire, "listen") else RecordedWire
         return recorded(wire, self, name, number)
 
@@ -225,7 +235,10 @@ class Recording:
         except BaseException as error:
             self.note("wire", name, {"k": number, "refused": plain_error(error)})
             raise
-        self.note("wire", name, {"k": number, "status": head.status, "headers": list(map(list, head.headers))})
+        else:
+            self.note("wire", name, {"k": number, "status": head.status, "headers": list(map(list, head.headers))})
+        finally:
+            self.steps.step()
         return RecordedHead(head, self, name, number)
 
 
@@ -342,7 +355,10 @@ class RecordedWire:
         except Exception as error:
             self._note(written=number, error=plain_error(error))
             raise
-        self._note(written=number)
+        else:
+            self._note(written=number)
+        finally:
+            self._recording.steps.step()
 
     async def receive(self) -> Message:
         """Return the next message."""
@@ -354,10 +370,13 @@ class RecordedWire:
         except BaseException as error:
             self._note(lost=plain_error(error))
             raise
-        untaken, self._untaken = self._untaken, None
-        if untaken is None or message != untaken:
-            self._note(**plain_message(message))
-        return message
+        else:
+            untaken, self._untaken = self._untaken, None
+            if untaken is None or message != untaken:
+                self._note(**plain_message(message))
+            return message
+        finally:
+            self._recording.steps.step()
 
     async def ping(self) -> None:
         """Return once the far end has answered a ping."""
@@ -372,7 +391,10 @@ class RecordedWire:
         except BaseException as error:
             self._note(pong=number, error=plain_error(error))
             raise
-        self._note(pong=number)
+        else:
+            self._note(pong=number)
+        finally:
+            self._recording.steps.step()
 
     async def close(self) -> None:
         """End the connection."""
@@ -381,6 +403,7 @@ class RecordedWire:
                 await self._wire.close()
         finally:
             self._note(closed=True)
+            self._recording.steps.step()
 
 
 class RecordedPushingWire(RecordedWire):
@@ -422,16 +445,21 @@ class RecordedHead:
             except BaseException as error:
                 self._note(lost=plain_error(error))
                 raise
+            else:
+                self._note(**({"end": True} if piece is None else plain_message(piece)))
+            finally:
+                self._recording.steps.step()
             if piece is None:
-                self._note(end=True)
                 return
-            self._note(**plain_message(piece))
             yield piece
 
     async def close(self) -> None:
         """Read no more of it."""
-        with as_code_of(None):
-            await self._head.close()
+        try:
+            with as_code_of(None):
+                await self._head.close()
+        finally:
+            self._recording.steps.step()
 
 
 def is_request(message: Message) -> bool:

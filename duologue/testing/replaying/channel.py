@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any, Protocol
 
 from ...session.boundary import Boundary, as_code_of
+from ...trace.recording import Steps
 from .script import Given
 
 
@@ -16,6 +17,10 @@ class Answers(Boundary, Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop."""
+
+    @property
+    def steps(self) -> Steps:
+        """Counts the steps of the session."""
 
     def time(self) -> float:
         """Return the loop's time."""
@@ -95,22 +100,27 @@ class Channel:
     async def outcome(self) -> Given:
         """Return the answer. A cancellation takes effect when it did in the recorded call."""
         cancelled: asyncio.CancelledError | None = None
-        while True:
-            try:
-                given = await self.next()
-            except asyncio.CancelledError as error:
-                if not self.replaying.comes_to(self):
-                    raise
-                cancelled = error
-                continue
-            if "cancelled" in given.data:
-                raise cancelled or asyncio.CancelledError
-            return given
+        try:
+            while True:
+                try:
+                    given = await self.next()
+                except asyncio.CancelledError as error:
+                    if not self.replaying.comes_to(self):
+                        raise
+                    cancelled = error
+                    continue
+                if "cancelled" in given.data:
+                    raise cancelled or asyncio.CancelledError
+                return given
+        finally:
+            self.replaying.steps.step()
 
-    @property
-    def is_behind(self) -> bool:
-        """True if the task in `next` has been woken, and does not go on yet."""
-        return self._waiter is not None and self._waiter.done() and bool(self._came)
+    async def piece(self) -> Given:
+        """Return the next of many answers."""
+        try:
+            return await self.next()
+        finally:
+            self.replaying.steps.step()
 
     @property
     def waits(self) -> bool:

@@ -98,7 +98,7 @@ class Replaying:
         if self._next_t > self.loop.time() + SAME_TIME_S or not (late or self._next_n <= self.steps.here):
             return False  # after nearly all steps
         served = False
-        while (given := self._ahead.head) is not None and self._is_due(given, late):
+        while (given := self._read_ahead().head) is not None and self._is_due(given, late):
             self._ahead.pop()
             served, late = True, False
             if given.kind == "input" and not given.data.keys().isdisjoint(_ENTERS):
@@ -106,19 +106,14 @@ class Replaying:
             elif "pushed" in given.data:
                 self._answer(given)
             else:
-                waking = len(self.loop._ready)
                 self.loop.run_first(partial(self._answer, given))
-                if len(self.loop._ready) > waking:
-                    break  # the task that waits goes on before anything else comes
         self._look()
         return served
 
     def _look(self) -> None:
         """Look at what comes next, and wake at its time."""
         now = self.loop.time()
-        if self._ahead.until < now + ENOUGH_S:
-            self._ahead.read(now)
-        head = self._ahead.head
+        head = self._read_ahead().head
         if head is None:
             self._next_t = math.inf
             if not self._over_at:
@@ -132,6 +127,13 @@ class Replaying:
             self._timed = head.t
             self._timer = self.loop.call_first_at(head.t, _nothing)
 
+    def _read_ahead(self) -> Ahead:
+        """Return what comes within the next seconds."""
+        now = self.loop.time()
+        if self._ahead.until < now + ENOUGH_S:
+            self._ahead.read(now)
+        return self._ahead
+
     def _serve_late(self) -> bool:
         """Let in what is due although the session does not make the steps that it made before it."""
         return self._serve(late=True)
@@ -139,12 +141,7 @@ class Replaying:
     def _is_due(self, given: Given, late: bool) -> bool:
         if given.t > self.loop.time() + SAME_TIME_S:
             return False
-        return late or given.n is None or (given.n <= self.steps.here and self._is_awaited(given))
-
-    def _is_awaited(self, given: Given) -> bool:
-        """Return False for a message whose reader is about to read: it has read the one before first."""
-        wire = self._wires.get((given.name, given.number))
-        return wire is None or not wire.is_behind
+        return late or given.n is None or given.n <= self.steps.here
 
     @property
     def _rest_s(self) -> float:
@@ -186,7 +183,7 @@ class Replaying:
     def due_now(self, channel: Channel, what: str, value: Any) -> Given | None:
         """Return and take an answer of a channel that the session gets in this step, None for none."""
         now = self.loop.time() + SAME_TIME_S
-        for given in self._ahead:
+        for given in self._read_ahead():
             if given.t > now:
                 return None
             if given.data.get(what) == value and (given.name, given.number) == (channel.name, channel.number):
@@ -198,12 +195,12 @@ class Replaying:
         """Return True if this is among the next records of a channel."""
         return any(
             given.data.get(what) == value and (given.name, given.number) == (channel.name, channel.number)
-            for given in self._ahead
+            for given in self._read_ahead()
         )
 
     def comes_to(self, channel: Channel) -> bool:
         """Return True if something more comes to a channel within the next seconds."""
-        return any((given.name, given.number) == (channel.name, channel.number) for given in self._ahead)
+        return any((given.name, given.number) == (channel.name, channel.number) for given in self._read_ahead())
 
     # -- the boundary ----------------------------------------------------------------------------------------------
 
@@ -214,7 +211,7 @@ class Replaying:
     def observed(self, name: str, look: Callable[[], T]) -> T:
         """Return what the recorded call found outside."""
         now = self.loop.time() + SAME_TIME_S
-        for given in self._ahead:
+        for given in self._read_ahead():
             state = name.startswith(STATE)
             if state and (given.t > now or (given.n or 0) > self.steps.here):
                 break

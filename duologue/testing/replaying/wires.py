@@ -38,11 +38,6 @@ class ReplayedWire:
         self.closed = False
         self._closing = asyncio.Event()
 
-    @property
-    def is_behind(self) -> bool:
-        """True if the reader has been woken, and has not read yet."""
-        return self._channel.is_behind
-
     def listen(self, take: Callable[[WireMessage], bool]) -> None:
         """Offer messages to `take`."""
         self._take = take
@@ -93,8 +88,11 @@ class ReplayedWire:
         return DONE if slow is None else self._send_on(self._messages)
 
     async def _send_on(self, number: int) -> None:
-        with as_code_of(None):
-            given = await self._later(self._written, number)
+        try:
+            with as_code_of(None):
+                given = await self._later(self._written, number)
+        finally:
+            self._replaying.steps.step()
         if "error" in given.data:
             raise error_of(given.data["error"])
 
@@ -123,7 +121,7 @@ class ReplayedWire:
 
     async def receive(self) -> WireMessage:
         """Return the next message."""
-        given = await self._channel.next()
+        given = await self._channel.piece()
         if "lost" in given.data:
             raise error_of(given.data["lost"])
         return message_of(given.data)
@@ -133,8 +131,11 @@ class ReplayedWire:
         self._pings += 1
         if self._pings > self._pings_known and not self._replaying.comes(self._channel, "ping", self._pings):
             return
-        with as_code_of(None):
-            given = await self._later(self._pongs, self._pings)
+        try:
+            with as_code_of(None):
+                given = await self._later(self._pongs, self._pings)
+        finally:
+            self._replaying.steps.step()
         self._pongs.pop(self._pings, None)
         if "error" in given.data:
             raise error_of(given.data["error"])
@@ -144,9 +145,12 @@ class ReplayedWire:
         self.closed = True
         if self._overdue is not None:
             self._overdue.cancel()
-        if self._replaying.comes(self._channel, "closed", True):
-            with as_code_of(None):
-                await self._closing.wait()
+        try:
+            if self._replaying.comes(self._channel, "closed", True):
+                with as_code_of(None):
+                    await self._closing.wait()
+        finally:
+            self._replaying.steps.step()
 
 
 class ReplayedHead:
@@ -160,7 +164,7 @@ class ReplayedHead:
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the pieces of the body."""
         while True:
-            given = await self._channel.next()
+            given = await self._channel.piece()
             if "lost" in given.data:
                 raise error_of(given.data["lost"])
             if "end" in given.data:
@@ -170,3 +174,4 @@ class ReplayedHead:
 
     async def close(self) -> None:
         """Read no more of it."""
+        self._channel.replaying.steps.step()
