@@ -1,6 +1,6 @@
 """A call in real time in a process of its own, which can be killed, and taken up again by another process.
 
-    python -m tests.trace._going_on ADDRESS EFFECTS QUESTIONS [CALL]
+    python -m tests.trace._going_on ADDRESS EFFECTS QUESTIONS LEASE_S [CALL]
 
 The caller types "Question 1.", "Question 2." and so on. For each, the model runs a tool that adds a line to the file
 EFFECTS, and then answers. The process prints the name of its call, and each question that was answered, and ends after
@@ -25,8 +25,6 @@ from duologue.trace import Resume, Trace
 from duologue.transports.memory import MemoryTransport
 from tests.services.story import Story, story
 
-LEASE_S = 0.6
-
 
 def number_in(text: str) -> int:
     return int(re.findall(r"\d+", text)[-1])
@@ -46,7 +44,7 @@ def is_answered(call: Story, number: int) -> bool:
     return any(line.startswith(f"Answer {number}:") for line in call.said_by_agent)
 
 
-async def main(address: str, effects: str, questions: int, name: str) -> None:
+async def main(address: str, effects: str, questions: int, lease_s: float, name: str) -> None:
     async def stamp(number: int) -> str:
         """Stamp a number."""
         await anyio.sleep(0.01)
@@ -56,7 +54,7 @@ async def main(address: str, effects: str, questions: int, name: str) -> None:
         await anyio.sleep(0.01)
         return "stamped"
 
-    trace = Trace(address, lease_s=LEASE_S)
+    trace = Trace(address, lease_s=lease_s)
     resume = Resume(name) if name else None
     rest = (MemoryTransport().output(), Tools([Tool(stamp)]))
     llm, tts = MockLLM(answer, first_token_s=0.005), MockTTS(seconds_per_sentence=0.03)
@@ -76,4 +74,5 @@ async def main(address: str, effects: str, questions: int, name: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] if len(sys.argv) > 4 else "")
+    address, effects, questions, lease_s, *call = sys.argv[1:]
+    anyio.run(main, address, effects, int(questions), float(lease_s), call[0] if call else "")

@@ -9,13 +9,15 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from duologue.session.item import Item
 from duologue.trace import BadTrace, open_store, read, state_of, verify
-from tests.trace._going_on import LEASE_S, number_in
+from tests.trace._going_on import number_in
 
 ROOT = Path(__file__).parents[2]
+LEASE_S = 0.6
+"""The lease of these calls, in seconds: nobody takes them up while they go on."""
 LATEST_S = 0.3
 """Seconds after which a record must be in the store, on a loaded machine."""
 
@@ -27,42 +29,62 @@ class Killed(NamedTuple):
     answered: list[int]
 
 
-def started(address: str, effects: Path, questions: int, name: str = "") -> subprocess.Popen[str]:
-    """Start a call in a process of its own."""
-    command = [sys.executable, "-m", "tests.trace._going_on", address, str(effects), str(questions), name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+class Process:
+    """A call in a process of its own, which is killed at the end of the block if it has not ended."""
+
+    def __init__(
+        self, address: str, effects: Path, questions: int = 0, name: str = "", *, lease_s: float = LEASE_S
+    ) -> None:
+        arguments = [address, str(effects), str(questions), str(lease_s), *([name] if name else [])]
+        command = [sys.executable, "-m", "tests.trace._going_on", *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        self._out = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def lines(self, count: int, *, within_s: float = 60.0) -> list[str]:
+        """Wait until it has printed so many lines, and return all that it has printed."""
+        assert self.process.stdout is not None
+        file = self.process.stdout.fileno()
+        while True:
+            missing = self._out.count(b"\n") < count
+            if not select.select([file], [], [], within_s if missing else 0)[0] or not (piece := os.read(file, 4096)):
+                break
+            self._out += piece
+        whole, _, _ = self._out.rpartition(b"\n")
+        found = whole.decode().split()
+        assert len(found) >= count, self.ended()
+        return found
+
+    def ended(self) -> str:
+        """Wait for its end, and return what it has written to its standard error."""
+        out, error = self.process.communicate(timeout=60)
+        self._out += out
+        return error.decode()
 
 
-def killed_after(wait_s: float, address: str, effects: Path, name: str = "") -> Killed:
-    """Run a call, and kill its process with SIGKILL after `wait_s` seconds of the call."""
-    with started(address, effects, 0, name) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        call = process.stdout.readline().strip()
-        assert call, process.stderr.read()
+def killed_after(wait_s: float, address: str, effects: Path, name: str = "", *, answers: int = 0) -> Killed:
+    """Run a call, and kill its process with SIGKILL: `wait_s` seconds after it has begun, or had so many answers."""
+    with Process(address, effects, 0, name) as process:
+        process.lines(1 + answers)
         time.sleep(max(0.0, wait_s - LATEST_S))
-        answered = _printed(process)
+        call, *answered = process.lines(1)
         time.sleep(min(wait_s, LATEST_S))
-        process.kill()
-    return Killed(call, answered)
-
-
-def _printed(process: subprocess.Popen[str]) -> list[int]:
-    """Read the numbers that are there now."""
-    assert process.stdout is not None
-    file, text = process.stdout.fileno(), b""
-    while select.select([file], [], [], 0)[0] and (piece := os.read(file, 4096)):
-        text += piece
-    whole, _, _ = text.rpartition(b"\n")
-    return [int(line) for line in whole.split()]
+    return Killed(call, [int(number) for number in answered])
 
 
 def taken_up(address: str, effects: Path, name: str, *, questions: int = 2) -> str:
     """Take a call up in another process, let it go on for some questions, and return its new name."""
-    with started(address, effects, questions, name) as process:
-        out, error = process.communicate(timeout=60)
-    assert process.returncode == 0, error
-    return out.split()[0]
+    with Process(address, effects, questions, name) as process:
+        call, *_ = process.lines(1)
+        error = process.ended()
+        assert process.process.returncode == 0, error
+    return call
 
 
 def check_killed(address: str, killed: Killed) -> list[Item]:

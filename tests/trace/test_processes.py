@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trace._going_on import LEASE_S
-from tests.trace.processes import check_killed, check_taken_up, killed_after, started, taken_up
+from tests.trace.processes import LATEST_S, LEASE_S, Process, check_killed, check_taken_up, killed_after, taken_up
 from tests.trace.servers import redis_server
 
 
@@ -24,12 +23,11 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def test_a_killed_call_goes_on_in_another_process(address: str, tmp_path: Path) -> None:
     effects = tmp_path / "effects"
-    killed = killed_after(0.6, address, effects)
+    killed = killed_after(LATEST_S, address, effects, answers=2)
     before = check_killed(address, killed)
-    assert killed.answered
     time.sleep(LEASE_S)
     if "redis" in address:  # the process that has taken it up is killed as well
-        check_killed(address, killed_after(0.5, address, effects, killed.name))
+        check_killed(address, killed_after(LATEST_S, address, effects, killed.name, answers=1))
         time.sleep(LEASE_S)
     name = taken_up(address, effects, killed.name)
     check_taken_up(address, before, name, effects)
@@ -37,13 +35,10 @@ def test_a_killed_call_goes_on_in_another_process(address: str, tmp_path: Path) 
 
 def test_a_call_in_a_living_process_is_not_taken(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path / 'calls.db'}"
-    with started(address, tmp_path / "effects", 0) as process:
-        assert process.stdout is not None
-        name = process.stdout.readline().strip()
-        process.stdout.readline()
-        with started(address, tmp_path / "others", 1, name) as other:
-            _, error = other.communicate(timeout=60)
-        process.kill()
-    assert other.returncode == 1
+    with Process(address, tmp_path / "effects", lease_s=60) as process:
+        name, *_ = process.lines(2)
+        with Process(address, tmp_path / "others", 1, name) as other:
+            error = other.ended()
+    assert other.process.returncode == 1
     assert f"the call {name} is going on" in error
     assert not (tmp_path / "others").exists()

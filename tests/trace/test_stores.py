@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -112,10 +113,12 @@ def test_one_holder_at_a_time(address: str) -> None:
     assert other.hold("held", "you", 0) == "me"  # only the holder lets it go
     assert store.hold("held", "me", 30) == "me"
     assert store.hold("held", "me", 0) == "me"
-    assert other.hold("held", "you", 0.2) == "you"
-    assert store.hold("held", "me", 30) == "you"
-    time.sleep(0.25)
-    assert store.hold("held", "me", 30) == "me"  # it has expired
+    began = time.monotonic()
+    assert other.hold("held", "you", 0.3) == "you"
+    while (holder := store.hold("held", "me", 30)) == "you":
+        time.sleep(0.02)
+    assert holder == "me"  # it has expired
+    assert time.monotonic() - began >= 0.29
 
 
 def test_of_many_that_ask_at_once_one_gets_it(address: str) -> None:
@@ -142,12 +145,15 @@ async def test_a_call_that_goes_on_is_held_and_one_that_has_ended_is_not(address
 
 @pytest.mark.real_clock
 async def test_a_hold_is_renewed_while_nothing_happens(tmp_path: Path) -> None:
-    trace, store = Trace(tmp_path, lease_s=0.9), FolderStore(tmp_path)
+    trace = Trace(tmp_path, lease_s=3)
     async with cascade(trace):
-        await until(lambda: store.names() == [trace.call])
-        for _ in range(20):
-            await anyio.sleep(0.1)
-            assert store.hold(trace.call, "another", 30) == trace.call
+        await until(lambda: FolderStore(tmp_path).names() == [trace.call])
+        hold = tmp_path / f"{trace.call}.hold"
+        for _ in range(2):
+            before = hold.read_bytes()
+            await until(partial(lambda before: hold.read_bytes() not in (b"", before), before))
+        assert FolderStore(tmp_path).hold(trace.call, "another", 30) == trace.call
+    assert not hold.exists()
 
 
 @pytest.mark.real_clock
