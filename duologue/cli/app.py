@@ -1,4 +1,4 @@
-"""The commands: demo, chat, mcp, talk, serve, latency, doctor, prices, lab, trace."""
+"""The commands: demo, chat, mcp, talk, serve, replay, latency, doctor, prices, lab, trace."""
 
 from __future__ import annotations
 
@@ -167,6 +167,31 @@ def doctor(
 
 
 @app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="The trace of a call, made with Trace(replay=True).", metavar="FILE")],
+    since: Annotated[str, typer.Option("--from", help="Show the call from this time on, mm:ss.")] = "",
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            help="The function that makes the session, as for serve; without it the one that the trace names.",
+            metavar="MODULE:FUNCTION",
+        ),
+    ] = "",
+    engine: Annotated[
+        str, typer.Option(help="Another engine takes the call: openai, gemini or cascade, with a scripted provider.")
+    ] = "",
+    diff: Annotated[bool, typer.Option("--diff", help="Print only what is different.")] = False,
+) -> None:
+    """Run a recorded call again, faster than real time, and show what is different. Exits with 1 then.
+
+    The caller, the providers and the tools are those of the recorded call: no request goes out, and no tool runs.
+    """
+    from .replay import run_replay
+
+    guarded(lambda: run_replay(file, since, pipeline, engine, diff=diff))
+
+
+@app.command()
 def serve(
     factory: Annotated[
         str,
@@ -210,6 +235,9 @@ def serve(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Serve the metrics for Prometheus at /metrics, for clients with the key.")
     ] = False,
+    trace: Annotated[
+        str, typer.Option(help="Keep a trace of each call: a folder, sqlite:///FILE or redis://HOST.", metavar="STORE")
+    ] = "",
 ) -> None:
     """Serve your agents by WebRTC, WebSocket and a page.
 
@@ -230,6 +258,7 @@ def serve(
             image_addresses=image_addresses,
             otel=otel,
             metrics=metrics,
+            traces=trace,
             open_to_all=open_to_all,
             allowed_origins=allowed_origin or (),
             allowed_hosts=allowed_host or (),

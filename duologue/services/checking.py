@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -16,6 +16,7 @@ from ..processors.kernel.host import Host
 from ..processors.kernel.lane import Overdue
 from ..processors.kernel.tasks import Stopped, Work
 from ..processors.processor import Processor
+from ..session.boundary import ask_outside, call_outside
 from ..session.session import Session
 from .context import Message, Request
 from .llm import LLM
@@ -136,8 +137,9 @@ class Checking:
 
 
 async def _asked(check: Check, words: Checked) -> Any:
-    answer = check(words)
-    return await answer if inspect.isawaitable(answer) else answer
+    if isinstance(check, OwnModel):  # its requests are recorded
+        return await call_outside(check, words)
+    return await ask_outside("hook", "check", partial(call_outside, check, words), words)
 
 
 def _as_verdict(answer: Any, text: str, allowed: frozenset[Action]) -> Judged:

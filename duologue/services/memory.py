@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -19,6 +20,7 @@ from ..processors.kernel.lane import Overdue
 from ..processors.kernel.tasks import Work
 from ..processors.kernel.threads import Pool
 from ..processors.processor import Processor, handles
+from ..session.boundary import ask_outside
 from ..session.session import Session
 from .context import Message, Request
 from .llm import LLM
@@ -205,7 +207,7 @@ class Memory(Processor):
             return
         if len(self._id) > MAX_CALLER:  # cut, two callers could have one id
             self._id = sha256(self._id.encode(errors="surrogatepass")).hexdigest()
-        notes = await self.store.load(self._id)
+        notes = await ask_outside("tool", "memory.load", partial(self.store.load, self._id), self._id)
         if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
             raise ConfigurationError(f"the store returned {notes!r:.60}: it returns a list of texts")
         self.remembered = tuple(notes)[-MAX_NOTES:]
@@ -236,6 +238,7 @@ class Memory(Processor):
             if inspect.isawaitable(note):
                 note = await note
             if note and note.strip():
-                await self.store.save(self._id, note.strip()[:MAX_NOTE])
+                kept = note.strip()[:MAX_NOTE]
+                await ask_outside("tool", "memory.save", partial(self.store.save, self._id, kept), [self._id, kept])
         except Exception as error:
             self.session.report(error, self.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from ..frames.text import well_formed
 from ..processors.kernel.lane import DrainableLane, Overdue
 from ..processors.kernel.tasks import Stopped, Work
 from ..processors.processor import Processor, handles
+from ..session.boundary import ask_outside
 from .eager import plain_words
 
 SEARCH_S = 10.0
@@ -262,4 +264,4 @@ class _Lookup:
 
 
 async def _awaited(search: Search, words: str) -> Any:
-    return await search(words)
+    return await ask_outside("tool", "retrieval.search", partial(search, words), words)

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from ..audio.pcm import BYTES_PER_SAMPLE
 from ..errors import BadInput, ConfigurationError
+from .boundary import enters
 from .host import SessionHost
 
 Needed = Literal["nothing", "recording", "listening"]
@@ -91,3 +92,6 @@ class Consent:
     def _set(self, given: bool) -> None:
         self.given, self.since = given, self._host.now()
         self._changed()
+
+
+enters(Consent, "give", "require", "withdraw")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..errors import CONTAINED, BadInput, IllegalState, contained
+from .boundary import enters
 from .item import Item, Kind, Role, has_image, item_bytes, place_of_turn, plain_row, time_of_day
 from .ledger import Heard, Ledger, Response, heard_text
 from .tool_calls import ToolCalls
@@ -142,6 +144,14 @@ class Conversation:
         self._tell(item)
         return item
 
+    def restore(self, items: Iterable[Item]) -> None:
+        """Take the items of an earlier call. The listeners do not hear of them. Those that do not fit are left out."""
+        listeners, self._listeners = self._listeners, []
+        for item in items:
+            with suppress(BadInput):  # such as a result whose call is missing
+                self.add(**{name: getattr(item, name) for name in item.__struct_fields__})
+        self._listeners = listeners
+
     def update(self, item_id: str, **changes: Any) -> Item:
         """Replace fields of an item. Raises IllegalState for an unknown id."""
         place = self._find(item_id)
@@ -259,6 +269,9 @@ class Conversation:
             # The result follows soon after its call.
             self._drop(next(at for at, other in enumerate(self._items) if other.id == call.result_id))
             self.forgotten += 1
+
+
+enters(Conversation, "add", "remove", "shorten", "update")
 
 
 class LogKeeper:

@@ -7,6 +7,7 @@ import copy
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from ..errors import CONTAINED, ConfigurationError, DeadlineExceeded, DuologueError, contained, error_text
 from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
 from ..processors.kernel.tasks import Kept, stopped
+from .boundary import call_outside, inside
 from .conversation import Conversation
 from .host import Report
 from .tool_calls import call_refused
@@ -151,7 +153,12 @@ class Hooks:
 
     async def _ask(self, hook: _Hook, frame: UserTranscript | BotText | ToolCall, *expected: type) -> Any:
         kind = type(frame).__name__
-        answer = hook.function(frame)
+        boundary = inside.get()
+        if boundary is None:
+            answer = hook.function(frame)
+        else:
+            ask = partial(call_outside, hook.function, frame)
+            answer = boundary.answer("hook", f"hook on {kind}", ask, frame)
         if inspect.isawaitable(answer):
             answer = await self._within(hook, answer, kind)
         if answer is not None and not isinstance(answer, expected):

@@ -31,11 +31,13 @@ from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Kept, WaitRecord, to_the_end
 from ..processors.kernel.wiring import check_wiring
 from .bottom import Bottom
+from .boundary import as_code_of, inside
 from .call_log import CallLog
-from .call_trace import close_trace
+from .call_trace import boundary_of, close_trace
 from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
 from .floor import Floor
 from .life import Endings, Life, Outcome, State, name_of
+from .resuming import CallResume
 
 log = logging.getLogger("duologue")
 
@@ -169,6 +171,7 @@ class SessionHost:
         floor: Floor,
         on_error: ErrorPolicy | None,
         log_words: bool = False,
+        resume: CallResume | None = None,
     ) -> None:
         self.session = session
         self.deadlines = deadlines
@@ -176,6 +179,9 @@ class SessionHost:
         self.lanes: list[Fenced] = []
         self.waits = WaitRecord()
         self.tap: Tap | None = None
+        if resume is not None and session.trace is None:
+            raise ConfigurationError("resume needs a trace: the call goes on in it, in the same store")
+        self._resume = resume
         self._id = session_id
         self._pipeline = pipeline
         self._fences: list[Callable[[], None]] = []
@@ -236,13 +242,18 @@ class SessionHost:
         self.session.cost.begin()
         self._log.begins(self._pipeline, self.session.feed)
         # Methods: closures would take three times the memory, for the whole call.
-        return await self.life.run(self._began, self._members, self._active, self._ending, self._ended)
+        parts = self._began, self._members, self._active, self._ending, self._ended
+        with as_code_of(None):  # `_began` sets the boundary
+            return await self.life.run(*parts)
 
     def _began(self) -> None:
-        if self.session.trace is not None:
+        if self.session.trace is not None and self._resume is None:
             self.session.trace.begin(self.session)
+            inside.set(boundary_of(self.session))
 
-    def _members(self) -> Collection[Member]:
+    async def _members(self) -> Collection[Member]:
+        if self._resume is not None:
+            await self._resume.take(self.session)
         return active_members(self._pipeline)
 
     def _active(self) -> None:

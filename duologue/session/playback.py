@@ -10,6 +10,7 @@ from typing import Protocol
 from ..errors import ConfigurationError, IllegalState
 from ..frames import BotAudio, BotStartedSpeaking
 from ..processors.kernel.node import Node
+from .boundary import enters
 from .floor import Hold
 from .interrupting import CutIn, interrupt, may_interrupt
 
@@ -135,6 +136,9 @@ class SpeechControls:
             for pcm, rate in pieces:
                 await self._session.host.send(BotAudio(audio=pcm, sample_rate=rate, turn=turn))
         floor.finish(turn)
+
+
+enters(SpeechControls, "pause", "replay", "resume", "stop")
 
 
 class _LastAnswer:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .one_processor import Ran as Ran
     from .one_processor import Upstream as Upstream
     from .one_processor import run_processor as run_processor
+    from .replaying.run import Replay as Replay
+    from .replaying.run import replay as replay
+    from .replaying.script import CannotReplay as CannotReplay
     from .reply import Reply as Reply
     from .reply import ReplyCall as ReplyCall
     from .scripted.elevenlabs import ScriptedElevenLabs as ScriptedElevenLabs
@@ -45,6 +48,8 @@ _HOMES = {
     "clock": "Deadlock run sweep",
     "mocks": "MockLLM MockSTT MockTTS",
     "one_processor": "Ran Upstream run_processor",
+    "replaying.run": "Replay replay",
+    "replaying.script": "CannotReplay",
     "reply": "Reply ReplyCall",
     "scripted.elevenlabs": "ScriptedElevenLabs",
     "scripted.elevenlabs_http": "ScriptedElevenLabsHTTP",

@@ -31,7 +31,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
@@ -49,6 +49,7 @@ Ts = TypeVarTuple("Ts")
 DEFAULT_LIMIT_S = 7200.0
 """Virtual seconds after which a run counts as endless: longer than the session limit of any provider."""
 
+_WALL = datetime(2026, 1, 1, tzinfo=UTC)
 _TURNS_LIMIT = 1_000_000  # turns of the loop at one instant: seconds of real time, far beyond any settling
 _TURNS_PER_RESULT = 1_000  # a loop that is never idle still gets results of threads, each time at the same turn
 _REAL_LIMIT_S = 60.0  # real seconds to wait for a thread or a socket
@@ -76,9 +77,10 @@ def run(
     seed: int | None = None,
     start_s: float = 0.0,
     limit_s: float = DEFAULT_LIMIT_S,
+    began_wall: datetime | None = None,
 ) -> T:
     """Run `async_fn(*args)` under virtual time. Returns its result; see `VirtualClockLoop` for the options."""
-    factory = partial(VirtualClockLoop, seed=seed, start_s=start_s, limit_s=limit_s)
+    factory = partial(VirtualClockLoop, seed=seed, start_s=start_s, limit_s=limit_s, began_wall=began_wall)
     return anyio.run(async_fn, *args, backend="asyncio", backend_options={"loop_factory": factory})
 
 
@@ -136,17 +138,70 @@ else:
     _SelectorLoop = asyncio.SelectorEventLoop
 
 
-class VirtualClockLoop(_SelectorLoop):
+class WatchedLoop(_SelectorLoop):
+    """An event loop that recordings and replays of calls watch step by step."""
+
+    _timers: list[tuple[int, float, int, asyncio.TimerHandle]]
+    _count_step: Callable[[Context], None] | None = None
+    _fired: Callable[[Sequence[tuple[float, Context]]], None] | None = None
+    _stepped: Callable[[], object] | None = None
+    _about_to_move: Callable[[], bool] | None = None
+
+    def count_steps(
+        self, count: Callable[[Context], None], fired: Callable[[Sequence[tuple[float, Context]]], None]
+    ) -> None:
+        """Call `count(context)` before each callback or step of a task, with the context in which it runs.
+
+        `fired(timers)` is called with the times and the contexts of timers that are due together.
+        """
+        self._count_step, self._fired = count, fired
+
+    def serve_between_steps(self, stepped: Callable[[], object], about_to_move: Callable[[], bool]) -> None:
+        """Call `stepped()` after each callback or step of a task.
+
+        `about_to_move()` is called when only time can bring something; it returns True if it has begun something.
+        """
+        self._stepped, self._about_to_move = stepped, about_to_move
+
+    def call_first_at(self, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        """Call `callback` at a time, before all other timers of this time."""
+        timer = asyncio.TimerHandle(when, callback, (), self, Context())
+        heapq.heappush(self._timers, (round(when * 1e9), -1.0, 0, timer))
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
+
+    def run_first(self, function: Callable[[], object]) -> None:
+        """Call a function, and let what it makes ready run before everything that is ready now."""
+        before = len(self._ready)
+        function()
+        self._ready.rotate(len(self._ready) - before)
+
+    def _step(self, handle: asyncio.Handle, count: Callable[[Context], None]) -> None:
+        count(handle._context)  # type: ignore[attr-defined]
+        handle._run()
+        if self._stepped is not None:
+            self._stepped()
+
+
+class VirtualClockLoop(WatchedLoop):
     """An event loop with virtual time; the module's docstring has its promises.
 
-    `seed` shuffles the order of tasks (None: first in, first out). `start_s` is the first reading of the clock. Raises
+    `seed` shuffles the order of tasks (None: first in, first out). `start_s` is the first reading of the clock, and
+    `began_wall` the time of day then. Raises
     `DeadlineExceeded` when the next timer lies more than `limit_s` seconds after the start.
     """
 
     _ssock: socket.socket | None = None  # both ends of the self-pipe, made when first needed
     _csock: socket.socket | None = None
 
-    def __init__(self, *, seed: int | None = None, start_s: float = 0.0, limit_s: float = DEFAULT_LIMIT_S) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        start_s: float = 0.0,
+        limit_s: float = DEFAULT_LIMIT_S,
+        began_wall: datetime | None = None,
+    ) -> None:
         super().__init__()
         self._schedule = Schedule(seed)
         self._now_s = start_s
@@ -157,13 +212,14 @@ class VirtualClockLoop(_SelectorLoop):
         self._timers: list[tuple[int, float, int, asyncio.TimerHandle]] = []
         self._jobs: deque[tuple[Future[Any], asyncio.Future[Any], object]] = deque()
         self._posted: deque[asyncio.Handle] = deque()
+        self._began_wall = began_wall - timedelta(seconds=start_s) if began_wall else _WALL
 
     def time(self) -> float:
         return self._now_s
 
     def wall_time(self) -> datetime:
-        """Return the virtual time of day: the clock begins on 2026-01-01."""
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._now_s)
+        """Return the virtual time of day: the clock begins on 2026-01-01, or at `began_wall`."""
+        return self._began_wall + timedelta(seconds=self._now_s)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task = super().create_task(coro, **options)
@@ -261,7 +317,10 @@ class VirtualClockLoop(_SelectorLoop):
         for _ in range(self._schedule.arrange(self._ready) if len(self._ready) > 1 else len(self._ready)):
             handle = self._ready.popleft()
             if not handle._cancelled:
-                handle._run()
+                if self._count_step is None:
+                    handle._run()
+                else:
+                    self._step(handle, self._count_step)
 
     def _wait(self) -> None:
         """Nothing is ready: serve files, else threads, else let time pass, else raise `Deadlock`."""
@@ -270,6 +329,8 @@ class VirtualClockLoop(_SelectorLoop):
         self._drop_cancelled_timers()
         if self._jobs or self._posted or self._anyio_works():
             self._take_from_threads()
+        elif self._about_to_move is not None and self._about_to_move():
+            return
         elif self._timers:
             when_s = self._timers[0][3].when()
             if when_s > self._end_s:
@@ -344,11 +405,15 @@ class VirtualClockLoop(_SelectorLoop):
         return timer
 
     def _fire_timers(self) -> None:
+        before = len(self._ready)
         while self._timers and self._timers[0][0] <= round(self._now_s * 1e9):
             timer = self._pop_timer()
             if not timer.cancelled():
                 self._now_s = max(self._now_s, timer.when())  # under a nanosecond; a deadline must see its own time
                 self._ready.append(timer)
+        if self._fired is not None and len(self._ready) > before:
+            timers = list(self._ready)[before:]
+            self._fired([(timer.when(), timer._context) for timer in timers])  # type: ignore[attr-defined]
 
 
 def _settle(future: asyncio.Future[Any], job: Future[Any]) -> None:

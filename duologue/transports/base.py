@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -32,12 +34,15 @@ from ..frames import (
 from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
+from ..session.boundary import Boundary, as_code_of, inside
+from ..session.call_trace import boundary_of
 from ..session.gate import AudioGate
 from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .playout.playout import Playout
 from .spoken_times import SpokenTimes
 
 log = logging.getLogger("duologue")
+T = TypeVar("T")
 
 MAX_WAITING_S = 60.0
 """Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest audio is dropped and reported."""
@@ -45,6 +50,22 @@ MAX_WAITING_FRAMES = 1_000
 """Other frames that wait for the pipeline. Beyond that new frames are refused with an error."""
 _OF_THE_CALLER = (UserText, UserImage, Dtmf, Respond)
 """The frames that are dropped while the caller's access is revoked."""
+
+
+def _enter_early(boundary: Boundary, queue: Sequence[tuple[bytes, int] | Frame | asyncio.Future[None]]) -> None:
+    """Let in what came before the session ran."""
+    with as_code_of(None):
+        for waiting in queue:
+            if isinstance(waiting, tuple):
+                boundary.enter("audio", waiting, _entered)
+            elif isinstance(waiting, End):
+                boundary.enter("hang_up", (waiting.reason,), _entered)
+            elif isinstance(waiting, Input):
+                boundary.enter("frame", (waiting,), _entered)
+
+
+def _entered() -> None:
+    """It is in already."""
 
 
 class TransportInput(Processor):
@@ -71,6 +92,7 @@ class TransportInput(Processor):
         self._whole = WholeSamples()
         self._rate = 0  # of the latest audio
         self._gate: AudioGate | None = None
+        self._boundary: Boundary | None = None
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
         """Take audio of the caller, s16le mono of any length, whose last sample was spoken now. Ignored after the end.
@@ -78,6 +100,10 @@ class TransportInput(Processor):
         Call it in the event loop, at any time after the transport was made. A piece may end inside a sample: its
         beginning waits for the next piece. Raises BadInput for an invalid rate.
         """
+        boundary = self._boundary
+        if boundary is not None and inside.get() is not boundary:
+            boundary.enter("audio", (pcm, sample_rate), partial(self.feed, pcm, sample_rate))
+            return
         if sample_rate != self._rate:
             check_rate(sample_rate)
             self._rate = sample_rate
@@ -134,6 +160,15 @@ class TransportInput(Processor):
 
     def mark(self, frame: Input) -> None:
         """Queue a mark of speech. Its time becomes that of its place in the audio."""
+        self._enter("mark", frame, self._mark)
+
+    def _enter(self, name: str, value: T, take: Callable[[T], None]) -> None:
+        if self._boundary is None:
+            take(value)
+        else:
+            self._boundary.enter(name, (value,), partial(take, value))
+
+    def _mark(self, frame: Input) -> None:
         if not self._closed:
             self._put(frame)
 
@@ -146,6 +181,9 @@ class TransportInput(Processor):
 
     def feed_frame(self, frame: Input) -> None:
         """Take a key, a text or an image of the caller, at its place among the audio."""
+        self._enter("frame", frame, self._feed_frame)
+
+    def _feed_frame(self, frame: Input) -> None:
         if self._closed or (self._revoked and isinstance(frame, _OF_THE_CALLER)):
             return
         if self._frames >= MAX_WAITING_FRAMES:
@@ -162,6 +200,9 @@ class TransportInput(Processor):
 
     def hang_up(self, reason: str = "caller hung up") -> None:
         """End the call once all earlier input has been handled: the caller has gone."""
+        self._enter("hang_up", reason, self._hang_up)
+
+    def _hang_up(self, reason: str) -> None:
         if not self._closed:
             if self._gate is not None:
                 self._gate.cut("client")
@@ -189,6 +230,9 @@ class TransportInput(Processor):
 
     async def open(self) -> None:
         """Begin to deliver if the session runs already."""
+        if (boundary := boundary_of(self.session)) is not None:
+            self._boundary = boundary
+            _enter_early(boundary, self._queue)
         if self._call_audio is None:
             self._call_audio = self.session.audio
             self._join_gate()
@@ -310,6 +354,13 @@ class TransportOutput(Processor):
 
     def disconnect(self) -> None:
         """Drop the audio that was not played, which does not count as heard: the far end has gone."""
+        boundary = boundary_of(self.session) if self.in_session else None
+        if boundary is None:
+            self._disconnect()
+        else:
+            boundary.enter("disconnect", (), self._disconnect)
+
+    def _disconnect(self) -> None:
         self._disconnected = True
         if self._playout is not None:
             self._playout.stop()

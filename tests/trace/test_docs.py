@@ -1,4 +1,4 @@
-"""The program in docs/traces.md runs."""
+"""The programs in docs/traces.md, docs/resume.md and docs/replay.md run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from tests.test_guides import program
 from tools.docs_site import ROOT
 
 
-async def test_the_program_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["traces", "resume", "replay"])
+async def test_the_program_of_the_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    page, module = ROOT / "docs" / "traces.md", ModuleType("page_traces")
+    page, module = ROOT / "docs" / f"{name}.md", ModuleType(f"page_{name}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(program(page), str(page), "exec", dont_inherit=True), vars(module))
     await module.main()

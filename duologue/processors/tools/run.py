@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ...agents.tool import Tool
@@ -12,10 +14,12 @@ from ...agents.tool_context import ToolContext
 from ...errors import BadInput, DeadlineExceeded, ToolError, error_text
 from ...frames import ApprovalGiven, ApprovalWanted, Say, Signal, ToolBegan, ToolCall
 from ...frames.text import well_formed
+from ...session.call_trace import boundary_of
 from ...session.session import Session
 from ...session.tool_calls import RegisteredCall, still_running
 from ..kernel.tasks import loop_time, stopped
 from ..kernel.threads import TOOLS
+from .effects import result_of_call
 from .filler import Fillers
 
 T = TypeVar("T")
@@ -29,6 +33,8 @@ PROGRESS_EVERY_S = 1.0
 """Seconds from one report of progress to the next. Of those between, the last one counts."""
 PROGRESS_MAX_LENGTH = 500
 """Characters of a report of progress. The rest is cut."""
+KEPT_S = 0.5
+"""The longest wait of a tool for its beginning to be in the trace, in seconds."""
 INTERRUPTED = "the caller interrupted"
 IN_BACKGROUND = "it runs in the background"
 TAKES_LONGER = "it takes longer"
@@ -93,7 +99,7 @@ class ToolRun:
         self._stop: asyncio.Future[str] = self._loop.create_future()  # the reason
         self._decision: asyncio.Future[ApprovalGiven] | None = None
         self._runs_because = ""  # the reason that the model knows for a tool that still runs
-        self._progress = Progress(self)
+        self.progress = Progress(self)
         self.context = ToolContext(
             self._session,
             call_id=call.call_id,
@@ -198,9 +204,14 @@ class ToolRun:
     async def _outcome(self) -> Told:
         call = self.call
         self.owner.broadcast(ToolBegan(call_id=call.call_id, name=call.name, turn=call.turn))
+        if (trace := self._session.trace) is not None:
+            # A call that goes on elsewhere, because this process is killed, must know that the tool has begun.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEPT_S):
+                    await trace.flush(KEPT_S)
         try:
             if not self.tool.in_thread:
-                return Told(await self.tool.call(self._session, self.call.arguments, self.context))
+                return Told(await result_of_call(self.tool, self.context))
             return await self._in_thread()
         except (KeyboardInterrupt, GeneratorExit):  # of the program's end, unless the function raises it
             raise
@@ -217,7 +228,7 @@ class ToolRun:
             raise ToolError(f"{self.owner.threads} tools are running already: try again later")
         self.owner.threads += 1
         try:
-            return Told(await self.tool.call(self._session, self.call.arguments, self.context))
+            return Told(await result_of_call(self.tool, self.context))
         finally:
             self.owner.threads -= 1
 
@@ -255,9 +266,15 @@ class ToolRun:
         except RuntimeError:
             here = False
         if here:
-            self._progress.take(text)
+            self._enter(text)
         elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._progress.take, text)
+            self._loop.call_soon_threadsafe(self._enter, text)
+
+    def _enter(self, text: str) -> None:
+        if (boundary := boundary_of(self._session)) is None:
+            self.progress.take(text)
+        else:
+            boundary.enter("progress", (self.call.call_id, text), partial(self.progress.take, text))
 
     async def tell_progress(self, text: str) -> None:
         """Tell the model of progress, or let the agent say it while the model waits for the result."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ...session.boundary import look_outside
 from ..expected import expecting
 from ..remote.dialect import Event, Opened, Wire, WireMessage
 from ..remote.keyed import Keyed
@@ -60,7 +61,7 @@ class AssemblyAISTTDialect(STTDialect):
         match got.type:
             case "Begin":
                 self._started = True
-                left_s = (got.expires_at or 0.0) - time.time()
+                left_s = (got.expires_at or 0.0) - look_outside("time", time.time)
                 return (Opened(left_s=left_s if left_s > 60 else None),)
             case "Turn":
                 return self._turn(got)

@@ -18,6 +18,7 @@ from ...frames.text import from_json
 from ..remote import ConnectionLost, client_ssl_context
 from ..remote.errors import asked_pause_s, final_tls
 from ..remote.keyed import checked_key
+from ..remote.outside_http import crossing
 from .wire import checked_url, http_refusal
 
 if TYPE_CHECKING:  # an optional dependency
@@ -72,7 +73,7 @@ class ElevenLabsHTTP:
         except ImportError as error:
             raise MissingExtra("elevenlabs", "elevenlabs", str(error)) from error
 
-        http = httpx.AsyncClient(
+        http = crossing(httpx)(
             verify=self._ssl_context or client_ssl_context(),
             timeout=None,  # the base of the service limits the time
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_S),

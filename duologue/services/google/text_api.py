@@ -15,6 +15,7 @@ from ...errors import DuologueError, IncompatiblePackage, MissingExtra, ServiceE
 from ...frames import Usage
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls, named_wait_s
 from ..remote.llm import ContextTooLong
+from ..remote.outside_http import crossing
 from ..remote.tls import client_ssl_context
 
 if TYPE_CHECKING:  # an optional dependency
@@ -69,7 +70,7 @@ class GeminiAPI:
                 raise IncompatiblePackage("google-genai", f"HttpOptions({name}=…)", "google")
         context = self._ssl_context or client_ssl_context()
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=KEEP_ALIVE_S)
-        self._http = httpx2.AsyncClient(verify=context, limits=limits, timeout=None, follow_redirects=True)
+        self._http = crossing(httpx2)(verify=context, limits=limits, timeout=None, follow_redirects=True)
         options = types.HttpOptions(
             base_url=self._base_url or None,
             api_version=self._api_version,

@@ -28,6 +28,7 @@ from ...errors import (
 )
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls, named_wait_s
 from ..remote.llm import ContextTooLong
+from ..remote.outside_http import crossing
 from ..remote.sse import MAX_EVENT_BYTES, EventSplitter
 from ..remote.tls import client_ssl_context
 
@@ -111,7 +112,7 @@ class OpenAIAPI:
             raise MissingExtra("openai", "openai", str(error)) from error
 
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=KEEP_ALIVE_S)
-        http = DefaultAsyncHttpxClient(verify=client_ssl_context(), limits=limits, timeout=None)
+        http = crossing(httpx2, DefaultAsyncHttpxClient)(verify=client_ssl_context(), limits=limits, timeout=None)
         key = self.key or "none"  # the SDK wants one: `headers` leaves it out
         base_url = self._base_url or None
         return AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=None, http_client=http)

@@ -11,6 +11,7 @@ from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import UserImage
 from ...frames.text import to_json
+from ...session.boundary import look_outside
 from ..context import Message
 from ..native.dialect import (
     Configured,
@@ -272,9 +273,12 @@ class OpenAIDialect(Dialect):
     def _on_session_updated(self, message: SessionUpdated) -> list[Event]:
         update_id = self._settings.confirm()
         if update_id == SETUP_ID:
-            left_s = session_left_s(self._session.expires_at, self._now(), self._provider_now())
+            left_s = look_outside("time", self._left_s)
             return [Opened(session_id=self._session.id or "", left_s=left_s)]
         return [Configured(update_id=update_id)] if update_id else []
+
+    def _left_s(self) -> float | None:
+        return session_left_s(self._session.expires_at, self._now(), self._provider_now())
 
     def _on_error(self, message: ErrorMessage) -> list[Event]:
         error = message.detail

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ...frames.text import to_json
 from ...protocols.openai_realtime.session import MIN_COMMIT_MS
+from ...session.boundary import look_outside
 from ..remote import ConnectionSettings, Event, Opened, Recognized, Refused, RemoteSTT, STTDialect, Wire, WireMessage
 from ..remote.ids import Recent, Seen
 from .options import SAMPLE_RATE, SETUP_ID, TRANSCRIPTION_FAMILIES, session_left_s
@@ -111,11 +112,14 @@ class OpenAISTTDialect(STTDialect):
                 self._info = info
             case SessionUpdated() if not self._opened:
                 self._opened = True
-                left_s = session_left_s(self._info.expires_at, time.time(), self._provider_now())
+                left_s = look_outside("time", self._left_s)
                 return (Opened(session_id=self._info.id or "", left_s=left_s),)
             case ErrorMessage():
                 return self._on_error(got)
         return ()
+
+    def _left_s(self) -> float | None:
+        return session_left_s(self._info.expires_at, time.time(), self._provider_now())
 
     def _on_delta(self, item: str, delta: str) -> Sequence[Event]:
         if not delta or item in self._over:

@@ -17,6 +17,7 @@ from ...errors import DuologueError, ServiceError
 from ...frames import SpeechStarted, Usage
 from ...processors.kernel.tasks import loop_time
 from ...processors.processor import handles
+from ...session.boundary import look_outside
 from ..context import Request, ToolRequest, estimated_tokens
 from ..llm import LLM
 from .errors import ConnectionLost
@@ -118,13 +119,17 @@ class RemoteLLM(LLM):
 
         Some models give no ids, and some use the same ids in each answer.
         """
-        found = wanted or f"call_{uuid4().hex[:24]}"
+        found = wanted or look_outside("call id", _new_call_id)
         if self.in_session:
             found = self.session.calls.new_id(found)
         if found in used:
-            found = f"call_{uuid4().hex[:24]}"
+            found = look_outside("call id", _new_call_id)
         used.add(found)
         return found
+
+
+def _new_call_id() -> str:
+    return f"call_{uuid4().hex[:24]}"
 
 
 def _newer_half(request: Request) -> Request | None:

@@ -12,6 +12,7 @@ from ...agents.engine import Billing
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, SessionStarted, Signal
 from ...processors.processor import Processor, handles
+from ...session.boundary import dial_outside
 from ...session.running import Clock
 from .connection import Connection, ConnectionSettings, D, dial
 from .dialect import Event, GoingAway, Refused, Wire
@@ -145,7 +146,8 @@ class RemoteService(Processor, Generic[D]):
         """Return a connection that is set up."""
         dialect = self.dialect(config)
         return await dial(
-            self.dial(config), lambda wire: Connection(self, wire, dialect, self._on_event, self._keeper.lost)
+            dial_outside(self.name, lambda: self.dial(config)),
+            lambda wire: Connection(self, wire, dialect, self._on_event, self._keeper.lost),
         )
 
     async def _on_event(self, connection: Connection[D], event: Event) -> None:

@@ -10,7 +10,8 @@ from ...frames import BotAudio, BotPaused, BotResumed, ResponseEnded, ResponseSt
 from ...session.session import Session
 from .base import CHUNKS_PER_S, AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .in_flight import Account, InFlight
-from .pacer import PERIOD_S, Beat, Pacer
+from .outside import beyond_boundary
+from .pacer import PERIOD_S, Beat
 from .queue import Intake, QueuedSpeech, SpeechQueue
 
 PLENTY_S = 0.06
@@ -41,10 +42,10 @@ class Playout(PlayoutBase):
         self._session = session
         self._floor = session.floor
         self._ledger = session.ledger
+        sink, self._pacer = beyond_boundary(session, sink)
         self._sink = sink
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._pacer = Pacer.get()
         self._chunk = sample_rate // CHUNKS_PER_S  # samples
         self._fade_ms = settings.fade_ms
         self._fade_size = 2 * int(settings.fade_ms * sample_rate / 1000)  # bytes
