@@ -206,7 +206,7 @@ class Replaying:
 
     def enter(self, name: str, values: tuple[Any, ...], run: Callable[[], T], **named: Any) -> T:
         """Ignore what comes from outside: what enters is in the file."""
-        return self._entering.outside(self, run)
+        return self._entering.outside(run)
 
     def observed(self, name: str, look: Callable[[], T]) -> T:
         """Return what the recorded call found outside."""
