@@ -213,7 +213,7 @@ async def test_one_process_serves_all_calls_or_each_call_has_one(monkeypatch: py
         ({}, "has either a command or a url"),
         ({"command": "a", "url": "http://b"}, "has either a command or a url"),
         ({"url": "ftp://b"}, "begins with http:// or https://"),
-        ({"command": "a", "headers": {"b": "c"}}, "headers and auth have no effect"),
+        ({"command": "a", "headers": {"b": "c"}}, "headers, tokens and auth have no effect"),
         ({"url": "http://b", "args": ["c"]}, "args, env and cwd have no effect"),
         ({"command": "a", "args": "b"}, "args"),
         ({"command": "a", "allow": "b"}, "allow"),
