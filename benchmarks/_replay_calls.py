@@ -239,7 +239,7 @@ class _LongCaller:
             place = count % int(EVERY_S * 50)
             self._transport.send(self._pieces[place] if place < len(self._pieces) else silence)
             count += 1
-            await anyio.sleep(began + count * 0.02 - anyio.current_time())
+            await anyio.sleep(max(0.0, began + count * 0.02 - anyio.current_time()))
 
 
 class _Caller:
@@ -262,7 +262,7 @@ class _Caller:
             self._transport.send(pieces[self._place] if self._place < len(pieces) else silence)
             self._place += 1
             count += 1
-            await anyio.sleep(begun + count * 0.02 - anyio.current_time())
+            await anyio.sleep(max(0.0, begun + count * 0.02 - anyio.current_time()))
 
     async def act(self, engine: str) -> None:
         """Do some things in the call."""

@@ -3,6 +3,7 @@
 Calls with faults over five engines are recorded under the virtual clock, one for each seed, and replayed.
 
     python -m benchmarks.replays --calls 100 --first 0
+    python -m benchmarks.replays --calls 0 --real 5         # recorded on the real clock: the same words and tools
     python -m benchmarks.replays --calls 0 --hours 4        # a long call, and the memory of its replay
 """
 
@@ -14,9 +15,11 @@ import logging
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psutil
 
 from benchmarks._replay_calls import ENGINES, long_session, make_session, question, record, record_long
@@ -41,6 +44,20 @@ def one(seed: int, folder: Path) -> tuple[bool, float, float]:
     path.unlink()
     again.path.unlink()
     return True, length_s, took_s
+
+
+def real(calls: int, folder: Path) -> dict[str, object]:
+    """Record calls on the real clock, and replay them. Returns the number of replays with the same words and tools."""
+    same = 0
+    for seed in range(calls):
+        engine = ENGINES[seed % len(ENGINES)]
+        name, given, _ = anyio.run(record, seed, engine, folder)
+        path = folder / f"{name}.jsonl"
+        again = replay(path, partial(make_session, seed=seed, engine=engine, given=given), folder=folder / "again")
+        same += again.same_words
+        if not again.same_words:
+            print(f"real clock, seed {seed}, {engine}:\n{again.diff()}", file=sys.stderr)
+    return {"real_clock_calls": calls, "real_clock_same_words": same}
 
 
 def long_call(hours: float, folder: Path) -> dict[str, object]:
@@ -83,7 +100,7 @@ def _memory_mb() -> float:
     return round(used / 1e6, 1)
 
 
-def main(calls: int, first: int, hours: float) -> dict[str, object]:
+def main(calls: int, first: int, hours: float, real_calls: int) -> dict[str, object]:
     """Return all figures."""
     question()
     logging.getLogger("duologue").setLevel(logging.CRITICAL)  # the faults are meant
@@ -106,11 +123,13 @@ def main(calls: int, first: int, hours: float) -> dict[str, object]:
                 "seconds_of_calls": round(length_s, 1),
                 "times_real_time": round(length_s / took_s, 1),
             }
+        if real_calls:
+            figures |= real(real_calls, Path(name))
         if hours:
             figures |= long_call(hours, Path(name))
     return figures
 
 
 if __name__ == "__main__":
-    chosen = arguments("Recorded calls and their replays.", {"calls": 100, "first": 0, "hours": 0.0})
-    report(main(chosen.calls, chosen.first, chosen.hours), as_json=chosen.json)
+    chosen = arguments("Recorded calls and their replays.", {"calls": 100, "first": 0, "hours": 0.0, "real": 0})
+    report(main(chosen.calls, chosen.first, chosen.hours, chosen.real), as_json=chosen.json)

@@ -139,7 +139,7 @@ class Checking:
 async def _asked(check: Check, words: Checked) -> Any:
     if isinstance(check, OwnModel):  # its requests are recorded
         return await call_outside(check, words)
-    return await ask_outside("hook", "check", partial(call_outside, check, words), words)
+    return await ask_outside("hook", "check", partial(call_outside, check, words), words.text)
 
 
 def _as_verdict(answer: Any, text: str, allowed: frozenset[Action]) -> Judged:

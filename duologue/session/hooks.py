@@ -158,7 +158,7 @@ class Hooks:
             answer = hook.function(frame)
         else:
             ask = partial(call_outside, hook.function, frame)
-            answer = boundary.answer("hook", f"hook on {kind}", ask, frame)
+            answer = boundary.answer("hook", f"hook on {kind}", ask, _question(frame))
         if inspect.isawaitable(answer):
             answer = await self._within(hook, answer, kind)
         if answer is not None and not isinstance(answer, expected):
@@ -188,6 +188,13 @@ class Hooks:
 
 async def _answered(answer: Awaitable[Any]) -> Any:
     return await answer
+
+
+def _question(frame: UserTranscript | BotText | ToolCall) -> list[Any]:
+    """Return what a hook is asked about, without times and ids."""
+    if isinstance(frame, ToolCall):
+        return [frame.name, frame.arguments]
+    return [frame.text, isinstance(frame, UserTranscript) and frame.final]
 
 
 def _transcribed(frame: UserTranscript) -> Transcribed:

@@ -99,6 +99,8 @@ class Recording:
         self._asked: Counter[str] = Counter()
         self._found: dict[str, Any] = {}
         self._audio = _Pieces()
+        self._time = self._loop.time
+        self._consent = session.audio.consent
 
     def begin(self) -> None:
         """Note the calls of the session's methods that come from outside."""
@@ -119,7 +121,7 @@ class Recording:
             self.note("input", "instant", {})
 
     def _place(self) -> dict[str, Any]:
-        place: dict[str, Any] = {"t": self._loop.time()}
+        place: dict[str, Any] = {"t": self._time()}
         if self.steps.counted:
             place["n"] = self.steps.here
         return place
@@ -133,8 +135,6 @@ class Recording:
 
     def enter(self, name: str, values: tuple[Any, ...], run: Callable[[], T], **named: Any) -> T:
         """Let something in that comes from outside."""
-        if inside.get() is self:
-            return run()
         if name == "audio":
             self._hear(*values)
         else:
@@ -142,8 +142,11 @@ class Recording:
             if named:
                 data["named"] = {key: plain_value(value) for key, value in named.items()}
             self.note("input", name, data)
-        with as_code_of(self):
+        before = inside.set(self)
+        try:
             result = run()
+        finally:
+            inside.reset(before)
         if inspect.iscoroutine(result):
             return self._later(result)  # type: ignore[return-value]
         return result
@@ -153,14 +156,15 @@ class Recording:
             return await work
 
     def _hear(self, pcm: bytes, sample_rate: int) -> None:
-        kept, _ = self._session.audio.consent.kept(pcm, sample_rate, self._session.now() - len(pcm) / 2 / sample_rate)
-        place = self._place()
-        audio = self._audio
-        if sample_rate != audio.rate or place["t"] - audio.began > BLOCK_S or len(audio.places) >= MAX_PIECES:
+        now, kept, audio = self._time(), pcm, self._audio
+        if not self._consent.given or self._consent.since:
+            began_at = self._session.now() - len(pcm) / 2 / sample_rate
+            kept, _ = self._consent.kept(pcm, sample_rate, began_at)
+        if sample_rate != audio.rate or now - audio.began > BLOCK_S or len(audio.places) >= MAX_PIECES:
             self.flush()
             audio = self._audio
-            audio.rate, audio.began = sample_rate, place["t"]
-        audio.places.append([place["t"], place.get("n"), len(pcm), len(kept)])
+            audio.rate, audio.began = sample_rate, now
+        audio.places.append((now, self.steps.here if self.steps.counted else None, len(pcm), len(kept)))
         audio.pcm.append(kept)
 
     def flush(self) -> None:
@@ -308,7 +312,7 @@ class _Pieces:
 
     def __init__(self) -> None:
         self.rate, self.began = 0, 0.0
-        self.places: list[list[Any]] = []
+        self.places: list[tuple[float, int | None, int, int]] = []
         self.pcm: list[bytes] = []
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -34,7 +34,7 @@ from ..frames import (
 from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
-from ..session.boundary import Boundary, as_code_of, inside
+from ..session.boundary import Boundary
 from ..session.call_trace import boundary_of
 from ..session.gate import AudioGate
 from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
@@ -42,7 +42,6 @@ from .playout.playout import Playout
 from .spoken_times import SpokenTimes
 
 log = logging.getLogger("duologue")
-T = TypeVar("T")
 
 MAX_WAITING_S = 60.0
 """Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest audio is dropped and reported."""
@@ -54,14 +53,13 @@ _OF_THE_CALLER = (UserText, UserImage, Dtmf, Respond)
 
 def _enter_early(boundary: Boundary, queue: Sequence[tuple[bytes, int] | Frame | asyncio.Future[None]]) -> None:
     """Let in what came before the session ran."""
-    with as_code_of(None):
-        for waiting in queue:
-            if isinstance(waiting, tuple):
-                boundary.enter("audio", waiting, _entered)
-            elif isinstance(waiting, End):
-                boundary.enter("hang_up", (waiting.reason,), _entered)
-            elif isinstance(waiting, Input):
-                boundary.enter("frame", (waiting,), _entered)
+    for waiting in queue:
+        if isinstance(waiting, tuple):
+            boundary.enter("audio", waiting, _entered)
+        elif isinstance(waiting, End):
+            boundary.enter("hang_up", (waiting.reason,), _entered)
+        elif isinstance(waiting, Input):
+            boundary.enter("frame", (waiting,), _entered)
 
 
 def _entered() -> None:
@@ -100,9 +98,8 @@ class TransportInput(Processor):
         Call it in the event loop, at any time after the transport was made. A piece may end inside a sample: its
         beginning waits for the next piece. Raises BadInput for an invalid rate.
         """
-        boundary = self._boundary
-        if boundary is not None and inside.get() is not boundary:
-            boundary.enter("audio", (pcm, sample_rate), partial(self.feed, pcm, sample_rate))
+        if self._boundary is not None:
+            self._enter("audio", (pcm, sample_rate), self.feed)
             return
         if sample_rate != self._rate:
             check_rate(sample_rate)
@@ -160,17 +157,19 @@ class TransportInput(Processor):
 
     def mark(self, frame: Input) -> None:
         """Queue a mark of speech. Its time becomes that of its place in the audio."""
-        self._enter("mark", frame, self._mark)
-
-    def _enter(self, name: str, value: T, take: Callable[[T], None]) -> None:
-        if self._boundary is None:
-            take(value)
-        else:
-            self._boundary.enter(name, (value,), partial(take, value))
-
-    def _mark(self, frame: Input) -> None:
-        if not self._closed:
+        if self._boundary is not None:
+            self._enter("mark", (frame,), self.mark)
+        elif not self._closed:
             self._put(frame)
+
+    def _enter(self, name: str, values: tuple[Any, ...], take: Callable[..., None]) -> None:
+        """Let the boundary see what enters. Meanwhile there is none, so that `take` takes it."""
+        boundary, self._boundary = self._boundary, None
+        assert boundary is not None
+        try:
+            boundary.enter(name, values, partial(take, *values))
+        finally:
+            self._boundary = boundary
 
     def _stamped(self, mark: SpeechStarted | SpeechStopped | EndOfTurn, began: float) -> Input:
         """Return a mark with the session time of its place: the begin of the next piece, or the end of the last."""
@@ -181,9 +180,9 @@ class TransportInput(Processor):
 
     def feed_frame(self, frame: Input) -> None:
         """Take a key, a text or an image of the caller, at its place among the audio."""
-        self._enter("frame", frame, self._feed_frame)
-
-    def _feed_frame(self, frame: Input) -> None:
+        if self._boundary is not None:
+            self._enter("frame", (frame,), self.feed_frame)
+            return
         if self._closed or (self._revoked and isinstance(frame, _OF_THE_CALLER)):
             return
         if self._frames >= MAX_WAITING_FRAMES:
@@ -200,10 +199,9 @@ class TransportInput(Processor):
 
     def hang_up(self, reason: str = "caller hung up") -> None:
         """End the call once all earlier input has been handled: the caller has gone."""
-        self._enter("hang_up", reason, self._hang_up)
-
-    def _hang_up(self, reason: str) -> None:
-        if not self._closed:
+        if self._boundary is not None:
+            self._enter("hang_up", (reason,), self.hang_up)
+        elif not self._closed:
             if self._gate is not None:
                 self._gate.cut("client")
             self._put(End(reason=reason))
@@ -231,8 +229,8 @@ class TransportInput(Processor):
     async def open(self) -> None:
         """Begin to deliver if the session runs already."""
         if (boundary := boundary_of(self.session)) is not None:
-            self._boundary = boundary
             _enter_early(boundary, self._queue)
+            self._boundary = boundary
         if self._call_audio is None:
             self._call_audio = self.session.audio
             self._join_gate()
@@ -391,7 +389,7 @@ class TransportOutput(Processor):
 
     async def close(self) -> None:
         """Stop playing. Subclasses that override it call it too."""
-        self.disconnect()
+        self._disconnect()
         self._unregister()
 
     def _unregister(self) -> None:
@@ -436,4 +434,4 @@ class TransportOutput(Processor):
     @handles(SessionEnding)
     def finish(self, frame: SessionEnding) -> None:
         """Settle the responses before the session ends."""
-        self.disconnect()
+        self._disconnect()

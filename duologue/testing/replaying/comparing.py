@@ -62,11 +62,16 @@ def report(recorded: str | os.PathLike[str], replayed: str | os.PathLike[str], s
     """
     before, after = CallSummary(recorded), CallSummary(replayed)
     return [
-        *_titled("words and tools", _words(_said(before, since), _said(after, since))),
+        *_titled("words and tools", words_and_tools(before, after, since)),
         *_titled("timing", _timing(before, after)),
         *_titled("cost", _cost(before, after)),
         *_titled("end", _end(before, after)),
     ]
+
+
+def words_and_tools(before: CallSummary, after: CallSummary, since: float = 0.0) -> list[str]:
+    """Return the lines of both calls if they differ, none if the same was said, called and returned."""
+    return _words(_said(before, since), _said(after, since))
 
 
 def _titled(title: str, lines: list[str]) -> list[str]:

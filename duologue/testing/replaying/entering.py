@@ -10,7 +10,7 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from ...processors.tools.run import ToolRun
-from ...session.boundary import as_code_of, inside
+from ...session.boundary import as_code_of
 from ...session.session import Session
 from ...trace.recording import control_entries
 from ...transports.base import TransportInput, TransportOutput
@@ -57,6 +57,7 @@ class Entering:
         self._transport = transport
         self._boundary: Any = None
         self._calls: dict[str, Callable[..., Any]] = {}
+        self._letting_in = False
         self._works: set[asyncio.Task[Any]] = set()
 
     def begin(self, boundary: Any, session: Session[Any]) -> None:
@@ -65,17 +66,17 @@ class Entering:
         head, tail = self._transport.input(), self._transport.output()
         self._calls = {
             "audio": head.feed,
-            "frame": head._feed_frame,
-            "mark": head._mark,
-            "hang_up": head._hang_up,
-            "disconnect": tail._disconnect,
+            "frame": head.feed_frame,
+            "mark": head.mark,
+            "hang_up": head.hang_up,
+            "disconnect": tail.disconnect,
             "progress": partial(_progress, session),
             **control_entries(boundary, session),
         }
 
-    def outside(self, boundary: Any, run: Callable[[], T]) -> T:
-        """Ignore a call from outside, unless it is the session's own."""
-        return run() if inside.get() is boundary else None  # type: ignore[return-value]
+    def outside(self, run: Callable[[], T]) -> T:
+        """Ignore what comes from outside: it is in the file."""
+        return run() if self._letting_in else None  # type: ignore[return-value]
 
     def enter(self, given: Given) -> None:
         """Let in what is due."""
@@ -88,6 +89,7 @@ class Entering:
         else:
             values = map(value_of, given.data["values"])
             work = partial(call, *values, **{k: value_of(v) for k, v in given.data.get("named", {}).items()})
+        self._letting_in = True
         with as_code_of(self._boundary):
             try:
                 result = work()
@@ -95,6 +97,8 @@ class Entering:
                     self._begin(result)
             except Exception as error:
                 self._boundary.diverge(f"{given.name}: {type(error).__name__}: {error}")
+            finally:
+                self._letting_in = False
 
     def _setter(self, name: str) -> Callable[..., Any] | None:
         """Return what sets a setting, such as "playback.volume="."""

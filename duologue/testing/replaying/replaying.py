@@ -206,7 +206,7 @@ class Replaying:
 
     def enter(self, name: str, values: tuple[Any, ...], run: Callable[[], T], **named: Any) -> T:
         """Ignore what comes from outside: what enters is in the file."""
-        return self._entering.outside(self, run)
+        return self._entering.outside(run)
 
     def observed(self, name: str, look: Callable[[], T]) -> T:
         """Return what the recorded call found outside."""
@@ -273,7 +273,9 @@ class Replaying:
         asked = self._script.asked.get(name, [])
         left = [number for number in range(1, len(asked) + 1) if number not in self._asked[name]]
         same = [number for number in left if asked[number - 1] == about]
-        if not same and (live or not left):
+        if not same and live:
+            return None
+        if not same and not left:
             self.diverge(f"{name} is asked for what the recorded call has no answer to")
             return None
         if not same:

@@ -15,10 +15,11 @@ from ...errors import ConfigurationError
 from ...processors.kernel.node import Node
 from ...session.life import Outcome
 from ...session.session import Session
+from ...trace.export import CallSummary
 from ...trace.reader import Records
 from ...trace.trace import Trace
 from .. import clock
-from .comparing import first_difference, report
+from .comparing import first_difference, report, words_and_tools
 from .entering import Entering, ReplayTransport
 from .replaying import Replaying
 from .script import Script
@@ -44,6 +45,14 @@ class Replay:
     def identical(self) -> bool:
         """True if the logs of both calls are the same, to the byte."""
         return not self.differences and self.first_difference is None
+
+    @property
+    def same_words(self) -> bool:
+        """True if both sides said, and the tools got and returned, the same, and nothing was asked otherwise.
+
+        For a call that was recorded on a real clock: its times cannot be the same to the bit.
+        """
+        return not self.differences and not words_and_tools(CallSummary(self.recorded), CallSummary(self.path))
 
     @property
     def first_difference(self) -> tuple[bytes, bytes] | None:

@@ -44,7 +44,8 @@ def test_a_changed_prompt_is_a_difference(call: Path, tmp_path: Path) -> None:
     assert not again.identical
     assert again.first_difference is not None
     assert b"prompt_sha256" in again.first_difference[0]
-    assert again.diff() == ""  # the caller has heard the same
+    assert again.diff() == ""
+    assert again.same_words
 
 
 def test_a_pipeline_that_hears_nothing_differs_in_words(call: Path, tmp_path: Path) -> None:
