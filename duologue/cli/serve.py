@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from ipaddress import ip_address
 from types import FrameType
 from typing import Any
@@ -30,6 +31,7 @@ from ..processors.turns.vad import Vad
 from ..session.session import Session
 from ..telemetry import Telemetry
 from ..telemetry.exporting import exporting
+from ..trace import Store, Trace, open_store
 from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
 from ..web.auth import checked_token
 from ..web.gc import settle_heap
@@ -68,18 +70,21 @@ def run_serve(
     allowed_hosts: Sequence[str] = (),
     otel: bool = False,
     metrics: bool = False,
+    traces: str = "",
 ) -> int:
     """Serve the targets `web` and `openai_realtime` (see `load`), until Ctrl-C or SIGTERM. Returns the exit code.
 
     Clients must send the key in DUOLOGUE_SERVER_KEY. Without it, a random one is printed with the address; a host
     beyond loopback is refused then. With `open_to_all` clients need none. Port 0 takes a free port. With `otel` spans
-    and metrics are exported, with `metrics` they are served. Raises ConfigurationError if there is nothing to serve, if
-    a key is missing, or if the port is in use, and MissingExtra.
+    and metrics are exported, with `metrics` they are served. `traces` is the address of the store in which the calls'
+    traces are kept, "" for none. Raises ConfigurationError if there is nothing to serve, if a key is missing, or if the
+    port is in use, and MissingExtra.
     """
     if not web and not openai_realtime:
         raise ConfigurationError("there is nothing to serve: name module:factory, or --openai-realtime module:object")
     stays: list[AbstractAsyncContextManager[Any]] = []
     limits = WebLimits()
+    store = open_store(traces) if traces else None
     telemetry = exporting(opentelemetry=otel, prometheus=metrics) if otel or metrics else None
     if telemetry is not None:
         stays.append(_flushed(telemetry))
@@ -109,6 +114,8 @@ def run_serve(
         else:
             assert make_call is not None
             voice = openai_realtime_app(make_call, api_key=key or None, **options)
+        if store is not None:
+            voice.calls.attach.append(partial(_traced, store))
         stays.append(voice.lifespan())
         _print_addresses(Console(highlight=False, soft_wrap=True), f"http://{_host(host)}:{port}", voice, printed)
         config = uvicorn.Config(
@@ -120,6 +127,12 @@ def run_serve(
         server.run([listener])
         server.process_end.done()
     return 0 if server.started else 1
+
+
+def _traced(store: Store, transport: Any, session: Session) -> None:
+    """Keep the trace of a call, unless it has one."""
+    if session.trace is None:
+        session.trace = Trace(store)
 
 
 def _key(host: str, *, loopback: bool, open_to_all: bool) -> tuple[str, str]:

@@ -15,22 +15,36 @@ from ..errors import BadInput, ConfigurationError
 from ..session.logs import printable
 from ..trace.export import CallSummary, write_latencies, write_rows
 from ..trace.keys import fingerprint, make_key, public_key
+from ..trace.opening import open_store
 from ..trace.reader import Records
 from ..trace.records import BadTrace
 from ..trace.redaction import Redaction, redact
 from ..trace.shown import clock_time, shown_lines
-from ..trace.store import FolderStore
+from ..trace.store import FolderStore, Store
 from ..trace.verification import Verification, verify
 from .guard import guarded
 
 trace = typer.Typer(help="Recorded calls: show, verify, redact, export.", no_args_is_help=True)
 
-_File = Annotated[Path, typer.Argument(help="The file of a trace.", metavar="FILE")]
+_File = Annotated[
+    str, typer.Argument(help="The file of a trace, or with --call the store that has it.", metavar="FILE")
+]
+_Call = Annotated[str, typer.Option(help="The name of the call in a store: a folder, sqlite:///FILE or redis://HOST.")]
+
+
+def _source(file: str, call: str) -> tuple[Store | Path, str]:
+    """Return where a trace is: its file, or a store and the name of the call."""
+    if call:
+        return open_store(file), call
+    if "://" in file:
+        raise ConfigurationError("a store has many calls: name one with --call (`duologue trace list` shows them)")
+    return Path(file), ""
 
 
 @trace.command("show")
 def show_file(
     file: _File,
+    call: _Call = "",
     since: Annotated[str, typer.Option("--from", help="Begin at this time of the call, mm:ss.")] = "",
     kind: Annotated[list[str] | None, typer.Option(help="Only records or events of this kind. Repeatable.")] = None,
     words: Annotated[bool, typer.Option("--words/--no-words", help="Show what was said.")] = True,
@@ -38,7 +52,7 @@ def show_file(
     """Print a line for each record."""
 
     def run() -> int:
-        records = Records(file)
+        records = Records(*_source(file, call))
         for line in shown_lines(records, since=seconds_of(since), kinds=frozenset(kind or ()), words=words):
             print(line)
         if records.torn:
@@ -51,6 +65,7 @@ def show_file(
 @trace.command()
 def export(
     file: _File,
+    call: _Call = "",
     json: Annotated[bool, typer.Option("--json", help="One JSON object: rows, cost, latencies, errors.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="The rows of the conversation as CSV.")] = False,
     latencies: Annotated[bool, typer.Option("--latencies", help="The latencies of the turns as CSV.")] = False,
@@ -61,7 +76,7 @@ def export(
     def run() -> int:
         if json + csv + latencies > 1:
             raise ConfigurationError("an export has one form: --json, --csv or --latencies")
-        summary, text = CallSummary(file), io.StringIO(newline="")
+        summary, text = CallSummary(*_source(file, call)), io.StringIO(newline="")
         if csv:
             write_rows(summary, text)
         elif latencies:
@@ -88,13 +103,14 @@ def _write(text: str, out: Path | None) -> None:
 @trace.command("verify")
 def verify_file(
     file: _File,
+    call: _Call = "",
     key: Annotated[Path | None, typer.Option(help="The public key by which the trace must be sealed.")] = None,
     ended: Annotated[bool, typer.Option("--ended", help="A trace without its end record is an alarm.")] = False,
 ) -> None:
     """Find what was changed, dropped, moved, doubled or added. Exits with 1 then, with 2 if it is not a trace."""
 
     def run() -> int:
-        result = verify(file, key=public_key(key) if key is not None else None)
+        result = verify(*_source(file, call), key=public_key(key) if key is not None else None)
         for line in verdict(result):
             print(printable(line))
         alarm = not result.ok or (ended and not result.ended)
@@ -134,6 +150,7 @@ def verdict(result: Verification) -> list[str]:
 def make_redacted(
     file: _File,
     out: Annotated[Path, typer.Option(help="The new file.")],
+    call: _Call = "",
     words: Annotated[bool, typer.Option("--words", help="Remove everything private.")] = False,
     caller: Annotated[bool, typer.Option("--caller", help="Remove what is the caller's.")] = False,
     audio: Annotated[bool, typer.Option("--audio", help="Remove all audio.")] = False,
@@ -145,7 +162,8 @@ def make_redacted(
 
     def run() -> int:
         redaction = Redaction(words=words, caller=caller, audio=audio, items=tuple(item or ()), match=match)
-        count = redact(file, out, redaction, sign=sign)
+        source, name = _source(file, call)
+        count = redact(source, out, redaction, call=name, sign=sign)
         print(f"{count} records redacted in {out}")
         return 0
 
@@ -153,13 +171,15 @@ def make_redacted(
 
 
 @trace.command("list")
-def list_calls(folder: Annotated[Path, typer.Argument(help="The folder of the traces.", metavar="FOLDER")]) -> None:
-    """List the calls in a folder, the newest first."""
+def list_calls(
+    where: Annotated[str, typer.Argument(help="A folder, sqlite:///FILE or redis://HOST.", metavar="STORE")],
+) -> None:
+    """List the calls in a store, the newest first."""
 
     def run() -> int:
-        if not folder.is_dir():
-            raise BadTrace(f"{folder} is not a folder")
-        store = FolderStore(folder)
+        store = open_store(where)
+        if isinstance(store, FolderStore) and not store.folder.is_dir():
+            raise BadTrace(f"{where} is not a folder")
         for name in store.names():
             print(printable(f"{name}  {_headline(store, name)}"))
         return 0
@@ -167,7 +187,7 @@ def list_calls(folder: Annotated[Path, typer.Argument(help="The folder of the tr
     guarded(run)
 
 
-def _headline(store: FolderStore, name: str) -> str:
+def _headline(store: Store, name: str) -> str:
     try:
         first = next(iter(Records(store, name)))
     except BadTrace as error:

@@ -314,11 +314,28 @@ class GuardrailActed(WellFormed, Signal, frozen=True, kw_only=True, tag="Guardra
 class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"):
     """The provider's handle for the conversation as it is now.
 
-    A later call can resume it: give that call's engine the handle (`handle=…`), together with the log.
+    A later call can resume it: give that call's engine the handle (`handle=…`), together with the log. The session does
+    not know the items of the log whose ids are in `lacks` yet.
     """
 
     engine: str
     handle: str
+    lacks: tuple[str, ...] = ()
+
+
+class CallResumed(WellFormed, Signal, frozen=True, kw_only=True, tag="CallResumed"):
+    """The call goes on from the earlier `call`, of whose log `items` items were restored; "" if it begins anew.
+
+    `how` is "handle" if the provider has resumed its own session, "replay" if it got the log, "fresh" if it begins
+    anew. `why` is the reason if there is a better way that was not taken.
+    """
+
+    texts = ("why",)
+
+    call: str
+    how: Literal["handle", "replay", "fresh"]
+    why: str = ""
+    items: int = 0
 
 
 class HandoffStarted(WellFormed, Signal, frozen=True, kw_only=True, tag="HandoffStarted"):

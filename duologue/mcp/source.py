@@ -35,9 +35,10 @@ class MCPTools(ToolSource):
         agent = Agent(name="Desk", tools=[book, crm, maps])
 
     A server is a program (`command`, `args`, `env`, `cwd`), which talks over stdin and stdout, or an address (`url`,
-    `headers`, `auth`), which talks streamable HTTP. `auth` is an authentication of httpx2, such as the package's
-    OAuthClientProvider; its handlers run in the thread of the MCP connections. `env` is added to the few variables that
-    the package lets a server have.
+    `headers`, `tokens`, `auth`), which talks streamable HTTP. `tokens` is the file of an OAuth sign-in, made by
+    `duologue mcp-login`: its tokens are renewed, and kept there. `auth` is an authentication of httpx2, such as the
+    package's own for OAuth; its handlers run in the thread of the MCP connections. `env` is added to the few variables
+    that the package lets a server have.
 
     One connection serves all calls of a program. It is made by `async with`, or by the first call, and ends with the
     block, or `KEPT_S` after the last call. With `per_call` each call has one of its own. A server has `start_s` seconds
@@ -66,6 +67,7 @@ class MCPTools(ToolSource):
         cwd: str | os.PathLike[str] | None = None,
         url: str = "",
         headers: Mapping[str, str] | None = None,
+        tokens: str | os.PathLike[str] = "",
         auth: Any = None,
         allow: Filter = None,
         deny: Filter = None,
@@ -87,15 +89,17 @@ class MCPTools(ToolSource):
             raise ConfigurationError(f"MCP server {name!r} has either a command or a url")
         if url and not url.startswith(("http://", "https://")):
             raise ConfigurationError(f"MCP server {name!r}: its url begins with http:// or https://")
-        for given, other in ((args or env or cwd, "url"), (headers or auth is not None, "command")):
+        if tokens and auth is not None:
+            raise ConfigurationError(f"MCP server {name!r} has either tokens or an auth")
+        for given, other in ((args or env or cwd, "url"), (headers or tokens or auth is not None, "command")):
             if given and getattr(self, other):
-                fields = "args, env and cwd" if other == "url" else "headers and auth"
+                fields = "args, env and cwd" if other == "url" else "headers, tokens and auth"
                 raise ConfigurationError(f"MCP server {name!r} has a {other}, so {fields} have no effect")
         check_several(f"MCP server {name!r}", "args", args, 'args=["server.py"]')
         self.timeout_s, self.start_s, self.wait_s, self.max_tools = timeout_s, start_s, wait_s, max_tools
         check_range(self, timeout_s=(0.01, 3600), start_s=(0.01, 600), wait_s=(0, 600), max_tools=(1, 1000))
         self._program = command, tuple(args), env, cwd
-        self._endpoint = url, headers, auth
+        self._endpoint = url, headers, auth, tokens
         self._offered = Offered(self, allow, deny, settings or {}, resources)
         self._per_call = per_call
         self._shared = Use(self)
@@ -205,7 +209,11 @@ class MCPTools(ToolSource):
         from .stdio import Program
 
         command, args, env, cwd = self._program
-        url, headers, auth = self._endpoint
+        url, headers, auth, tokens = self._endpoint
+        if tokens:
+            from .oauth import with_tokens
+
+            auth = with_tokens(url, tokens)
         place = Endpoint(url, headers, auth) if url else Program(command, args, env, os.fspath(cwd) if cwd else None)
         return ServerConnection(self.name, place, start_s=self.start_s, changed=use.changed, failed=use.failed)
 

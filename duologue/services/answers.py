@@ -26,6 +26,7 @@ from ..images.limits import DEFAULT_IMAGES, DEFAULT_RULES, ImageLimits, ImageRul
 from ..processors.handoff.handoff import first_configuration
 from ..processors.kernel.tasks import loop_time
 from ..processors.processor import handles
+from ..session.resuming import goes_on
 from ..session.session import Session
 from .answer_queue import AnswerQueue, turn_of
 from .pictures import Pictures
@@ -104,7 +105,7 @@ class Answers(Service):
     @handles(SessionStarted)
     async def begin(self, signal: SessionStarted) -> None:
         """Let the session's agent say its greeting."""
-        if self._greeting:
+        if self._greeting and not goes_on(self.session.resumed):
             self.queue(Say(text=self.session.prompts.fill(self._greeting)))
 
     async def close(self) -> None:

@@ -26,6 +26,15 @@ class CallBegan(CallEvent, frozen=True, kw_only=True, tag="call_began"):
     session_id: str
 
 
+class TakenUp(CallEvent, frozen=True, kw_only=True, tag="taken_up"):
+    """The call goes on from the earlier `call`: see `duologue.frames.CallResumed`."""
+
+    call: str
+    how: Literal["handle", "replay", "fresh"]
+    why: str
+    items: int
+
+
 class StateMoved(CallEvent, frozen=True, kw_only=True, tag="state_moved"):
     """The state of the session was `before` and is `state` now, for `reason`: see `duologue.session.State`."""
 
@@ -316,6 +325,7 @@ class TurnTimed(CallEvent, frozen=True, kw_only=True, tag="turn_timed"):
 
 FeedEvent = (
     CallBegan
+    | TakenUp
     | StateMoved
     | CallEnding
     | Speaking

@@ -34,6 +34,9 @@ class CallTrace(Protocol):
         For the kinds in `duologue.trace.PRIVATE`, all data are private.
         """
 
+    async def flush(self, within_s: float = 10.0) -> None:
+        """Wait until the present records are kept, at most `within_s` seconds. Does not raise."""
+
     async def close(self, outcome: Outcome) -> None:
         """End with the outcome of the call, and wait until all is written. Does not raise."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -142,6 +143,14 @@ class Conversation:
         self._trim(item)
         self._tell(item)
         return item
+
+    def restore(self, items: Iterable[Item]) -> None:
+        """Take the items of an earlier call. The listeners do not hear of them. Those that do not fit are left out."""
+        listeners, self._listeners = self._listeners, []
+        for item in items:
+            with suppress(BadInput):  # such as a result whose call is missing
+                self.add(**{name: getattr(item, name) for name in item.__struct_fields__})
+        self._listeners = listeners
 
     def update(self, item_id: str, **changes: Any) -> Item:
         """Replace fields of an item. Raises IllegalState for an unknown id."""

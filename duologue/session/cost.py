@@ -229,6 +229,12 @@ class CostMeter:
 
     # -- the budget ------------------------------------------------------------------------------------------------
 
+    def carry(self, usd: float) -> None:
+        """Add the cost of an earlier call that this one goes on from. It counts against the budget."""
+        self._reported += usd
+        self._carried += usd
+        self._check()
+
     def begin(self) -> None:
         """End the call before it begins if the earlier calls of the conversation have used up the budget."""
         self._check()

@@ -18,6 +18,7 @@ from ..frames import (
     BotStoppedSpeaking,
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
+    CallResumed,
     ClientChanged,
     ConnectionChanged,
     EndOfTurn,
@@ -53,6 +54,7 @@ from .call_events import (
     SpeechCut,
     SpeechHeld,
     StateMoved,
+    TakenUp,
     ToolChanged,
     ToolStarted,
     TurnOver,
@@ -121,6 +123,7 @@ def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> No
     now = session.now
     session.on(StateChanged, lambda s: None if s.state == "ended" else emit(StateMoved(at=now(), **asdict(s))))
     on(SessionStarted, lambda s: CallBegan(at=now(), session_id=s.session_id))
+    on(CallResumed, lambda s: TakenUp(at=now(), call=s.call, how=s.how, why=s.why, items=s.items))
     on(CallerStartedSpeaking, lambda s: Speaking(at=s.at, who="caller", speaking=True))
     on(CallerStoppedSpeaking, lambda s: Speaking(at=s.at, who="caller", speaking=False))
     on(BotStartedSpeaking, lambda s: Speaking(at=s.at, who="agent", speaking=True))

@@ -37,6 +37,7 @@ from .call_trace import boundary_of, close_trace
 from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
 from .floor import Floor
 from .life import Endings, Life, Outcome, State, name_of
+from .resuming import CallResume
 
 log = logging.getLogger("duologue")
 
@@ -170,6 +171,7 @@ class SessionHost:
         floor: Floor,
         on_error: ErrorPolicy | None,
         log_words: bool = False,
+        resume: CallResume | None = None,
     ) -> None:
         self.session = session
         self.deadlines = deadlines
@@ -177,6 +179,9 @@ class SessionHost:
         self.lanes: list[Fenced] = []
         self.waits = WaitRecord()
         self.tap: Tap | None = None
+        if resume is not None and session.trace is None:
+            raise ConfigurationError("resume needs a trace: the call goes on in it, in the same store")
+        self._resume = resume
         self._id = session_id
         self._pipeline = pipeline
         self._fences: list[Callable[[], None]] = []
@@ -242,11 +247,13 @@ class SessionHost:
             return await self.life.run(*parts)
 
     def _began(self) -> None:
-        if self.session.trace is not None:
+        if self.session.trace is not None and self._resume is None:
             self.session.trace.begin(self.session)
             inside.set(boundary_of(self.session))
 
-    def _members(self) -> Collection[Member]:
+    async def _members(self) -> Collection[Member]:
+        if self._resume is not None:
+            await self._resume.take(self.session)
         return active_members(self._pipeline)
 
     def _active(self) -> None:

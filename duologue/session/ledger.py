@@ -238,6 +238,10 @@ class Ledger:
         self._ids += 1
         return f"resp_{self._ids}"
 
+    def go_on_after(self, number: int) -> None:
+        """Give no id up to this number: an earlier call has used them."""
+        self._ids = max(self._ids, number)
+
     def open(self, response_id: str, turn: int, agent: str = "", *, drafted: bool = False) -> None:
         """Open a response. Does nothing if it is open already. Raises BadInput if the log has this id.
 

@@ -120,7 +120,7 @@ class Life:
     async def run(
         self,
         began: Callable[[], None],
-        members: Callable[[], Collection[Member]],
+        members: Callable[[], Awaitable[Collection[Member]]],
         active: Callable[[], None],
         ending: Callable[[str], None],
         ended: Callable[[Outcome], Awaitable[None]],
@@ -156,9 +156,9 @@ class Life:
             raise
         return await to_the_end(self._stop(ending, ended))
 
-    async def _start(self, members: Callable[[], Collection[Member]], active: Callable[[], None]) -> None:
+    async def _start(self, members: Callable[[], Awaitable[Collection[Member]]], active: Callable[[], None]) -> None:
         try:
-            await self.opened.open(members())
+            await self.opened.open(await members())
             if self._reason is not None:
                 return
             self.live = True

@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, get_args
 
@@ -45,6 +46,7 @@ from .microphone import CallMode, Mode
 from .playback import SpeechControls
 from .prices import PriceGiven, Prices
 from .prompts import Prompts
+from .resuming import CallResume, Resumed
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -69,7 +71,8 @@ class Session(Generic[Data]):
 
     With `budget_usd`, the call ends with the reason "budget" once the conversation has cost that many US dollars, and
     `carried_usd` in earlier calls: see `cost`. `prices`, a mapping or a TOML file, go before the package's. `trace`
-    keeps what happens in the call: see `duologue.trace.Trace`.
+    keeps what happens in the call: see `duologue.trace.Trace`. `resume` takes an earlier call up:
+    see `duologue.trace.Resume`.
 
     Raises ConfigurationError for malformed prices, and for a processor of another session or in a wrong place.
     """
@@ -90,6 +93,7 @@ class Session(Generic[Data]):
         log_words: bool = False,
         data: Data | None = None,
         trace: CallTrace | None = None,
+        resume: CallResume | None = None,
     ) -> None:
         self.id = id or _call_id(pipeline) or uuid.uuid4().hex[:12]
         self.pipeline = pipeline
@@ -99,22 +103,20 @@ class Session(Generic[Data]):
         """The application's own state of the call, of any type. The framework only reads it."""
         self.trace = trace
         """Keeps what happens in the call; None without a trace."""
+        self.resumed: Resumed | None = None
+        """The earlier call that this one goes on from; None without `resume`."""
         self.prompts = Prompts(self)
         """Makes the agents' texts, which may depend on the session."""
         self.deadlines = deadlines or Deadlines()
         self.floor = Floor(self.broadcast)
         self.microphone = CallMode(self, mode)
         """The mode of the call, and the gate of the caller's microphone."""
-        self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words)
+        self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, log_words, resume)
         """Runs the pipeline."""
         self.now: Callable[[], float] = self.host.now
         """Returns session time in seconds: 0 when `run` began."""
-        self.conversation = Conversation(
-            self.id,
-            self.now,
-            failed=lambda error: self.report(error, "conversation listener"),
-            started_at=lambda: self.started_at,
-        )
+        failed = partial(self.report, processor="conversation listener")
+        self.conversation = Conversation(self.id, self.now, failed=failed, started_at=lambda: self.started_at)
         self.calls = self.conversation.calls
         """The tool calls in the log."""
         self.ledger = self.conversation.ledger

@@ -41,6 +41,7 @@ class TraceLog:
 
     def __init__(self) -> None:
         self._items: list[Item] = []
+        self._ids: set[str] = set()
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._items)
@@ -50,10 +51,12 @@ class TraceLog:
         facts = record.content if record.kind == "item" else None
         if not isinstance(facts, dict):
             return
-        at = next((n for n in range(len(self._items) - 1, -1, -1) if self._items[n].id == facts.get("id")), None)
+        wanted = facts.get("id")
+        known = isinstance(wanted, str) and wanted in self._ids
+        at = next(n for n in range(len(self._items) - 1, -1, -1) if self._items[n].id == wanted) if known else None
         if facts.get("removed"):
             if at is not None:
-                del self._items[at]
+                self._ids.discard(self._items.pop(at).id)
             return
         try:
             item = msgspec.convert(facts, Item)
@@ -62,6 +65,7 @@ class TraceLog:
         if at is not None:
             self._items[at] = item
         else:
+            self._ids.add(item.id)
             self._items.insert(place_of_turn(self._items, item.turn), item)
 
 

@@ -24,10 +24,12 @@ from ..session.call_events import (
     MessageGone,
     Noted,
     Recognised,
+    ResponseComplete,
     ResponseOpened,
     ResponseText,
     SpeechCut,
     ToolChanged,
+    TurnOver,
     UsageReported,
     WordsGuarded,
 )
@@ -37,7 +39,7 @@ from ..session.ledger import Heard, Response
 from ..session.life import Outcome
 from ..session.session import Session
 from .engines import EngineFacts
-from .records import VERSION
+from .records import MAX_CONTENT, VERSION
 
 _LEFT_OUT = {CostChanged, Level, MessageChanged, MessageGone, Noted, ResponseText}
 FOLLOWED: tuple[type[CallEvent], ...] = tuple(kind for kind in get_args(FeedEvent) if kind not in _LEFT_OUT)
@@ -52,6 +54,8 @@ _PRIVATE: dict[type[CallEvent], tuple[str, ...]] = {
     WordsGuarded: ("text", "reason", "replacement"),
 }
 """The fields of events that may have words of either side."""
+_AFTER_WORK = (ResponseComplete, ToolChanged, TurnOver)
+"""Events after which the application's data may have changed."""
 _PACKAGES = ("duologue", "msgspec", "numpy")
 _ITEM_FACTS = ("turn", "at", "ended_at", "agent", "author", "call_id", "name", "heard_s", "backchannel")
 _ITEM_WORDS = ("text", "written", "words")
@@ -105,8 +109,11 @@ class Follower:
     """Keeps records of a session's events, items, heard speech and handles, from now on."""
 
     def __init__(self, trace: CallTrace, session: Session[Any], *, handles: bool) -> None:
-        self._trace = trace
+        self._trace, self._session = trace, session
+        self._data = b"{}"  # as it was last
         self._engines = EngineFacts(session.pipeline)
+        for item in session.conversation:  # of the call that this one goes on from
+            self._item(item)
         session.feed.on(self._event, *FOLLOWED)
         session.conversation.listen(self._item, self._removed)
         session.ledger.attested = self._heard
@@ -119,6 +126,8 @@ class Follower:
             return
         if isinstance(event, ResponseOpened) and (engine := self._engines.change()) is not None:
             self._trace.note("engine", engine)
+        if isinstance(event, _AFTER_WORK):
+            self.keep_data()
         if isinstance(event, UsageReported):
             self._trace.note("usage", event.used)
         elif isinstance(event, ConnectionMoved):
@@ -132,6 +141,16 @@ class Follower:
             self._trace.note("event", facts, words=words or None)
         else:
             self._trace.note("event", event)
+
+    def keep_data(self) -> None:
+        """Keep the application's data if it has changed, and is plain data that JSON can have."""
+        try:
+            data = msgspec.json.encode(self._session.data)
+        except Exception:  # the application's own types
+            return
+        if data != self._data and len(data) <= MAX_CONTENT:
+            self._data = data
+            self._trace.note("data", msgspec.Raw(data))
 
     def _item(self, item: Item) -> None:
         facts: dict[str, Any] = {"id": item.id, "kind": item.kind, "role": item.role, "status": item.status}
@@ -168,4 +187,4 @@ class Follower:
         self._trace.note("heard", facts, words=words)
 
     def _handle(self, signal: ResumptionHandle) -> None:
-        self._trace.note("handle", {"engine": signal.engine, "handle": signal.handle})
+        self._trace.note("handle", {"engine": signal.engine, "handle": signal.handle, "lacks": signal.lacks})

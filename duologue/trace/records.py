@@ -16,7 +16,7 @@ MAX_CONTENT = 4 * 1024 * 1024
 """Bytes of one part of a record. A larger part is left out, and its size recorded."""
 MAX_LINE = 2 * MAX_CONTENT + 64 * 1024
 """Bytes of a line. A file with a longer one is not a trace."""
-PRIVATE = frozenset({"handle", "hook", "input", "tool", "wire"})
+PRIVATE = frozenset({"data", "handle", "hook", "input", "tool", "wire"})
 """The kinds of records whose data are private as a whole."""
 
 NOTHING = msgspec.Raw()

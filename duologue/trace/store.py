@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
+import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import BadInput
 from .records import MAX_LINE, BadTrace, record_of
 
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: int) -> None:
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _try_lock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 SUFFIX = ".jsonl"
+LOCK_S = 3.0
+"""The longest wait for another process that looks at the same hold, in seconds."""
+FOR_GOOD_S = 20 * 365 * 86_400.0
+"""Seconds for which a trace is held whose call goes on in another one."""
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -35,6 +55,14 @@ class Store(ABC):
 
     def finish(self, call: str) -> None:  # noqa: B027
         """No more lines come. Does nothing by default."""
+
+    @abstractmethod
+    def hold(self, call: str, holder: str, seconds: float) -> str:
+        """Hold a trace for `holder` from now on, for so many seconds, and return the holder.
+
+        If another one holds it now, nothing changes, and that one is returned. 0 seconds let it go. Two processes that
+        call this at the same time cannot both get it. Works for a name that has no trace yet, or none any more.
+        """
 
     @abstractmethod
     def read(self, call: str) -> Iterator[bytes]:
@@ -65,12 +93,13 @@ class Store(ABC):
 
 def _services_of(begin: Any) -> list[tuple[str, str]]:
     """Return the vendors and models with which a call began."""
-    engines = _dicts(begin.get("engines")) if isinstance(begin, dict) else []
-    services = [service for engine in engines for service in _dicts(engine.get("services"))]
+    engines = dicts_in(begin.get("engines")) if isinstance(begin, dict) else []
+    services = [service for engine in engines for service in dicts_in(engine.get("services"))]
     return [(str(service.get("provider", "")), str(service.get("model", ""))) for service in services]
 
 
-def _dicts(value: Any) -> list[dict[str, Any]]:
+def dicts_in(value: Any) -> list[dict[str, Any]]:
+    """Return the dictionaries in a list; none of anything else."""
     return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
@@ -134,6 +163,25 @@ class FolderStore(Store):
             finally:
                 os.close(file)
 
+    def hold(self, call: str, holder: str, seconds: float) -> str:
+        path = self.path(call).with_suffix(".hold")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _locked(path) as file:
+            held_by, until = _hold_in(os.read(file, 4096))
+            now = time.time()
+            if held_by not in ("", holder) and until > now:
+                return held_by
+            if seconds > 0:
+                line = json.dumps({"holder": holder, "until": now + seconds}).encode()
+                os.lseek(file, 0, os.SEEK_SET)
+                os.write(file, line)
+                os.ftruncate(file, len(line))
+            else:
+                os.ftruncate(file, 0)
+                with suppress(PermissionError):  # Windows removes no open file
+                    path.unlink()
+        return holder
+
     def read(self, call: str) -> Iterator[bytes]:
         return lines_of(self.path(call))
 
@@ -146,6 +194,43 @@ class FolderStore(Store):
 
     def delete(self, call: str) -> None:
         self.path(call).unlink(missing_ok=True)
+        self.path(call).with_suffix(".hold").unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """Open a file that no other process can open in this way at the same time. It is made if it is missing."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _lock(file)
+            if os.fstat(file).st_nlink:  # nobody has removed it meanwhile
+                yield file
+                return
+        finally:
+            os.close(file)
+
+
+def _lock(file: int) -> None:
+    """Wait for the only lock of an open file, at most `LOCK_S`. It ends when the file is closed."""
+    end = time.monotonic() + LOCK_S
+    while True:
+        try:
+            _try_lock(file)
+            return
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.005)
+
+
+def _hold_in(line: bytes) -> tuple[str, float]:
+    """Return the holder of a trace and the time until which it holds, "" for none, as the file of a hold has them."""
+    try:
+        hold = json.loads(line)
+        return str(hold["holder"]), float(hold["until"])
+    except (ValueError, KeyError, TypeError):  # empty, or the machine stopped while it was written
+        return "", 0.0
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from ..errors import ConfigurationError
-from ..processors.kernel.threads import TRACES
+from ..processors.kernel.threads import TRACES, PoolFull
 from ..session.boundary import Boundary, as_code_of
 from ..session.life import Outcome
 from ..session.session import Session
@@ -19,10 +19,11 @@ from .audio import AudioNotes
 from .chain import HashChain
 from .following import Follower, begin_facts, end_facts
 from .keys import Signer
+from .opening import open_store
 from .recording import Recording, recorded_facts
 from .records import PRIVATE, encode_part, own_kind, safe_name
 from .secrets import without_secrets
-from .store import FolderStore, Store, name_of_call
+from .store import Store, name_of_call
 from .writer import Waiting, Writer
 
 log = logging.getLogger("duologue")
@@ -34,18 +35,24 @@ FLUSH_S = 10.0
 """The longest wait of `Trace.flush`, in seconds."""
 CLOSE_S = 60.0
 """The longest wait for a store at the end, in seconds: `Deadlines.farewell_s` ends it earlier."""
+LEASE_S = 10.0
+"""Seconds for which a trace is held in its store: a call whose process was killed can be taken up after them."""
+MAX_LEASE_S = 86_400.0
 Audio = Literal["none", "caller", "both"]
 
 
 class Trace:
     """Writes what happens in one call to a store, while it happens: `Session(pipeline, trace=Trace("calls"))`.
 
-    `store` is a folder or a `Store`. `audio` says whose audio is in it: "none", "caller", or "both", which adds the
-    agent's as it was heard; True means "both". With `replay`, all that enters the call is in it, the caller's audio
-    included: `duologue replay` runs the call again. A text is the function that makes the session, as
-    module:function. Without `words`, everything private is left out: what was said,
-    tools' arguments and results, the providers' messages, audio. Without `handles`, the handles for resuming are
-    left out. `sign` is the file of a private key: the trace is sealed with it every 10 s of the call, and at its end.
+    `store` is a `Store`, a folder or an address: see `open_store`. `audio` says whose audio is in it: "none", "caller",
+    or "both", which adds the agent's as it was heard; True means "both". With `replay`, all that enters the call is in
+    it, the caller's audio included: `duologue replay` runs the call again. A text is the function that makes the
+    session, as module:function. Without `words`, everything private is left out: what was said, tools' arguments and
+    results, the providers' messages, audio. Without `handles`, the providers' handles for resuming are left out. `sign`
+    is the file of a private key: the trace is sealed with it every 10 s of the call, and at its end.
+
+    While the call goes on, the trace is held in the store, each time for `lease_s` seconds: nobody takes a call up that
+    another process still has.
 
     A record is written at most 0.1 s after it was made. If the store fails, the call goes on, one error is reported,
     and the store is tried again every second.
@@ -62,13 +69,16 @@ class Trace:
         handles: bool = True,
         replay: bool | str = False,
         sign: str | os.PathLike[str] | None = None,
+        lease_s: float = LEASE_S,
     ) -> None:
+        if not (isinstance(lease_s, int | float) and 0 < lease_s <= MAX_LEASE_S):
+            raise ConfigurationError(f"lease_s is {lease_s!r}: it lies between 0 and {MAX_LEASE_S:g}")
         for name, option in (("words", words), ("handles", handles)):
             if not isinstance(option, bool):
                 raise ConfigurationError(f"{name} is {option!r}, not True or False")
-        if store == "" or not isinstance(store, Store | str | os.PathLike):
-            raise ConfigurationError(f"the store of a trace is a folder or a Store, not {store!r}")
-        self.store: Store = store if isinstance(store, Store) else FolderStore(store)
+        if not isinstance(store, Store | str | os.PathLike):
+            raise ConfigurationError(f"the store of a trace is a folder, an address or a Store, not {store!r}")
+        self.store: Store = store if isinstance(store, Store) else open_store(store)
         self.call = ""
         """The name of the call in the store; "" before it begins."""
         self._whose: Audio = ("both" if audio else "none") if isinstance(audio, bool) else audio
@@ -89,10 +99,14 @@ class Trace:
         self.words = words
         self.handles = handles
         self._signer = Signer(sign) if sign is not None else None
+        self.lease_s = lease_s
+        """Seconds for which the trace is held each time."""
         self._now: Callable[[], float] = lambda: 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: Writer | None = None
         self._session: Session[Any] | None = None
+        self._follower: Follower | None = None
+        self._mark = ""
         self._sides: list[AudioNotes] = []
         self._unchecked = self._unchecked_bytes = 0
 
@@ -101,10 +115,8 @@ class Trace:
 
     def begin(self, session: Session[Any]) -> None:
         """Begin with a session that starts to run. Raises ConfigurationError if this trace has had a call."""
-        if self._writer is not None:
-            raise ConfigurationError("a trace is of one call: give each session a `Trace` of its own")
-        mark = secrets.token_hex(8)
-        self._loop, self._session, self._now = asyncio.get_running_loop(), session, session.now
+        self.name(session)
+        self._loop, self._now = asyncio.get_running_loop(), session.now
         signed = self._signer is not None
         options: dict[str, Any] = {"words": self.words, "audio": self._whose, "handles": self.handles, "signed": signed}
         if self.replay:
@@ -113,15 +125,18 @@ class Trace:
         consent = session.audio.consent
         if consent.needed != "nothing":
             options["consent"] = {"to": consent.needed, "given": consent.given}
-        began = begin_facts(session, options)
+        began, resumed = begin_facts(session, options), session.resumed
         if self._recording is not None:
             began |= recorded_facts(session)
             if isinstance(self.replay, str):
                 began["made_by"] = self.replay
-        self.call = name_of_call(session.id, began["started_at"], mark)
-        self._writer = Writer(self.store, self.call, HashChain(mark), self._failed, self._signer)
+        if resumed is not None and resumed.call:
+            carried = {"usage": tuple(session.usage), "usd": session.cost.usd}
+            began["resumes"] = {"call": resumed.call, "session_id": resumed.session_id, **carried}
+        goes_on, chain = resumed.call if resumed is not None else "", HashChain(self._mark)
+        self._writer = Writer(self.store, self.call, chain, self._failed, self._signer, self.lease_s, goes_on)
         self._writer.put(Waiting(self._now(), "begin", "", encode_part(began), b""))
-        Follower(self, session, handles=self.handles)
+        self._follower = Follower(self, session, handles=self.handles)
         if self._recording is not None:
             self._recording.begin()
         if self.audio:
@@ -130,6 +145,19 @@ class Trace:
         if self._whose == "both":
             self._sides.append(agent := AudioNotes(self, "agent", session.audio.consent))
             session.audio.played.add(agent.hear)
+
+    def name(self, session: Session[Any]) -> str:
+        """Give the call its name in the store, and return it.
+
+        Raises ConfigurationError if this trace has had a call.
+        """
+        if self._session is not session:
+            if self._session is not None:
+                raise ConfigurationError("a trace is of one call: give each session a `Trace` of its own")
+            self._session, self._mark = session, secrets.token_hex(8)
+            began = session.started_at.isoformat() if session.started_at is not None else ""
+            self.call = name_of_call(session.id, began, self._mark)
+        return self.call
 
     def _failed(self, error: Exception) -> None:
         """Report that the store has failed. Called in the thread that writes."""
@@ -170,10 +198,14 @@ class Trace:
         with suppress(Exception), as_code_of(None):  # in another thread, or at the end of the loop
             asyncio.get_running_loop().run_in_executor(TRACES, writer.flush().wait, FLUSH_S)
 
-    async def flush(self) -> None:
-        """Wait until the present records are with the store, at most 10 s. Does nothing while the store fails."""
+    async def flush(self, within_s: float = FLUSH_S) -> None:
+        """Wait until the present records are with the store, at most `within_s` seconds, by default 10.
+
+        Does nothing while the store fails.
+        """
         if self._writer is not None:
-            await TRACES.run(self._writer.flush().wait, FLUSH_S, label="flush")
+            with suppress(PoolFull):
+                await TRACES.run(self._writer.flush().wait, within_s, label="flush")
 
     async def close(self, outcome: Outcome) -> None:
         """End with the outcome of the call, and wait until all is written. Does not raise."""
@@ -182,6 +214,8 @@ class Trace:
             return
         for side in self._sides:
             side.flush()
+        if self._follower is not None:
+            self._follower.keep_data()
         if self._recording is not None:
             self._recording.flush()
         facts, words = end_facts(session, outcome)

@@ -15,7 +15,7 @@ from ..errors import DuologueError, error_text
 from .chain import HashChain
 from .keys import Signer
 from .records import line_of
-from .store import Store
+from .store import FOR_GOOD_S, Store
 
 log = logging.getLogger("duologue")
 
@@ -25,6 +25,8 @@ RETRY_S = 1.0
 """Seconds after which a store that has failed is tried again."""
 LAST_TRIES = 3
 """Attempts to write the last records, `BATCH_S` apart: the call does not wait longer for its store."""
+RENEWALS = 3
+"""A trace is held anew so many times within its lease: an attempt may fail."""
 SEAL_S = 10.0
 """Seconds of the call between two seals of a signed trace."""
 MAX_WAITING = 10_000
@@ -36,6 +38,10 @@ class TraceFailed(DuologueError):
     """The store of a trace takes no records. The message has the store's error."""
 
     category = "service"
+
+
+class TakenOver(TraceFailed):
+    """Another process has taken the call up: this one did not renew its lease in time. Its trace has ended."""
 
 
 class Waiting(NamedTuple):
@@ -52,7 +58,8 @@ class Writer:
     """Writes the records of one call, in order. `put` never waits.
 
     While the store fails, it is tried again every second, and at the end of the call three times. `failed` is called
-    once, in the thread, with the first error.
+    once, in the thread, with the first error. The trace is held in the store until it ends, for `lease_s` seconds each
+    time. Once this trace is in the store, so is the hold on the trace of the call before, `goes_on`, for good.
     """
 
     def __init__(
@@ -62,6 +69,8 @@ class Writer:
         chain: HashChain,
         failed: Callable[[Exception], None],
         signer: Signer | None = None,
+        lease_s: float = 10.0,
+        goes_on: str = "",
     ) -> None:
         self._store = store
         self._call = call
@@ -78,6 +87,9 @@ class Writer:
         self._ending = self._told = False
         self._last_tries = LAST_TRIES
         self._retry_at = 0.0
+        self.lease_s = lease_s
+        self._goes_on = goes_on
+        self._renew_at = 0.0
         self.lost = 0
         """Records that were not written. Known once `done` is set."""
         self.done = threading.Event()
@@ -138,7 +150,13 @@ class Writer:
         try:
             if ending or flushes or time.monotonic() >= self._retry_at:
                 self._last_tries -= ending
+                self._hold()
                 self._write()
+        except TakenOver as error:
+            with self._lock:
+                self._ending = ending = True
+            self._last_tries = 0
+            self._failed(error)
         except BaseException as error:  # a store may raise anything; this is its own thread
             self._retry_at = time.monotonic() + RETRY_S
             self._tell(error)
@@ -148,11 +166,28 @@ class Writer:
         if ending and not (lost and self._last_tries):
             self.lost = lost
             try:
+                self._store.hold(self._call, self._call, 0)
                 self._store.finish(self._call)
             except BaseException as error:
                 self._tell(error)
             self.done.set()
         return bool(lost)
+
+    def renews(self, now: float) -> bool:
+        """Return True if the trace must be held anew."""
+        return now >= self._renew_at
+
+    def _hold(self) -> None:
+        now = time.monotonic()
+        if not self.renews(now):
+            return
+        held = {self._call: self.lease_s}
+        if self._goes_on:
+            held[self._goes_on] = self.lease_s
+        for call, seconds in held.items():
+            if (holder := self._store.hold(call, self._call, seconds)) != self._call:
+                raise TakenOver(f"the call {call} was taken up as {holder}: its trace ends here, in {self._store!r}")
+        self._renew_at = now + self.lease_s / RENEWALS
 
     def _tell(self, error: BaseException) -> None:
         if not self._told:
@@ -170,6 +205,9 @@ class Writer:
             if self._lines:
                 self._store.append(self._call, self._lines)
                 self._lines = []
+                if self._goes_on:
+                    self._store.hold(self._goes_on, self._call, FOR_GOOD_S)
+                    self._goes_on = ""
             if not self._waiting:
                 break
 
@@ -205,6 +243,9 @@ class _WriterThread:
         self._news = threading.Condition()
         self._behind: dict[Writer, Any] = {}
         self._hurry = False
+        self._sweep_s = 3600.0
+        """Seconds between two looks for traces that must be held anew."""
+        self._swept_at = time.monotonic()
 
     @classmethod
     def of(cls, key: Hashable, writer: Writer) -> _WriterThread:
@@ -215,6 +256,7 @@ class _WriterThread:
                 thread = cls._threads[key] = cls(key)
                 threading.Thread(target=thread._run, name="duologue trace writer", daemon=True).start()
             thread._users.add(writer)
+            thread._sweep_s = min(thread._sweep_s, writer.lease_s / RENEWALS)
             return thread
 
     def wake(self, writer: Writer, *, now: bool = False) -> None:
@@ -230,8 +272,9 @@ class _WriterThread:
         again: list[Writer] = []
         while True:
             with self._news:
-                self._news.wait_for(lambda: bool(self._behind), min((w.retry_s for w in again), default=None))
-                writers, self._behind = dict.fromkeys((*self._behind, *again)), {}
+                wait_s = min((self._sweep_s, *(w.retry_s for w in again)))
+                self._news.wait_for(lambda: bool(self._behind), wait_s)
+                writers, self._behind = dict.fromkeys((*self._behind, *again, *self._to_renew())), {}
             again = []
             for writer in writers:
                 try:
@@ -247,6 +290,14 @@ class _WriterThread:
             with self._news:
                 self._news.wait_for(lambda: self._hurry, BATCH_S)
                 self._hurry = False
+
+    def _to_renew(self) -> list[Writer]:
+        now = time.monotonic()
+        if now < self._swept_at + self._sweep_s:
+            return []
+        self._swept_at = now
+        with self._guard:
+            return [writer for writer in self._users if writer.renews(now)]
 
     def _left(self, writer: Writer) -> bool:
         """Returns True if it was the last one."""

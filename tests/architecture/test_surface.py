@@ -65,11 +65,11 @@ def test_the_import_loads_none_of_the_modules_behind_the_names() -> None:
 
 TAGS = """
     AccessChanged Affect ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
-    BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure ConnectionChanged
-    Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised FrustrationChanged GuardrailActed HandoffCompleted
-    HandoffFailed HandoffStarted Idle Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say
-    ServiceChanged SessionEnding SessionStarted SpeechStarted SpeechStopped StateChanged ToolBegan ToolCall
-    ToolCalled ToolResult Transcribed Transfer TurnResumed Usage UserAudio UserImage UserText UserTranscript
+    BotStoppedSpeaking BotText CallResumed CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure
+    ConnectionChanged Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised FrustrationChanged GuardrailActed
+    HandoffCompleted HandoffFailed HandoffStarted Idle Interrupted Respond ResponseEnded ResponseStarted
+    ResumptionHandle Say ServiceChanged SessionEnding SessionStarted SpeechStarted SpeechStopped StateChanged ToolBegan
+    ToolCall ToolCalled ToolResult Transcribed Transfer TurnResumed Usage UserAudio UserImage UserText UserTranscript
     WordTimes
 """
 

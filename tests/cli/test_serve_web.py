@@ -23,6 +23,7 @@ from duologue.cli.app import app
 from duologue.cli.serve import KEY_VARIABLE, load
 from duologue.cli.web_demo import WebDemo
 from duologue.errors import ConfigurationError, IllegalState
+from duologue.trace import open_store, verify
 from duologue.transports.memory import MemoryTransport
 from duologue.web.rtvi import ALL_CONTROLS
 
@@ -90,6 +91,25 @@ def test_a_server_exports_its_spans_before_it_ends_and_serves_its_metrics(
         assert receiver.one("call").attributes["duologue.end_reason"] == "client disconnected"
         assert any(b"the-shop" in body for body in receiver.bodies)
         assert "duologue.calls" in receiver.metrics
+
+
+def test_a_server_keeps_traces_of_its_calls(tmp_path: Path) -> None:
+    where = f"sqlite:///{tmp_path / 'calls.db'}"
+    with running(tmp_path, FACTORY, "--no-page", "--trace", where) as server:
+        for _ in range(2):
+            with connect(server.url.replace("http", "ws") + "/ws") as client:
+                client.recv(60)
+    store = open_store(where)
+    assert len(store.names()) == 2
+    for name in store.names():
+        assert (verify(store, name).ok, verify(store, name).ended) == (True, True)
+
+
+def test_a_store_that_is_not_known_is_refused_at_once() -> None:
+    done = CliRunner().invoke(app, ["serve", FACTORY, "--trace", "mongodb://ann:secret@host"])
+    assert done.exit_code == 2
+    assert "no store has addresses of 'mongodb'" in done.output
+    assert "secret" not in done.output
 
 
 def test_a_dead_collector_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

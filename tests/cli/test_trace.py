@@ -148,3 +148,26 @@ def test_an_output_that_takes_no_more_is_no_alarm(arguments: tuple[str, ...], ou
         os.close(writer)
         assert done.stderr == ""
     assert done.returncode == 2, "1 means that the trace was changed"
+
+
+def test_the_calls_of_a_database(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'calls.db'}"
+    name = recorded(address, id="call 7").stem
+    assert name in duologue("list", address).stdout
+    assert "session call 7" in duologue("list", address).stdout
+    for command in (
+        ["show"],
+        ["verify", "--ended"],
+        ["export", "--json"],
+        ["redact", "--words", "--out", tmp_path / "new"],
+    ):
+        done = duologue(*command, address, "--call", name)
+        assert (done.exit_code, done.stderr) == (0, ""), command
+    assert "Pune" in duologue("show", address, "--call", name).stdout
+    assert "Pune" not in (tmp_path / "new").read_text()
+    unnamed = duologue("show", address)
+    assert unnamed.exit_code == 2
+    assert "name one with --call" in unnamed.stderr
+    unknown = duologue("show", address, "--call", "nobody")
+    assert unknown.exit_code == 2
+    assert "no call 'nobody'" in unknown.stderr

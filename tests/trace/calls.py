@@ -43,8 +43,8 @@ async def asked(call: Story) -> None:
     await anyio.sleep(0.5)
 
 
-def recorded(folder: Path, *, id: str = "", **options: Any) -> Path:
-    """Record a call in a folder, and return its file."""
+def recorded(folder: Path | str, *, id: str = "", **options: Any) -> Path:
+    """Record a call in a folder, and return its file. In another store, the file's name is that of the call."""
     trace = Trace(folder, **options)
 
     async def main() -> None:
@@ -52,4 +52,4 @@ def recorded(folder: Path, *, id: str = "", **options: Any) -> Path:
             await asked(call)
 
     clock.run(main)
-    return folder / f"{trace.call}.jsonl"
+    return Path(folder) / f"{trace.call}.jsonl"

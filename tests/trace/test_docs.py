@@ -1,4 +1,4 @@
-"""The programs in docs/traces.md and docs/replay.md run."""
+"""The programs in docs/traces.md, docs/resume.md and docs/replay.md run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.test_guides import program
 from tools.docs_site import ROOT
 
 
-@pytest.mark.parametrize("name", ["traces", "replay"])
+@pytest.mark.parametrize("name", ["traces", "resume", "replay"])
 async def test_the_program_of_the_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page, module = ROOT / "docs" / f"{name}.md", ModuleType(f"page_{name}")

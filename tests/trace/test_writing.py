@@ -35,6 +35,7 @@ class Shelf(Store):
         self.tries = 0
         self.free = threading.Event()
         self.free.set()
+        self.holders: dict[str, str] = {}
 
     def append(self, call: str, lines: Sequence[bytes]) -> None:
         self.tries += 1
@@ -42,6 +43,12 @@ class Shelf(Store):
         if self.error is not None:
             raise self.error
         self.kept.setdefault(call, []).extend(lines)
+
+    def hold(self, call: str, holder: str, seconds: float) -> str:
+        self.free.wait(60)
+        if self.error is not None:
+            raise self.error
+        return self.holders.setdefault(call, holder) if seconds else self.holders.pop(call, holder)
 
     def read(self, call: str) -> Iterator[bytes]:
         return iter(self.kept[call])
@@ -63,7 +70,7 @@ async def goes_on(call: Story) -> None:
     await anyio.sleep(3)
     assert call.session.conversation.items[-1].heard_s > 0
     assert call.session.trace is not None
-    await call.session.trace.flush()  # type: ignore[attr-defined]
+    await call.session.trace.flush()
     await anyio.sleep(0.1)
     (error,) = failures(call)
     assert re.match(r"the trace is not written to \S+.*, the call goes on: ", error.message)

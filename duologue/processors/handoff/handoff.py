@@ -12,6 +12,7 @@ from ...agents.engine import NO_ENGINE, Engine, EngineConfig, plain_specs
 from ...agents.flow import TOOL_NAME, Cast, Flow, Stage
 from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import Configure, ConnectionChanged, HandoffFailed, Say, SessionStarted, ToolCall, ToolResult, Transfer
+from ...session.resuming import goes_on
 from ...session.session import Session
 from ..kernel.groups import leaves
 from ..kernel.node import Node
@@ -78,6 +79,11 @@ class Handoff(Processor):
         """Set the first agent up."""
         assert self.engines is not None
         cast, engines = self.cast, self.engines
+        if (resumed := self.session.resumed) is not None and goes_on(resumed):
+            place = resumed.place
+            if place.phases and not cast.go_on(place.phases, place.agent, place.handoffs):
+                error = f"the call was with {place.agent!r} in the phase {place.phases[-1]!r}, which is not in the flow"
+                self.session.report(ConfigurationError(error), self.name)
         for engine in engines.named.values():
             engine.replaceable = bool(self.failover)
         first, engine = cast.agent, engines.named[engines.active]
@@ -87,7 +93,7 @@ class Handoff(Processor):
     @handles(SessionStarted)
     async def greet(self, signal: SessionStarted) -> None:
         """Let the first agent say its greeting."""
-        if self.agent.greeting:
+        if self.agent.greeting and not goes_on(self.session.resumed):
             await self.push_up(Say(text=self.session.prompts.fill(self.agent.greeting)))
 
     @handles(ToolCall)

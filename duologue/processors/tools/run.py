@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -32,6 +33,8 @@ PROGRESS_EVERY_S = 1.0
 """Seconds from one report of progress to the next. Of those between, the last one counts."""
 PROGRESS_MAX_LENGTH = 500
 """Characters of a report of progress. The rest is cut."""
+KEPT_S = 0.5
+"""The longest wait of a tool for its beginning to be in the trace, in seconds."""
 INTERRUPTED = "the caller interrupted"
 IN_BACKGROUND = "it runs in the background"
 TAKES_LONGER = "it takes longer"
@@ -201,6 +204,11 @@ class ToolRun:
     async def _outcome(self) -> Told:
         call = self.call
         self.owner.broadcast(ToolBegan(call_id=call.call_id, name=call.name, turn=call.turn))
+        if (trace := self._session.trace) is not None:
+            # A call that goes on elsewhere, because this process is killed, must know that the tool has begun.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEPT_S):
+                    await trace.flush(KEPT_S)
         try:
             if not self.tool.in_thread:
                 return Told(await result_of_call(self.tool, self.context))

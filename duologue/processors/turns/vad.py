@@ -214,7 +214,9 @@ class Vad(AudioFollower):
 
     def _start(self, at: float) -> SpeechStarted:
         self._speaking = True
-        self._started_at = max(0.0, at - self._frame_s * self._history.bit_length())
+        began = at - self._frame_s * self._history.bit_length()
+        # Before 0 is audio of an earlier call that this one goes on from.
+        self._started_at = began if at < 0 else max(0.0, began)
         self._voiced_until = at
         self._floor.caller_speaks(True, self._started_at)
         self._attend(STALL_S)

@@ -124,7 +124,12 @@ class SpeechToSpeech(NativeAnswers):
         parts.provider.on_change(self._send_due)
         link = self._link = Link(self, parts, self.connection_settings)
         self._closed, self._failed_to_open = False, None
-        parts.memory.start(self._handle)
+        resumed = self.session.resumed
+        if resumed is not None and (handle := resumed.take_handle(self.name)) is not None:
+            parts.memory.start(handle.text, handle.known)
+            resumed.offers(link.usable_handle())
+        else:
+            parts.memory.start(self._handle)
         self._handle = ""
         # Processors that open beside this may still configure it: one connection is enough then.
         await anyio.lowlevel.checkpoint()

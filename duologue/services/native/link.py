@@ -14,6 +14,7 @@ from ...errors import BadInput, ServiceError
 from ...frames import ConnectionChanged, Respond, ResumptionHandle
 from ...session.boundary import dial_outside
 from ...session.interrupting import may_interrupt
+from ...session.resuming import NATIVE
 from ...session.running import Clock
 from ..context import own_since
 from ..remote.connection import Connection, ConnectionSettings, dial
@@ -163,7 +164,8 @@ class Events:
     def _on_handle(self, handle: str) -> None:
         if handle:
             self._parts.memory.handle_given(handle)
-            self._service.broadcast(ResumptionHandle(engine=self._service.name, handle=handle))
+            lacks = tuple(item.id for item in self._parts.memory.due())
+            self._service.broadcast(ResumptionHandle(engine=self._service.name, handle=handle, lacks=lacks))
 
     def _report_once(self, error: Exception) -> None:
         """Report an error that is likely to come back, once."""
@@ -360,7 +362,7 @@ class Link:
         live, replayed = self._provider.live, 0
         if not resumed:  # before it is live, the replay is still to come
             replayed = memory.replay_on(connection, self.report) if live else memory.to_replay()
-        how = "resumed by handle" if resumed else f"replayed {replayed} messages" if replayed else "fresh"
+        how = NATIVE if resumed else f"replayed {replayed} messages" if replayed else "fresh"
         if live:
             self._parts.caller.attach(connection)
             # For readers of the log only: without a text it is not sent to the model.

@@ -178,12 +178,17 @@ class ProviderMemory:
         self.resumed = False
         """True if the session in use was resumed by a handle, which rules out a replay."""
 
-    def start(self, handle: str = "") -> None:
-        """Follow the log. A handle that is given here stands for the whole log as it is now."""
+    def start(self, handle: str = "", known: Container[str] | None = None) -> None:
+        """Follow the log. A handle that is given here stands for the whole log as it is now, or its `known` items."""
         if self._stop is None:
             self._stop = self._conversation.listen(self._logged)
         self._due.clear()
         self.handle_given(handle)
+        if known is not None:
+            for item in self._conversation:
+                if item.id not in known:
+                    self._logged(item)
+            self._known = frozenset(item.id for item in self._conversation if item.id in known)
 
     def stop(self) -> None:
         """Stop following the log, because another engine has the call."""
