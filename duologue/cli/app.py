@@ -101,9 +101,7 @@ def mcp(
 @app.command("mcp-login")
 def mcp_login(
     url: Annotated[str, typer.Argument(help="The address of the MCP server.")],
-    tokens: Annotated[
-        Path, typer.Option(help="The file for `MCPTools(tokens=FILE)`.", metavar="FILE")
-    ],
+    tokens: Annotated[Path, typer.Option(help="The file for `MCPTools(tokens=FILE)`.", metavar="FILE")],
     scope: Annotated[str, typer.Option(help="The rights that are asked for; by default those that it names.")] = "",
     port: Annotated[int, typer.Option(help="The port of this machine to which the browser comes back.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the address in a browser.")] = True,
