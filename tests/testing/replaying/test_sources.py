@@ -51,7 +51,7 @@ class Server(ToolSource):
 
 
 def make_session(transport: Any, server: Server, **options: Any) -> Session:
-    answers = [
+    answers: list[str | ToolRequest] = [
         ToolRequest(call_id="1", name="weather", arguments={"city": "Pune"}),
         "It is sunny in Pune.",
         ToolRequest(call_id="2", name="time", arguments={}),
