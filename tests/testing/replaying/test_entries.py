@@ -19,7 +19,7 @@ from duologue.session.boundary import entering_methods
 from duologue.testing import Call, MockLLM, MockSTT, MockTTS, Replay, clock, replay
 from duologue.trace import Trace, read
 from duologue.transports.memory import MemoryTransport
-from tests.images.test_images import quarters, saved
+from tests.images.samples import quarters, saved
 
 Act = Callable[[Call], Awaitable[None]]
 
