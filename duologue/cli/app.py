@@ -102,14 +102,13 @@ def mcp(
 def mcp_login(
     url: Annotated[str, typer.Argument(help="The address of the MCP server.")],
     tokens: Annotated[Path, typer.Option(help="The file for `MCPTools(tokens=FILE)`.", metavar="FILE")],
-    scope: Annotated[str, typer.Option(help="The rights that are asked for; by default those that it names.")] = "",
     port: Annotated[int, typer.Option(help="The port of this machine to which the browser comes back.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the address in a browser.")] = True,
 ) -> None:
     """Sign in to an MCP server by OAuth, once, and keep its tokens in a file."""
     from .mcp_login import run_login
 
-    guarded(lambda: run_login(url, tokens, scope, port, browser=browser))
+    guarded(lambda: run_login(url, tokens, port, browser=browser))
 
 
 @app.command()

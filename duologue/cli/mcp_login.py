@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import ConfigurationError, ServiceError, check_installed
 
 
-def run_login(url: str, tokens: Path, scope: str, port: int, *, browser: bool) -> int:
+def run_login(url: str, tokens: Path, port: int, *, browser: bool) -> int:
     """Sign in and write the file. Returns 0, the exit code.
 
     Raises ConfigurationError for an address that is none, MissingExtra without the package, and ServiceError if the
@@ -27,17 +27,17 @@ def run_login(url: str, tokens: Path, scope: str, port: int, *, browser: bool) -
         if browser:
             webbrowser.open(address)
 
-    count = asyncio.run(_sign_in(url, tokens, show, port, scope))
+    count = asyncio.run(_sign_in(url, tokens, show, port))
     print(f"Signed in: the server has {count} tools. Its tokens are in {tokens}.")
     return 0
 
 
-async def _sign_in(url: str, tokens: Path, show: Callable[[str], None], port: int, scope: str) -> int:
+async def _sign_in(url: str, tokens: Path, show: Callable[[str], None], port: int) -> int:
     from ..mcp.connection import ServerConnection
     from ..mcp.http import Endpoint
     from ..mcp.oauth import SIGN_IN_S, signing_in
 
-    async with signing_in(url, tokens, show, port=port, scope=scope) as auth:
+    async with signing_in(url, tokens, show, port=port) as auth:
         limit_s = SIGN_IN_S + 30.0
         connection = ServerConnection(
             "server", Endpoint(url, auth=auth), start_s=limit_s, changed=lambda: None, failed=lambda why: None

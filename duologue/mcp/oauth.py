@@ -135,7 +135,7 @@ def with_tokens(url: str, path: str | os.PathLike[str]) -> OAuthClientProvider:
     tokens = TokenFile(path)
     renewed_at = -60.0
 
-    async def needed(address: str) -> None:
+    async def needed(_: str) -> None:
         nonlocal renewed_at
         if time.monotonic() - renewed_at > 60.0 and tokens.renew():
             renewed_at = time.monotonic()
@@ -147,20 +147,18 @@ def with_tokens(url: str, path: str | os.PathLike[str]) -> OAuthClientProvider:
     async def never() -> AuthorizationCodeResult:
         raise ConfigurationError("nobody signs in here")
 
-    return _provider(url, tokens, "http://127.0.0.1/callback", needed, never, "")
+    return _provider(url, tokens, "http://127.0.0.1/callback", needed, never)
 
 
-def _provider(url: str, tokens: TokenFile, redirect: str, show: Any, result: Any, scope: str) -> OAuthClientProvider:
-    about = OAuthClientMetadata.model_validate(
-        {"client_name": "Duologue", "redirect_uris": [redirect], "scope": scope or None}
-    )
+def _provider(url: str, tokens: TokenFile, redirect: str, show: Any, result: Any) -> OAuthClientProvider:
+    about = OAuthClientMetadata.model_validate({"client_name": "Duologue", "redirect_uris": [redirect]})
     tokens.provider = OAuthClientProvider(url, about, tokens, show, result)
     return tokens.provider
 
 
 @asynccontextmanager
 async def signing_in(
-    url: str, path: str | os.PathLike[str], show: Callable[[str], None], *, port: int = 0, scope: str = ""
+    url: str, path: str | os.PathLike[str], show: Callable[[str], None], *, port: int = 0
 ) -> AsyncIterator[OAuthClientProvider]:
     """Give an authentication for which a person signs in, at the address that `show` gets.
 
@@ -200,7 +198,7 @@ async def signing_in(
     server = await asyncio.start_server(serve, "127.0.0.1", port, limit=MAX_REQUEST_LINE)
     try:
         here = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callback"
-        yield _provider(url, TokenFile(path, fresh=True), here, shown, result, scope)
+        yield _provider(url, TokenFile(path, fresh=True), here, shown, result)
     finally:
         server.close()
         await server.wait_closed()

@@ -51,9 +51,9 @@ class Resume:
 
     `call` is its name in the store of the session's trace. Without a name it is the newest call that began with the
     same vendors and models, in which something was said, and which is not going on any more; if there is none, the call
-    begins anew. If the call was taken
-    up before, it goes on from the last of these calls. With `or_fresh`, a call that cannot be taken up is an error that
-    is reported, and this call begins anew; otherwise it ends the call, with BadTrace or CallTaken.
+    begins anew. A call that was taken up before goes on from the last one of these calls. With `or_fresh`, a call that
+    cannot be taken up is an error that is reported, and this call begins anew; otherwise the error ends it: BadTrace or
+    CallTaken.
 
     Restored are the log, the agent and the engine that had the call, consumption and cost, and the session's data. The
     caller's unanswered words or audio get an answer. A tool that had no result is not run again: the model learns that

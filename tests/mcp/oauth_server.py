@@ -1,6 +1,6 @@
 """A server of the official package that wants OAuth, for tests: `python -m tests.mcp.oauth_server PORT TOKEN_S`.
 
-It is its own authorization server, and whoever asks is signed in at once, but for a client that asks for "nothing".
+It is its own authorization server, and whoever asks is signed in at once, until it refuses everybody.
 Its addresses of OAuth are not the usual ones: a client finds them in its metadata alone.
 """
 
@@ -27,6 +27,7 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from pydantic import AnyHttpUrl
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 
 class Everybody(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken, AccessToken]):
@@ -38,6 +39,7 @@ class Everybody(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken
         self.codes: dict[str, AuthorizationCode] = {}
         self.access: dict[str, AccessToken] = {}
         self.refreshes: dict[str, RefreshToken] = {}
+        self.refuses = False
         self.counts = {"signed in": 0, "renewed": 0}
 
     async def get_client(self, client_id: str) -> OAuthClientInformationFull | None:
@@ -48,7 +50,7 @@ class Everybody(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken
         self.clients[client_info.client_id] = client_info
 
     async def authorize(self, client: OAuthClientInformationFull, params: AuthorizationParams) -> str:
-        if "nothing" in (params.scopes or ()):
+        if self.refuses:
             raise AuthorizeError("access_denied", "the person said no")
         assert client.client_id is not None
         code = AuthorizationCode(
@@ -109,7 +111,11 @@ class Everybody(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken
 
 
 def main(port: int, token_s: int) -> None:
-    """Serve until the process is killed. `GET /counts` tells how often; `POST /forget` what it has given is void."""
+    """Serve until the process is killed.
+
+    `GET /counts` has the numbers of sign-ins and renewals. After `POST /forget` no token is good, after `POST /refuse`
+    nobody is signed in.
+    """
     provider, here = Everybody(token_s), f"http://127.0.0.1:{port}"
     server = MCPServer(
         "vault",
@@ -117,7 +123,7 @@ def main(port: int, token_s: int) -> None:
         auth=AuthSettings(
             issuer_url=AnyHttpUrl(here),
             resource_server_url=AnyHttpUrl(f"{here}/mcp"),
-            client_registration_options=ClientRegistrationOptions(enabled=True, valid_scopes=["read", "nothing"]),
+            client_registration_options=ClientRegistrationOptions(enabled=True),
             required_scopes=[],
             validate_token_resource=False,
         ),
@@ -128,18 +134,24 @@ def main(port: int, token_s: int) -> None:
         """Tell the balance of an account."""
         return f"{account} has 12 euros"
 
-    @server.custom_route("/counts", ["GET"])
     async def counts(request: Request) -> Response:
         return JSONResponse(provider.counts)
 
-    @server.custom_route("/forget", ["POST"])
     async def forget(request: Request) -> Response:
         provider.access.clear()
         if request.query_params.get("all"):
             provider.refreshes.clear()
         return JSONResponse({})
 
-    uvicorn.run(server.streamable_http_app(), host="127.0.0.1", port=port, log_level="warning")
+    async def refuse(request: Request) -> Response:
+        provider.refuses = True
+        return JSONResponse({})
+
+    app = server.streamable_http_app()
+    for path, answer in (("/forget", forget), ("/refuse", refuse)):
+        app.router.routes.append(Route(path, answer, methods=["POST"]))
+    app.router.routes.append(Route("/counts", counts))
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from duologue.cli import mcp_login
 from duologue.cli.app import app
 from duologue.errors import BadInput, ConfigurationError
 from duologue.mcp import MCPTools
@@ -34,7 +34,7 @@ def vault(token_s: int = 3600) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.mcp.oauth_server", str(port), str(token_s)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 30
         while True:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -47,21 +47,25 @@ def vault(token_s: int = 3600) -> Iterator[str]:
         process.wait()
 
 
-async def sign_in(here: str, tokens: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) -> Any:
+async def sign_in(here: str, tokens: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the command, with a browser that goes where it is sent."""
 
     def browse(address: str) -> bool:
         threading.Thread(target=httpx.get, args=(address,), kwargs={"follow_redirects": True}).start()
         return True
 
-    monkeypatch.setattr(mcp_login.webbrowser, "open", browse)
-    command = ["mcp-login", f"{here}/mcp", "--tokens", str(tokens), *flags]
+    monkeypatch.setattr(webbrowser, "open", browse)
+    command = ["mcp-login", f"{here}/mcp", "--tokens", str(tokens)]
     return await asyncio.to_thread(CliRunner().invoke, app, command)
 
 
 def counts(here: str) -> dict[str, int]:
     found: dict[str, int] = httpx.get(f"{here}/counts").json()
     return found
+
+
+def tell(here: str, what: str) -> None:
+    httpx.post(f"{here}/{what}").raise_for_status()
 
 
 async def asked(here: str, tokens: Path) -> tuple[str, list[str]]:
@@ -114,7 +118,7 @@ async def test_a_token_that_is_void_in_a_call_is_renewed_at_the_next_request(
             call_of(Model(question, question, question), server) as call,
         ):
             assert await answers(call, "What do I have?") == "It says: 4711 has 12 euros"
-            httpx.post(f"{here}/forget")
+            tell(here, "forget")
             await answers(call, "And now?")
             assert await answers(call, "And now?") == "It says: 4711 has 12 euros"
         assert counts(here) == {"signed in": 1, "renewed": 1}
@@ -130,13 +134,14 @@ async def test_a_call_says_that_somebody_has_to_sign_in(tmp_path: Path, monkeypa
             if tokens.exists():
                 break
             assert (await sign_in(here, tokens, monkeypatch)).exit_code == 0
-            httpx.post(f"{here}/forget?all=1")  # neither the token nor its renewal is good for anything
+            tell(here, "forget?all=1")  # neither the token nor its renewal is good for anything
 
 
 async def test_a_person_who_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = tmp_path / "vault.json"
     with vault() as here:
-        done = await sign_in(here, tokens, monkeypatch, "--scope", "nothing")
+        tell(here, "refuse")
+        done = await sign_in(here, tokens, monkeypatch)
     assert done.exit_code == 2
     assert "the person said no" in done.output
     assert "tokens" not in json.loads(tokens.read_text())
