@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from base64 import b64decode
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
@@ -87,10 +88,12 @@ async def ready_image(
     limits: ImageLimits = DEFAULT_IMAGES,
     rules: ImageRules = DEFAULT_RULES,
     room: AbstractAsyncContextManager[object] | None = None,
+    get: Callable[[str, ImageRules], Awaitable[tuple[bytes, str]]] = fetch,
 ) -> UserImage:
     """Return the frame with an image that a model takes: fetched, checked, upright, one frame, within the limits.
 
-    It is converted within `room`, by which a call has one thread at a time, whatever else it has fetched.
+    It is converted within `room`, by which a call has one thread at a time, whatever else it has fetched. `get` returns
+    the bytes and the type at an address.
 
     Raises BadInput for an image that is damaged, too long, too large or of another type, or an address that is refused;
     DeadlineExceeded if it takes longer than `rules.deadline_s`; ServiceError if a server cannot be reached;
@@ -101,7 +104,7 @@ async def ready_image(
         with anyio.fail_after(rules.deadline_s):
             data, declared = frame.image, frame.mime
             if not data:
-                data, declared = _in_url(frame.url, rules) or await fetch(frame.url, rules)
+                data, declared = _in_url(frame.url, rules) or await get(frame.url, rules)
             async with room or nullcontext():
                 found = await IMAGES.run(convert, data, declared, limits, rules, _what(frame), label="convert")
     except TimeoutError as error:

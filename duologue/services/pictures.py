@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -12,8 +13,10 @@ import msgspec
 from ..errors import BadInput, ConfigurationError
 from ..frames import UserImage
 from ..images import check_image, ready_image
+from ..images.fetching import fetch
 from ..images.limits import ImageLimits, ImageRules
 from ..processors.kernel.node import Node
+from ..session.boundary import ask_outside
 
 MAX_WAITING = 10
 """Images that are made ready at the same time. More are refused."""
@@ -128,7 +131,7 @@ class Pictures:
         limits = self._viewer.image_limits
         assert limits is not None, "it is refused otherwise"
         self._room = self._room or asyncio.Lock()
-        return await ready_image(frame, limits=limits, rules=self._viewer.image_rules, room=self._room)
+        return await ready_image(frame, limits=limits, rules=self._viewer.image_rules, room=self._room, get=_fetched)
 
     async def ready(self) -> None:
         """Wait until all images are ready, and the first frame of a camera, but not longer than `WAIT_S` seconds."""
@@ -225,6 +228,11 @@ class Pictures:
             except BadInput as error:
                 if frame.source == "picture":
                     self._failed(frame.id, error)
+
+
+async def _fetched(url: str, rules: ImageRules) -> tuple[bytes, str]:
+    data, mime = await ask_outside("tool", "image", partial(fetch, url, rules), url)
+    return data, mime
 
 
 def image_data(frame: UserImage) -> dict[str, Any]:

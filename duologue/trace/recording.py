@@ -34,7 +34,7 @@ Message = str | bytes
 PACKAGE = __name__.partition(".")[0] + "."
 BLOCK_S = 0.5
 """Seconds of the caller's audio in a record, unless something else enters before."""
-STATE = "playout."
+STATE = ("playout.", "tools of ")
 """Begins the names of what is looked at again and again."""
 MAX_PIECES = 100
 """Pieces of the caller's audio in a record."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from ...agents.agent import Agent
@@ -14,8 +15,11 @@ from ...agents.sources import ToolSource, named_apart
 from ...agents.tool import Tool
 from ...errors import DeadlineExceeded, ServiceError, error_text
 from ...frames import Configure
+from ...session.boundary import ask_outside
+from ...session.call_trace import boundary_of
 from ...session.session import Session
 from ..kernel.groups import active_members, leaves
+from .listing import tools_of
 
 log = logging.getLogger("duologue")
 
@@ -56,7 +60,7 @@ class Sources:
     def _listed(self, source: ToolSource) -> Sequence[Tool]:
         """Return the tools that a source has. One that fails has none, and costs no call and no other tool."""
         try:
-            tools = list(source.tools(self._session))
+            tools = tools_of(source, self._session, boundary_of(self._session))
             if wrong := [tool for tool in tools if not isinstance(tool, Tool)]:
                 raise TypeError(f"{wrong[0]!r} is not a Tool")
         except Exception as error:
@@ -77,11 +81,19 @@ class Sources:
         limit_s = 0.75 * self._session.deadlines.start_s
         try:
             async with asyncio.timeout(limit_s):
-                await source.open(self._session, changed)
+                entered = partial(self._changed, changed)
+                await ask_outside("tool", f"source {source.name}", partial(source.open, self._session, entered))
         except TimeoutError:
             self._failed(source, DeadlineExceeded(f"it was not open after {limit_s:g} s"))
         except Exception as error:
             self._failed(source, error)
+
+    def _changed(self, changed: Callable[[], None]) -> None:
+        boundary = boundary_of(self._session)
+        if boundary is None:
+            changed()
+        else:
+            boundary.enter("tools changed", (), changed)
 
     def _failed(self, source: ToolSource, error: Exception) -> None:
         log.warning("session %s: the source of tools %r", self._session.id, source.name, exc_info=error)
@@ -91,7 +103,9 @@ class Sources:
     async def close(self) -> None:
         """Close the sources."""
         opened, self.opened = self.opened, ()
-        await asyncio.gather(*(source.close(self._session) for source in opened))
+        boundary = boundary_of(self._session)
+        if boundary is None or not boundary.replays:  # in a replay they were not open
+            await asyncio.gather(*(source.close(self._session) for source in opened))
 
     async def sync(self) -> None:
         """Give the engine the present tools of the agent that has the call, if it has others.

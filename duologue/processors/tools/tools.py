@@ -124,9 +124,10 @@ class Tools(Processor):
     async def open(self) -> None:
         """Open the sources of tools. One that is slow gives its tools later."""
         if self._leads:
-            await self.sources.open(self._sources_changed)
+            await self.sources.open(self.sources_changed)
 
-    def _sources_changed(self) -> None:
+    def sources_changed(self) -> None:
+        """Give the engine the tools of the sources again: they have changed."""
         with contextlib.suppress(IllegalState):  # the call ends
             self.spawn(self.sources.sync)
 

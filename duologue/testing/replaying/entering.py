@@ -9,6 +9,8 @@ from functools import partial
 from types import coroutine
 from typing import Any, TypeVar
 
+from ...processors.kernel.groups import leaves
+from ...processors.tools import Tools
 from ...processors.tools.run import ToolRun
 from ...session.boundary import as_code_of
 from ...session.session import Session
@@ -71,6 +73,7 @@ class Entering:
             "hang_up": head.hang_up,
             "disconnect": tail.disconnect,
             "progress": partial(_progress, session),
+            "tools changed": partial(_sync_tools, session),
             **control_entries(boundary, session),
         }
 
@@ -114,6 +117,13 @@ class Entering:
         task = asyncio.ensure_future(_finish(work, waits_for))
         self._works.add(task)
         task.add_done_callback(self._works.discard)
+
+
+def _sync_tools(session: Session[Any]) -> None:
+    """Give the engine the tools that a source has now."""
+    first = next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Tools)), None)
+    if first is not None:
+        first.sources_changed()
 
 
 def _progress(session: Session[Any], call_id: str, text: str) -> None:

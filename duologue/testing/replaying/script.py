@@ -51,6 +51,8 @@ class Script:
         self.records = Records(path)
         self.asked: defaultdict[str, list[str]] = defaultdict(list)
         """The marks of the questions of the recorded call by their names, in order."""
+        self.too_large = 0
+        """Records of what entered that were too large for the trace."""
         self.silent_s = 0.0
         """Seconds of the caller's audio that are not in the trace, for want of their consent."""
         self.last_t = 0.0
@@ -82,6 +84,8 @@ class Script:
         """What the trace does not have, one line each."""
         if self.silent_s:
             self.missing.append(f"{self.silent_s:.1f} s of the caller's audio, without their consent: silence instead")
+        if self.too_large:
+            self.missing.append(f"{self.too_large} records of what entered that were too large for a trace")
         if not self.ended:
             self.missing.append(f"the end: the recording breaks off after {self.until:.1f} s")
         if not_written:
@@ -93,7 +97,9 @@ class Script:
 
     def _count(self, record: Record) -> None:
         data = record.private
-        if isinstance(data, dict):
+        if isinstance(data, dict) and "left_out_bytes" in data:
+            self.too_large += 1
+        elif isinstance(data, dict):
             self.last_t = max(self.last_t, float(data.get("t", 0.0)))
             if data.get("asked"):
                 self.asked[record.source].append(str(data.get("about", "")))
@@ -118,6 +124,8 @@ class Script:
         for record in self.records:
             if record.kind in BOUNDARY:
                 data = record.private
+                if isinstance(data, dict) and "left_out_bytes" in data:
+                    continue
                 if not isinstance(data, dict) or "t" not in data:
                     raise BadTrace(f"{self.records.name}: record {record.seq} has no place in time")
                 if "pieces" in data:

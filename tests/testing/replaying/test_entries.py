@@ -13,12 +13,13 @@ import pytest
 from duologue import Agent, Cascade, Ear, Pipeline, Session, Tools
 from duologue.agents.tool_context import ToolContext
 from duologue.errors import ToolError
-from duologue.frames import BotText, Dtmf, ToolCall, UserText, UserTranscript
+from duologue.frames import BotText, Dtmf, ToolCall, UserImage, UserText, UserTranscript
 from duologue.services.llm import ToolRequest
 from duologue.session.boundary import entering_methods
 from duologue.testing import Call, MockLLM, MockSTT, MockTTS, Replay, clock, replay
 from duologue.trace import Trace, read
 from duologue.transports.memory import MemoryTransport
+from tests.images.samples import quarters, saved
 
 Act = Callable[[Call], Awaitable[None]]
 
@@ -231,3 +232,21 @@ WATCHING = {"intercept", "observe", "on", "on_ended", "on_fence", "run", "start_
 def test_every_method_by_which_the_application_acts_enters_through_the_boundary() -> None:
     methods = {name for name, _ in inspect.getmembers(Session, inspect.isfunction) if not name.startswith("_")}
     assert methods - WATCHING == set(entering_methods(Session))
+
+
+def test_an_image_from_the_web_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    async def fetch(url: str, rules: object) -> tuple[bytes, str]:
+        fetched.append(url)
+        await anyio.sleep(0.4)
+        return saved(quarters(), "PNG"), "image/png"
+
+    async def shows(call: Call) -> None:
+        call.transport.send_frame(UserImage(url="https://example.com/cat.png"))
+        await call.waits(1.0)
+
+    monkeypatch.setattr("duologue.services.pictures.fetch", fetch)
+    replayed = again(tmp_path, shows)
+    assert replayed.identical, (replayed.first_difference, replayed.differences)
+    assert fetched == ["https://example.com/cat.png"]
