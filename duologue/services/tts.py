@@ -229,8 +229,7 @@ class TTS(Preparing):
         if not text.text:
             return
         speech.characters += len(text.text)
-        running = self._metering.running
-        running.speaks(len(text.text))
+        self._metering.running.speaks(len(text.text))
         for again in (True, False):
             error = await self._synthesize(sentence, text, speech)
             if error is None:
@@ -241,10 +240,8 @@ class TTS(Preparing):
             if not (self._recovery.failed(error, in_part=speech.sentence_s > 0) and again) or speech.sentence_s:
                 break
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
-        if not speech.sentence_s:  # a request without a piece costs nothing
-            speech.characters -= len(text.text)
-            if self._metering.running is running:
-                running.speaks(-len(text.text))
+        free = 0 if speech.sentence_s else len(text.text)  # a request without a piece costs nothing
+        speech.characters -= self._metering.take_back(free)
         speech.failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
         if self.failure is None:
             self.session.report(ServiceError(speech.failure), self.name)

@@ -160,8 +160,8 @@ async def test_a_sentence_that_fails_before_its_first_piece_costs_nothing() -> N
         await call.types("Go.")
         await call.waits(5)
         cost = call.session.cost
-        assert [u.characters for u in call.came(Usage) if u.service == "Refuses"] == [len("One.Two.")]
-        assert cost.by_service["Refuses", ""] == pytest.approx(len("One.Two.") * 1000 / 1e6)
+        assert [u.characters for u in call.came(Usage) if u.service == "Refuses"] == [len("One. Two.")]
+        assert cost.by_service["Refuses", ""] == pytest.approx(len("One. Two.") * 1000 / 1e6)
         assert cost.estimated_usd == 0.0
 
 
