@@ -5,6 +5,7 @@ its own level, rate and pitch, with the deviations of calm people, 2 dB, 7 % and
 louder, faster or higher on top of that: the cases say by how much. Only the voice counts here, not the words. `tense_2`
 is the part of the calls in which the state is at least "tense" after two frustrated turns, `frustrated_3` that with
 "frustrated" after three. `us_per_20ms` is the CPU time for 20 ms of speech.
+
 These are synthetic voices with settings for loud and fast, not frustrated people: the figures show that the measures
 work and what they cost, not how people sound.
 """
