@@ -1,10 +1,10 @@
 """How well frustration is heard in a voice: turns that are found, and alarms in an hour of calm speech.
 
-The callers are espeak-ng voices and Piper's "joe" (a human's, if it is installed) in calls of calm turns that become
-frustrated. No turn is like the other: each has its own level, rate and pitch, with the deviations of calm people, 2 dB,
-7 % and 0.7 semitones. A frustrated turn is louder, faster or higher on top of that: the cases say by how much. Only the
-voice counts here, not the words. `tense_2` is the part of the calls in which the state is at least "tense" after two
-frustrated turns, `frustrated_3` that with "frustrated" after three. `us_per_20ms` is the CPU time for 20 ms of speech.
+The callers are six espeak-ng voices in calls of calm turns that become frustrated. No turn is like the other: each has
+its own level, rate and pitch, with the deviations of calm people, 2 dB, 7 % and 0.7 semitones. A frustrated turn is
+louder, faster or higher on top of that: the cases say by how much. Only the voice counts here, not the words. `tense_2`
+is the part of the calls in which the state is at least "tense" after two frustrated turns, `frustrated_3` that with
+"frustrated" after three. `us_per_20ms` is the CPU time for 20 ms of speech.
 
 These are synthetic voices with settings for loud and fast, not frustrated people: the figures show that the measures
 work and what they cost, not how people sound.

@@ -20,6 +20,7 @@ import examples.idle
 import examples.knowledge
 import examples.mcp_tools
 import examples.own_processor
+import examples.push_to_talk
 import examples.tool
 import examples.trace
 import examples.vision
@@ -54,6 +55,13 @@ async def test_hello() -> None:
     session = await examples.hello.main()
     assert said(session, "caller") == ["hello", "what can you do"]
     assert said(session, "agent") == ["Hello! Nice to hear you.", "I can hear you, and I can speak."]
+
+
+async def test_push_to_talk() -> None:
+    session = await examples.push_to_talk.main()
+    assert said(session, "caller") == ["hello"]
+    assert said(session, "agent") == ["Hello! Hold the button while you speak."]
+    assert session.microphone.dropped_s > 1.0
 
 
 async def test_tool() -> None:

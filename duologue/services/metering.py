@@ -54,6 +54,11 @@ class Metering:
             usage = replace(usage, input_tokens=tokens, input_audio_tokens=tokens, estimated=True)
         asyncio.get_running_loop().call_soon(self.report, usage)
 
+    def take_back(self, characters: int) -> int:
+        """Remove text from the estimate that the service does not charge. Returns `characters`."""
+        self.running.takes_back(characters)
+        return characters
+
     def give_up(self) -> None:
         """Report the estimate: the service stops in the middle of its work."""
         if self._running is not None and (used := self._running.estimate()) is not None:

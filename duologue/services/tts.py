@@ -240,6 +240,8 @@ class TTS(Preparing):
             if not (self._recovery.failed(error, in_part=speech.sentence_s > 0) and again) or speech.sentence_s:
                 break
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
+        free = 0 if speech.sentence_s else len(text.text)  # a request without a piece costs nothing
+        speech.characters -= self._metering.take_back(free)
         speech.failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
         if self.failure is None:
             self.session.report(ServiceError(speech.failure), self.name)

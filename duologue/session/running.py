@@ -94,6 +94,10 @@ class Running:
         self._used[4] += characters
         self._grow(characters * self._price.characters / 1e6)
 
+    def takes_back(self, characters: int) -> None:
+        """Remove text that the service does not charge, no more than was counted."""
+        self.speaks(-min(characters, round(self._used[4])))
+
     def told(self, used: Iterable[Usage]) -> None:
         """Take what the vendor has reported in place of the estimate, for reports that are broadcast later."""
         usd = self._meter.prices.total(used)

@@ -11,6 +11,7 @@ from duologue.processors import Processor, handles
 from duologue.processors.tools import Tools
 from duologue.services.response_speech import in_proportion
 from duologue.services.tts import SpeechChunk
+from duologue.session.prices import Price
 from duologue.testing.mocks import MockLLM, MockTTS
 from duologue.transports import MemoryTransport
 from tests.services.story import Story, asks, story
@@ -144,6 +145,24 @@ async def test_what_was_asked_for_is_charged_when_the_service_closes_in_the_midd
         await call.waits_until(20)
     mine = [u for u in call.came(Usage) if u.service == "MockTTS"]
     assert [u.characters for u in mine] == [17, 17]
+
+
+async def test_a_sentence_that_fails_before_its_first_piece_costs_nothing() -> None:
+    class Refuses(MockTTS):
+        async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+            if text.startswith("Bad"):
+                raise ConnectionRefusedError("refused")
+            async for chunk in super().synthesize(text, voice):
+                yield chunk
+
+    prices = {"Refuses": Price(characters=1000)}
+    async with story(llm=MockLLM(["One. Bad one. Two."]), tts=Refuses(), prices=prices) as call:
+        await call.types("Go.")
+        await call.waits(5)
+        cost = call.session.cost
+        assert [u.characters for u in call.came(Usage) if u.service == "Refuses"] == [len("One. Two.")]
+        assert cost.by_service["Refuses", ""] == pytest.approx(len("One. Two.") * 1000 / 1e6)
+        assert cost.estimated_usd == 0.0
 
 
 async def test_markup_is_not_spoken_and_what_has_no_words_is_not_either() -> None:

@@ -149,7 +149,12 @@ class FallbackTTS(TTS):
         raise asked.error()
 
     def _tell_usage(self, service: TTS, part: SentencePart) -> None:
-        """Tell the consumption of a part that has failed: discarded if its response has not begun."""
+        """Tell the consumption of a part that has failed: discarded if its response has not begun.
+
+        A request that has failed before its first piece costs nothing.
+        """
+        if not part.spoken_s:
+            return
         usage = Usage(
             service=service.name,
             model=service.model,

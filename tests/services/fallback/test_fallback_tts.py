@@ -250,8 +250,14 @@ async def test_usage_names_the_voice_that_spoke() -> None:
         await call.waits(3)
         await call.session.send(Say(text="Two."))
         await call.waits(3)
-    assert [(usage.service, usage.characters) for usage in call.came(Usage)] == [
-        ("FaultyTTS", 4),
-        ("FaultyTTS", 4),
-        ("OtherTTS", 4),
-    ]
+    # The refused request costs nothing.
+    assert [(usage.service, usage.characters) for usage in call.came(Usage)] == [("FaultyTTS", 4), ("OtherTTS", 4)]
+
+
+async def test_a_voice_that_fails_within_a_sentence_is_charged_for_it() -> None:
+    async with call_with(FaultyTTS(Fault("resets", 1)), OtherTTS()) as call:
+        await call.session.send(Say(text=SENTENCE))
+        await call.waits(8)
+    failed, spoke = call.came(Usage)
+    assert (failed.service, failed.characters, spoke.service) == ("FaultyTTS", len(SENTENCE), "OtherTTS")
+    assert failed.output_audio_s > 0
