@@ -84,7 +84,7 @@ def test_it_names_every_example() -> None:
 
 def test_it_names_every_command_and_options_that_exist() -> None:
     runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
-    rows = dict(re.findall(r"^\| `duologue (\w+)` \| (.*) \|$", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `duologue ([\w-]+)` \| (.*) \|$", README, re.MULTILINE))
     assert set(rows) == {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
     for command, text in rows.items():
         shown = re.sub(r"\x1b\[[0-9;]*m", "", runner.invoke(app, [command, "--help"]).output)

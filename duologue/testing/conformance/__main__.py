@@ -65,7 +65,10 @@ def main(arguments: list[str]) -> int:
     if not rigs:
         parser.error(f"there is nothing to play: no scenario {chosen.prefix!r} applies, or no far end has manners")
     logging.disable(logging.ERROR)  # the scenarios cause errors, and check them
-    return _with_faults(chosen, rigs, names) if under_faults else _without_faults(chosen, rigs)
+    try:
+        return _with_faults(chosen, rigs, names) if under_faults else _without_faults(chosen, rigs)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _without_faults(chosen: argparse.Namespace, rigs: list[Rig]) -> int:
