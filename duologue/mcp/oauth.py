@@ -140,9 +140,7 @@ def with_tokens(url: str, path: str | os.PathLike[str]) -> OAuthClientProvider:
         if time.monotonic() - renewed_at > 60.0 and tokens.renew():
             renewed_at = time.monotonic()
             raise ConfigurationError("the server refuses the token; it is renewed")
-        known = os.fspath(path)
-        where = public_address(url)
-        raise ConfigurationError(f"somebody has to sign in: duologue mcp-login {where} --tokens {known}")
+        raise ConfigurationError(f"somebody has to sign in: duologue mcp-login {public_address(url)} --tokens {path!s}")
 
     async def never() -> AuthorizationCodeResult:
         raise ConfigurationError("nobody signs in here")

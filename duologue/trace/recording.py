@@ -208,31 +208,28 @@ class Recording:
 
     async def dial(self, name: str, dial: Callable[[], Awaitable[Any]]) -> Any:
         """Return a wire whose messages are noted."""
-        number = self.number(name)
-        self.note("wire", name, {"k": number, "asked": True})
-        try:
-            with as_code_of(None):
-                wire = await dial()
-        except asyncio.CancelledError:
-            self.note("wire", name, {"k": number, "cancelled": True})
-            raise
-        except BaseException as error:
-            self.note("wire", name, {"k": number, "refused": plain_error(error)})
-            raise
-        else:
-            self.note("wire", name, {"k": number, "open": True})
-        finally:
-            self.steps.step()
+        number, wire = await self._reach(name, dial, lambda wire: {"open": True})
         recorded = RecordedPushingWire if hasattr(wire, "listen") else RecordedWire
         return recorded(wire, self, name, number)
 
     async def head(self, name: str, send: Callable[[], Awaitable[AnswerHead]]) -> AnswerHead:
         """Return an answer over HTTP whose pieces are noted."""
+
+        def facts(head: AnswerHead) -> dict[str, Any]:
+            return {"status": head.status, "headers": list(map(list, head.headers))}
+
+        number, head = await self._reach(name, send, facts)
+        return RecordedHead(head, self, name, number)
+
+    async def _reach(
+        self, name: str, reach: Callable[[], Awaitable[T]], facts: Callable[[T], dict[str, Any]]
+    ) -> tuple[int, T]:
+        """Reach a provider, and note the outcome: the `facts` of what it gives, or the error. Returns its number."""
         number = self.number(name)
         self.note("wire", name, {"k": number, "asked": True})
         try:
             with as_code_of(None):
-                head = await send()
+                reached = await reach()
         except asyncio.CancelledError:
             self.note("wire", name, {"k": number, "cancelled": True})
             raise
@@ -240,10 +237,10 @@ class Recording:
             self.note("wire", name, {"k": number, "refused": plain_error(error)})
             raise
         else:
-            self.note("wire", name, {"k": number, "status": head.status, "headers": list(map(list, head.headers))})
+            self.note("wire", name, {"k": number, **facts(reached)})
+            return number, reached
         finally:
             self.steps.step()
-        return RecordedHead(head, self, name, number)
 
 
 def control_entries(boundary: Any, session: Session[Any]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,25 @@ def connected(source: MCPTools) -> Iterator[MCPTools]:
         yield source
     finally:
         asyncio.run(source.__aexit__(None, None, None))
+
+
+@contextmanager
+def listening(module: str, port: int, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A module that serves at a port of this machine, as a process, once it listens."""
+    command = [sys.executable, "-m", module, *args]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while True:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def free_port() -> int:

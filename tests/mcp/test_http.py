@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,26 +13,14 @@ from typing import Any
 import pytest
 
 from duologue.mcp import MCPTools
-from tests.mcp.calls import PATIENT, ROOT, Model, answers, call_of, connected, errors, free_port, results
+from tests.mcp.calls import PATIENT, Model, answers, call_of, connected, errors, free_port, listening, results
 
 
 @contextlib.contextmanager
 def serving(port: int, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     """The test's server at a port of this machine, once it listens."""
-    command = [sys.executable, "-m", "tests.mcp.server", "http", str(port), *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            assert time.monotonic() < until
-            time.sleep(0.05)
+    with listening("tests.mcp.server", port, "http", str(port), *flags) as process:
         yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")

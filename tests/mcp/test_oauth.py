@@ -6,12 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import stat
-import subprocess
-import sys
 import threading
-import time
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,27 +20,15 @@ from typer.testing import CliRunner
 from duologue.cli.app import app
 from duologue.errors import BadInput, ConfigurationError
 from duologue.mcp import MCPTools
-from tests.mcp.calls import PATIENT, ROOT, Model, answers, call_of, errors, free_port
+from tests.mcp.calls import PATIENT, Model, answers, call_of, errors, free_port, listening
 
 
 @contextlib.contextmanager
 def vault(token_s: int = 3600) -> Iterator[str]:
     """The address of the test's server, whose tokens are good for some seconds."""
     port = free_port()
-    command = [sys.executable, "-m", "tests.mcp.oauth_server", str(port), str(token_s)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            assert time.monotonic() < until
-            time.sleep(0.05)
+    with listening("tests.mcp.oauth_server", port, str(port), str(token_s)):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def sign_in(here: str, tokens: Path, monkeypatch: pytest.MonkeyPatch) -> Any:

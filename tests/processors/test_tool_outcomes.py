@@ -182,7 +182,7 @@ async def test_a_filler_that_exits_does_not_end_the_program() -> None:
     async with chat(Agent(name="Ann", tools=[tool]), MockLLM([[calls("slow")], "Done."]), may_fail=True) as talk:
         reply = await talk.say("Go.")
     assert (reply.text, reply.calls[0].result) == ("Done.", "there")
-    assert reply.errors == ["SystemExit(2) does not end the program: session.end() ends the call"]
+    assert reply.errors == ["the filler of tool 'slow': SystemExit: 2"]
 
 
 # -- sources of tools that fail ----------------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from ...errors import DeadlineExceeded, contained
+from ...errors import DeadlineExceeded, DuologueError
 from .tasks import stopped
 from .threads import Pool
 
@@ -38,13 +39,24 @@ async def within(function: Callable[..., Any], *values: object, limit_s: float, 
 
 
 async def _value_of(function: Callable[..., Any], values: tuple[object, ...], what: str) -> Any:
-    try:
+    def called() -> Any:
+        with _exits_named(what):
+            return function(*values)
+
+    with _exits_named(what):
         if is_async(function):
             return await function(*values)
-        result = await ASKED.run(copy_context().run, partial(function, *values), label=what)
+        result = await ASKED.run(copy_context().run, called, label=what)
         return await result if inspect.isawaitable(result) else result
-    except SystemExit as error:  # it does not end the program
-        raise contained(error) from error
+
+
+@contextmanager
+def _exits_named(what: str) -> Iterator[None]:
+    """Turn SystemExit, which does not end the program, into an error that names the function."""
+    try:
+        yield
+    except SystemExit as error:
+        raise DuologueError(f"{what}: SystemExit: {error}") from error
 
 
 def is_async(function: Callable[..., Any]) -> bool:

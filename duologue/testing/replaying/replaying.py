@@ -246,12 +246,7 @@ class Replaying:
         if self._live:
             with as_code_of(None):
                 return await dial()
-        channel = self._ask(name)
-        if channel is None:
-            raise ConnectionLost(f"the recorded call has no further connection of {name}", fatal=True)
-        given = await channel.outcome()
-        if "refused" in given.data:
-            raise error_of(given.data["refused"])
+        channel, _ = await self._reached(name, "connection of")
         wire = self._wires[name, channel.number] = ReplayedWire(channel)
         return wire
 
@@ -260,13 +255,17 @@ class Replaying:
         if self._live:
             with as_code_of(None):
                 return await send()
+        return ReplayedHead(*await self._reached(name, "request"))
+
+    async def _reached(self, name: str, what: str) -> tuple[Channel, Given]:
+        """Return the recorded connection or request, and its outcome. Raises the error with which it was refused."""
         channel = self._ask(name)
         if channel is None:
-            raise ConnectionLost(f"the recorded call has no further request {name}", fatal=True)
+            raise ConnectionLost(f"the recorded call has no further {what} {name}", fatal=True)
         given = await channel.outcome()
         if "refused" in given.data:
             raise error_of(given.data["refused"])
-        return ReplayedHead(channel, given)
+        return channel, given
 
     def _ask(self, name: str, about: str = "", *, live: bool = False) -> Channel | None:
         """Return the answers to a question, None if the recorded call has none to it."""
