@@ -38,10 +38,13 @@ def run_replay(file: Path, since: str, pipeline: str, engine: str, *, diff: bool
     for line in script.missing:
         print(f"missing: {line}", file=sys.stderr)
     folder = tempfile.mkdtemp(prefix="duologue-replay-")
-    logging.getLogger("duologue").setLevel(logging.CRITICAL)  # the errors of the call are in the log
+    logger = logging.getLogger("duologue")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # the errors of the call are in its trace
     try:
         return _result(replay(file, make, engine=engine, folder=folder), begin_s, diff=diff)
     finally:
+        logger.setLevel(level)
         shutil.rmtree(folder, ignore_errors=True)
 
 

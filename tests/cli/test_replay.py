@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ def test_a_call_that_names_its_function_is_replayed(call: Path) -> None:
     assert code == 0, text
     assert "From ten to six." in text
     assert text.endswith("identical: the log is that of the recorded call\n")
+
+
+def test_the_log_of_the_process_is_as_it_was(call: Path) -> None:
+    logger = logging.getLogger("duologue")
+    before = logger.level
+    run(str(call))
+    assert logger.level == before != logging.CRITICAL
 
 
 def test_from_a_time_on(call: Path) -> None:

@@ -34,7 +34,7 @@ async def said(tts: PiperTTS, text: str = "Good morning.", voice: str = "") -> b
 
 
 async def test_sentences_are_spoken_and_can_be_understood() -> None:
-    tts = piper()
+    tts = piper(options=PiperOptions(noise_scale=0.0, noise_w_scale=0.0))  # at random, a word is misheard now and then
     async with story(llm=MockLLM(["The train leaves at noon. Have a nice day!"]), tts=tts) as call:
         await call.types("Go.")
         await call.until(lambda: call.responses and "goes on" not in call.responses[0], "the end", 600)
